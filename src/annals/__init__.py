@@ -1,0 +1,1 @@
+"""Annals: a Matrix homeserver whose only truth is an append-only log."""
