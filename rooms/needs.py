@@ -1,0 +1,112 @@
+"""What the room machine lacks to decide, and the answers to it.
+
+`decide` never reads: where the view of a room lacks something, it returns `Needs`. The loop gathers the needs of a whole
+batch, loads them set-wise, teaches the views (`annals.rooms.view.learn`) and calls again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from annals.schemas.facts.rooms import RoomFact
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What is lacked, by kind; all keyed by room, so that the needs of many rooms can be loaded at once."""
+
+    #: headers of rooms: what is known of a room as a whole (or that it is not known)
+    rooms: frozenset[str] = frozenset()
+    #: (room_id, event_id): the event with its verdict, or that it is not here
+    events: frozenset[tuple[str, str]] = frozenset()
+    #: (room_id, event_id): the event and all that its auth_events lead to
+    auth_chains: frozenset[tuple[str, str]] = frozenset()
+    #: (room_id, state_id): depth, sum and the chain of bases of a stored state
+    states: frozenset[tuple[str, int]] = frozenset()
+    #: (room_id, state_id, type, state_key): which event holds the key in that state, if any
+    state_keys: frozenset[tuple[str, int, str, str]] = frozenset()
+    #: (room_id, state_id): the whole map
+    whole_states: frozenset[tuple[str, int]] = frozenset()
+    #: (room_id, state_id): the keys in which a stored state differs from its base
+    changes: frozenset[tuple[str, int]] = frozenset()
+    #: (room_id, idempotency key): the first fact of the room that has it, unless refused
+    keys: frozenset[tuple[str, str]] = frozenset()
+    #: (room_id, offset): the fact of this partition that waits there
+    facts: frozenset[tuple[str, int]] = frozenset()
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(*(getattr(self, f.name) | getattr(other, f.name) for f in fields(Needs)))
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, f.name) for f in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as the tables hold it. `pdu` is the event's JSON as on the wire."""
+
+    room_id: str
+    event_id: str
+    room_version: str
+    pdu: bytes
+    verdict: str
+    outlier: bool
+    backfilled: bool
+    provisional: bool
+    source: int
+    position: int
+    state_before: int | None
+    state_after: int | None
+    idempotency_key: str | None = None
+    redacted_by: str | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHeader:
+    """What is known of a room as a whole; `parked` are its parked events, by source."""
+
+    room_id: str
+    room_version: str
+    create_event_id: str
+    extremities: tuple[str, ...]
+    current_state_id: int | None
+    min_depth: int
+    halted_at: int | None
+    waiting: tuple[int, ...]
+    parked: tuple[StoredEvent, ...]
+    wanted: frozenset[str]
+    pending_redactions: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredState:
+    """A stored state without its entries. `chain`: (state_id, depth) of its bases, nearest first, down to depth 0 or to none."""
+
+    state_id: int
+    depth: int
+    element_sum: bytes
+    chain: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FirstOfKey:
+    """The fact that has an idempotency key: its offset, and the event that it made."""
+
+    source: int
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The answers to a `Needs`: every need has an entry, None (or an empty value) where there is nothing."""
+
+    rooms: Mapping[str, StoredHeader | None] = field(default_factory=dict)
+    events: Mapping[tuple[str, str], StoredEvent | None] = field(default_factory=dict)
+    states: Mapping[tuple[str, int], StoredState] = field(default_factory=dict)
+    state_keys: Mapping[tuple[str, int, str, str], str | None] = field(default_factory=dict)
+    whole_states: Mapping[tuple[str, int], Mapping[tuple[str, str], str]] = field(default_factory=dict)
+    changes: Mapping[tuple[str, int], Mapping[tuple[str, str], str | None]] = field(default_factory=dict)
+    keys: Mapping[tuple[str, str], FirstOfKey | None] = field(default_factory=dict)
+    facts: Mapping[tuple[str, int], RoomFact] = field(default_factory=dict)
