@@ -1,0 +1,1 @@
+"""PostgreSQL as a tool: reads of one snapshot, writes of `Rows`, LISTEN, the schema `ops`, migrations."""

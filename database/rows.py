@@ -1,0 +1,188 @@
+"""Rows: the changes that folds make, collected, to be written at once.
+
+Several changes of one key collapse in their order, so that a batch of steps leaves the rows that step by step would
+have left. What a key's changes so far amount to is one of four; a further change composes with it:
+
+    so far \\ next   insert(r)    upsert(r)    update(c)     delete
+    nothing          insert(r)    upsert(r)    update(c)     delete
+    insert(s)        BadRow       insert(r)    insert(s+c)   nothing
+    upsert(s)        BadRow       upsert(r)    upsert(s+c)   delete
+    update(d)        insert(r)    upsert(r)    update(d+c)   delete
+    delete           upsert(r)    upsert(r)    delete        delete
+
+This is exact because a row is always whole: `insert` and `upsert` set every column, and one that is left out becomes
+NULL (server defaults are not used). `insert` is for keys that are certainly new: the table raises otherwise.
+`update` and `delete` of a key that is not there do nothing.
+
+Between keys there is no order: a write does a table's deletes first, then updates, upserts, inserts. Tables with a
+unique index besides the primary key must not need another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Table
+
+from annals.database.errors import BadRow
+
+Row = Mapping[str, Any]
+Key = tuple[Any, ...]
+
+
+class Kind(IntEnum):
+    """What a key's changes amount to, in the order in which a table's changes are written."""
+
+    DELETE = 0
+    UPDATE = 1
+    UPSERT = 2
+    INSERT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TableCounts:
+    """Changed rows of one table and what their values weigh, roughly, in bytes."""
+
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    key: tuple[str, ...]
+    key_set: frozenset[str]
+    columns: frozenset[str]
+
+
+@cache
+def _shape(table: Table) -> _Shape:
+    key = tuple(column.name for column in table.primary_key.columns)
+    if not key:
+        raise BadRow(f"{table.name} has no primary key")
+    return _Shape(key, frozenset(key), frozenset(column.name for column in table.columns))
+
+
+class Rows:
+    """Changes by table and key. Row dictionaries are taken over: do not change one after giving it."""
+
+    __slots__ = ("_tables",)
+
+    def __init__(self) -> None:
+        self._tables: dict[Table, dict[Key, tuple[Kind, Row]]] = {}
+
+    def insert(self, table: Table, row: Row) -> None:
+        """Add a row whose key is certainly new; BadRow when this batch has made that key already."""
+        changes, key = self._at(table, row)
+        previous = changes.get(key)
+        if previous is None or previous[0] is Kind.UPDATE:
+            # An update before it can have changed nothing, as the key is new.
+            changes[key] = (Kind.INSERT, row)
+        elif previous[0] is Kind.DELETE:
+            changes[key] = (Kind.UPSERT, row)
+        else:
+            raise BadRow(f"{table.name}: key {key!r} is inserted, but it is there")
+
+    def upsert(self, table: Table, row: Row) -> None:
+        """Make the row of this key be this one, whole, whether or not there was one."""
+        changes, key = self._at(table, row)
+        previous = changes.get(key)
+        new = previous is not None and previous[0] is Kind.INSERT
+        changes[key] = (Kind.INSERT if new else Kind.UPSERT, row)
+
+    def update(self, table: Table, key: Row, changes: Row) -> None:
+        """Set some columns of the row with this primary key, if there is one."""
+        shape = _shape(table)
+        identity = _identity(table, shape, key)
+        if not changes.keys() <= shape.columns or not shape.key_set.isdisjoint(changes):
+            raise BadRow(f"{table.name}: cannot set {sorted(changes)}")
+        if changes:
+            self._update(table, identity, changes)
+
+    def delete(self, table: Table, key: Row) -> None:
+        """Remove the row with this primary key, if there is one."""
+        self._delete(table, _identity(table, _shape(table), key))
+
+    def merge(self, other: Rows) -> None:
+        """Add the changes of `other`, as if they had been made here after the ones that are."""
+        for table, kind, key, row in other.changes():
+            if kind is Kind.DELETE:
+                self._delete(table, key)
+            elif kind is Kind.UPDATE:
+                self._update(table, key, row)
+            elif kind is Kind.UPSERT:
+                self.upsert(table, row)
+            else:
+                self.insert(table, row)
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not any(self._tables.values())
+
+    def counts(self) -> dict[str, TableCounts]:
+        """Changed rows and their approximate bytes, by table name; tables without changes are left out."""
+        return {
+            table.name: TableCounts(len(changes), sum(_weight(key, row) for key, (_, row) in changes.items()))
+            for table, changes in self._tables.items()
+            if changes
+        }
+
+    def tables(self) -> Iterator[tuple[Table, Mapping[Key, tuple[Kind, Row]]]]:
+        """Each table that changes, with what becomes of each key (an update's row holds the set columns only)."""
+        return ((table, changes) for table, changes in self._tables.items() if changes)
+
+    def changes(self) -> Iterator[tuple[Table, Kind, Key, Row]]:
+        """Every change, table by table."""
+        for table, changes in self._tables.items():
+            for key, (kind, row) in changes.items():
+                yield table, kind, key, row
+
+    def _at(self, table: Table, row: Row) -> tuple[dict[Key, tuple[Kind, Row]], Key]:
+        shape = _shape(table)
+        if not row.keys() <= shape.columns:
+            raise BadRow(f"{table.name} has no columns {sorted(row.keys() - shape.columns)}")
+        try:
+            key = tuple([row[name] for name in shape.key])
+        except KeyError as missing:
+            raise BadRow(f"{table.name}: a row without key column {missing}") from None
+        changes = self._tables.get(table)
+        if changes is None:
+            changes = self._tables[table] = {}
+        return changes, key
+
+    def _update(self, table: Table, key: Key, changes: Row) -> None:
+        of_table = self._tables.setdefault(table, {})
+        previous = of_table.get(key)
+        if previous is None:
+            of_table[key] = (Kind.UPDATE, changes)
+        elif previous[0] is not Kind.DELETE:
+            of_table[key] = (previous[0], {**previous[1], **changes})
+
+    def _delete(self, table: Table, key: Key) -> None:
+        of_table = self._tables.setdefault(table, {})
+        previous = of_table.get(key)
+        if previous is not None and previous[0] is Kind.INSERT:
+            del of_table[key]
+        else:
+            of_table[key] = (Kind.DELETE, {})
+
+
+def _identity(table: Table, shape: _Shape, key: Row) -> Key:
+    if key.keys() != shape.key_set:
+        raise BadRow(f"{table.name}: {sorted(key)} is not its primary key {shape.key}")
+    return tuple([key[name] for name in shape.key])
+
+
+def _weight(key: Key, row: Row) -> int:
+    return sum(map(_value_weight, key)) + sum(map(_value_weight, row.values()))
+
+
+def _value_weight(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, list | tuple):
+        return sum(map(_value_weight, value))
+    return 1 if value is None or isinstance(value, bool) else 8
