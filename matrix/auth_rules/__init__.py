@@ -1,0 +1,13 @@
+"""The authorisation rules (server-server API; rooms/v10 to v12): may this event happen?
+
+`check_auth_events` judges what an event cites, `check_signers` who signed it, `allowed` whether a state permits it.
+"""
+
+from __future__ import annotations
+
+from annals.matrix.auth_rules.checks import allowed
+from annals.matrix.auth_rules.cited import check_auth_events
+from annals.matrix.auth_rules.rejection import Reason, Rejection
+from annals.matrix.auth_rules.signers import check_signers, required_signers
+
+__all__ = ["Reason", "Rejection", "allowed", "check_auth_events", "check_signers", "required_signers"]

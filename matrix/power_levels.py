@@ -1,0 +1,98 @@
+"""Who may do what in a room: the levels that m.room.power_levels and m.room.create give.
+
+One reader for the auth rules, state resolution, redactions and queries, so that a malformed value means the same
+everywhere: a value that is not an integer counts as absent. (From version 10 on, rule 9.1-9.3 keeps such values out of
+every accepted event.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from annals.matrix.events import Event
+
+# Version 12: "the power level of room creators is infinitely high". Canonical JSON ends at 2^53 - 1, so this is above
+# every level that an event can hold; an int, so that levels stay comparable and negatable. (Synapse: the same value.)
+INFINITE: Final = 2**53
+
+# Client-server API, m.room.power_levels: what holds where the event, or the key in it, is absent.
+DEFAULT_LEVELS: Final[Mapping[str, int]] = {
+    "users_default": 0,
+    "events_default": 0,
+    "state_default": 50,
+    "ban": 50,
+    "redact": 50,
+    "kick": 50,
+    "invite": 0,
+}
+
+
+def as_level(value: object) -> int | None:
+    """The level that a JSON value stands for; None for anything but an integer (true and false are none)."""
+    return value if type(value) is int else None
+
+
+def as_map(value: object) -> Mapping[str, Any]:
+    """The value where it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def first_creator(create: Event) -> object:
+    """Who made the room: `content.creator` up to version 10 (any JSON value), the sender from version 11 on."""
+    return create.content.get("creator") if create.rules.creator_in_content else create.sender
+
+
+def privileged_creators(create: Event) -> frozenset[str]:
+    """Who has infinite power (version 12: sender and additional_creators of the create event); else nobody."""
+    if not create.rules.creators_have_infinite_power:
+        return frozenset()
+    additional = create.content.get("additional_creators")
+    names = additional if isinstance(additional, list) else []
+    return frozenset({create.sender, *(name for name in names if isinstance(name, str))})
+
+
+@dataclass(frozen=True, slots=True)
+class PowerLevels:
+    """The levels in force at one point of a room. Make it with `PowerLevels.of`."""
+
+    content: Mapping[str, Any] | None  # of the m.room.power_levels event; None where the room has none
+    creator: object  # has level 100 while there is no m.room.power_levels event
+    privileged: frozenset[str]
+
+    @classmethod
+    def of(cls, create: Event | None, power_levels: Event | None) -> PowerLevels:
+        """From the create and power levels events in force, either of which may be absent."""
+        return cls(
+            content=None if power_levels is None else power_levels.content,
+            creator=None if create is None else first_creator(create),
+            privileged=frozenset() if create is None else privileged_creators(create),
+        )
+
+    def user(self, user_id: str) -> int:
+        """The level of a user: INFINITE for creators of version 12, else users, users_default, 0."""
+        if user_id in self.privileged:
+            return INFINITE
+        if self.content is None:
+            return 100 if self.creator == user_id else 0
+        level = as_level(as_map(self.content.get("users")).get(user_id))
+        return self.named("users_default") if level is None else level
+
+    def named(self, name: str) -> int:
+        """The level needed for an action: a key of DEFAULT_LEVELS."""
+        level = None if self.content is None else as_level(self.content.get(name))
+        return DEFAULT_LEVELS[name] if level is None else level
+
+    def required(self, event_type: str, *, is_state: bool) -> int:
+        """The *required power level* to send an event of this type (server-server API, definitions)."""
+        if self.content is not None:
+            level = as_level(as_map(self.content.get("events")).get(event_type))
+            if level is not None:
+                return level
+        return self.named("state_default" if is_state else "events_default")
+
+    def notification(self, name: str) -> int:
+        """The level needed to trigger a notification, such as `room` for @room (default 50)."""
+        level = None if self.content is None else as_level(as_map(self.content.get("notifications")).get(name))
+        return 50 if level is None else level

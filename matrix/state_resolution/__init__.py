@@ -1,0 +1,38 @@
+"""State resolution: one room state of several (room versions 2 to 11: "v2"; version 12: "v2.1").
+
+Pure: what is not in memory is asked for by `EventsNeeded`, as a whole frontier, and the caller calls again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from annals.matrix.events import StateKey
+from annals.matrix.room_versions import RoomRules, StateResolution
+from annals.matrix.state_resolution.source import AuthChainIndex, EventsNeeded, EventSource
+from annals.matrix.state_resolution.v2 import resolve_v2
+
+__all__ = ["AuthChainIndex", "EventSource", "EventsNeeded", "resolve"]
+
+
+def resolve(
+    rules: RoomRules,
+    state_sets: Sequence[Mapping[StateKey, str]],
+    events: EventSource,
+    index: AuthChainIndex | None = None,
+) -> dict[StateKey, str]:
+    """The room state that these states (type and state key -> event id) resolve to.
+
+    It does not depend on the order of the sets. Lets `EventsNeeded` of the source through. `index` answers which events
+    are in the auth chain of others without loading these; without one the chains are walked.
+    """
+    # Equal states collapse first: nothing is conflicted between them.
+    distinct: list[Mapping[StateKey, str]] = []
+    for state_set in state_sets:
+        if not any(state_set is other or state_set == other for other in distinct):
+            distinct.append(state_set)
+    if len(distinct) < 2:
+        return dict(distinct[0]) if distinct else {}
+    if rules.state_resolution is StateResolution.V1:
+        raise NotImplementedError("state resolution of room version 1")
+    return resolve_v2(rules, distinct, events, index)

@@ -1,0 +1,112 @@
+"""The two orders of state resolution: of power events, and of everything else along the mainline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
+
+from annals.matrix.auth_events import CREATE, JOIN_RULES, POWER_LEVELS
+from annals.matrix.events import Event
+from annals.matrix.power_levels import PowerLevels
+from annals.matrix.state_resolution.source import Reader
+
+
+def is_power_event(event: Event) -> bool:
+    """Whether the event may take away somebody's ability to do something.
+
+    "A power event is a state event with type m.room.power_levels or m.room.join_rules, or a state event with type
+    m.room.member where the membership is leave or ban and the sender does not match the state_key."
+    NOTSPEC: as in Synapse, of the first two only those with an empty state key, and the create event too.
+    """
+    if event.type == "m.room.member":
+        return event.content.get("membership") in ("leave", "ban") and event.sender != event.state_key
+    return (event.type, event.state_key) in (CREATE, POWER_LEVELS, JOIN_RULES)
+
+
+def power_order(full_conflicted: frozenset[str], reader: Reader) -> list[str]:
+    """The power events of the set, with what they need of it, in *reverse topological power ordering*.
+
+    "Select the set X of all power events that appear in the full conflicted set. For each such power event P, enlarge X
+    by adding the events in the auth chain of P which also belong to the full conflicted set." As in Synapse, the chain
+    is followed only within the set.
+    """
+    cited: dict[str, frozenset[str]] = {}
+    stack = [event_id for event_id in full_conflicted if is_power_event(reader.get(event_id))]
+    while stack:
+        event_id = stack.pop()
+        if event_id not in cited:
+            cited[event_id] = full_conflicted.intersection(reader.cited(event_id))
+            stack.extend(cited[event_id])
+    return _sorted_topologically(cited, reader)
+
+
+def _sorted_topologically(cited: dict[str, frozenset[str]], reader: Reader) -> list[str]:
+    """Kahn's algorithm: "at each step selecting, among all the candidate vertices, the smallest vertex"."""
+    citing: dict[str, list[str]] = {event_id: [] for event_id in cited}
+    for event_id, others in cited.items():
+        for other in others:
+            citing[other].append(event_id)
+    waiting_for = {event_id: len(others) for event_id, others in cited.items()}
+    ready = [_power_key(event_id, reader) for event_id, count in waiting_for.items() if count == 0]
+    heapify(ready)
+    ordered: list[str] = []
+    while ready:
+        event_id = heappop(ready)[-1]
+        ordered.append(event_id)
+        for above in citing[event_id]:
+            waiting_for[above] -= 1
+            if waiting_for[above] == 0:
+                heappush(ready, _power_key(above, reader))
+    return ordered
+
+
+def _power_key(event_id: str, reader: Reader) -> tuple[int, int, str]:
+    """Greater power of the sender first, by the event's own auth events; then earlier time; then smaller id."""
+    event = reader.get(event_id)
+    cited = [reader.get(other) for other in reader.cited(event_id)]
+    by_key = {(other.type, other.state_key): other for other in cited}
+    level = PowerLevels.of(by_key.get(CREATE), by_key.get(POWER_LEVELS)).user(event.sender)
+    return -level, event.origin_server_ts, event_id
+
+
+class Mainline:
+    """The mainline of one power levels event: it, the one that it cites, and so on back.
+
+    Read only as far as it is asked about: most events cite a recent one.
+    """
+
+    def __init__(self, newest: str | None, reader: Reader) -> None:
+        self._reader = reader
+        self._position: dict[str, int] = {}
+        self._next = newest
+        self._of: dict[str, int | None] = {}
+
+    def sort(self, event_ids: Iterable[str]) -> list[str]:
+        """In *mainline ordering*: older parts of the mainline first, then earlier time, then smaller id."""
+        return sorted(event_ids, key=self._key)
+
+    def _key(self, event_id: str) -> tuple[bool, int, int, str]:
+        position = self._position_of(event_id)
+        # An event without one has position infinity, the greatest, and so comes first.
+        return position is not None, -(position or 0), self._reader.get(event_id).origin_server_ts, event_id
+
+    def _position_of(self, event_id: str) -> int | None:
+        """ "Find the smallest index j >= 1 for which e_j belongs to the mainline of P." """
+        walked: list[str] = []
+        power_levels = self._reader.power_levels_of(event_id)
+        position: int | None = None
+        while power_levels is not None and position is None:
+            if power_levels in self._of:
+                position = self._of[power_levels]
+                break
+            walked.append(power_levels)
+            position = self._find(power_levels)
+            power_levels = self._reader.power_levels_of(power_levels) if position is None else None
+        self._of.update((event_id, position) for event_id in walked)
+        return position
+
+    def _find(self, event_id: str) -> int | None:
+        while event_id not in self._position and self._next is not None:
+            self._position[self._next] = len(self._position)
+            self._next = self._reader.power_levels_of(self._next)
+        return self._position.get(event_id)

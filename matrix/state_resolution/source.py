@@ -1,0 +1,91 @@
+"""Where state resolution gets its events from, and how it asks for those that are not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import Protocol
+
+from annals.matrix.auth_events import POWER_LEVELS
+from annals.matrix.events import Event
+
+
+class EventsNeeded(Exception):
+    """These events must be loaded; then the same call is made again.
+
+    `with_auth_chains`: the resolution is walking auth chains and will ask for theirs next, a step of the walk each
+    time, so whoever can load these events together with their auth chains saves round trips.
+    """
+
+    def __init__(self, event_ids: Iterable[str], *, with_auth_chains: bool = False) -> None:
+        self.event_ids = frozenset(event_ids)
+        self.with_auth_chains = with_auth_chains
+        super().__init__(f"{len(self.event_ids)} events")
+
+
+class EventSource(Protocol):
+    """The events of one room that the caller has at hand."""
+
+    def get(self, event_id: str) -> Event:
+        """The event; raises `EventsNeeded` for one that is to be loaded."""
+        ...
+
+    def rejected(self, event_id: str) -> bool:
+        """Whether an event that `get` gives was rejected."""
+        ...
+
+
+class AuthChainIndex(Protocol):
+    """Reachability along `auth_events`, for who has an index of it."""
+
+    def in_auth_chains(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> AbstractSet[str]:
+        """Those of `candidates` that are in the auth chain of at least one of `heads`."""
+        ...
+
+
+class Reader:
+    """The source during one resolution: keeps what it read, and collects what is missing into one `EventsNeeded`."""
+
+    def __init__(self, events: EventSource) -> None:
+        self._source = events
+        self._read: dict[str, Event] = {}
+
+    def get(self, event_id: str) -> Event:
+        """One event."""
+        event = self._read.get(event_id)
+        if event is None:
+            event = self._read[event_id] = self._source.get(event_id)
+        return event
+
+    def load(self, event_ids: Iterable[str], *, with_auth_chains: bool = False) -> None:
+        """Have these events at hand, or raise one `EventsNeeded` with all that are missing."""
+        missing: set[str] = set()
+        for event_id in event_ids:
+            try:
+                self.get(event_id)
+            except EventsNeeded as needed:
+                missing |= needed.event_ids
+        if missing:
+            raise EventsNeeded(missing, with_auth_chains=with_auth_chains)
+
+    def cited(self, event_id: str) -> tuple[str, ...]:
+        """The ids of the event's auth events. In version 12 the room id stands for the create event: it counts too."""
+        event = self.get(event_id)
+        if event.rules.create_cited_in_auth_events or event.type == "m.room.create":
+            return event.auth_events
+        return (*event.auth_events, "$" + event.room_id[1:])
+
+    def power_levels_of(self, event_id: str) -> str | None:
+        """The first m.room.power_levels event that the event cites."""
+        cited = self.cited(event_id)
+        self.load(cited)
+        return next((other for other in cited if _key(self.get(other)) == POWER_LEVELS), None)
+
+    def usable(self, event_id: str) -> bool:
+        """Whether others may be authorised by this event."""
+        self.get(event_id)
+        return not self._source.rejected(event_id)
+
+
+def _key(event: Event) -> tuple[str, str | None]:
+    return event.type, event.state_key
