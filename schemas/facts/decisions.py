@@ -173,3 +173,17 @@ class MembershipForgotten(Decision):
     """A user who has left does not want to see the room any more."""
 
     user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionPart:
+    """One part of a decision of over 65,536 bytes; `data` of parts 0 to `count` - 1 together are its record.
+
+    `group` is the SHA-256 of that record. `epoch` is the decision's, so that a part behind a newer mark is void alone.
+    """
+
+    epoch: int
+    group: bytes
+    index: int
+    count: int
+    data: bytes

@@ -1,0 +1,70 @@
+"""Avro's integers: zigzag, then seven bits a byte, lowest first, the top bit set on all bytes but the last.
+
+The generated codec takes what is short from SHORT and calls these functions for the rest.
+"""
+
+from __future__ import annotations
+
+from annals.schemas.errors import Undecodable, Unencodable
+
+SHORT_LIMIT = 8192
+_LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
+_PAIR_BITS = 14
+_PAIR_MASK = (1 << _PAIR_BITS) - 1
+
+
+def _last(zigzag: int) -> bytes:
+    return bytes((zigzag,)) if zigzag < 128 else bytes((zigzag & 127 | 128, zigzag >> 7))
+
+
+_LAST = tuple(_last(zigzag) for zigzag in range(1 << _PAIR_BITS))
+_MORE = tuple(bytes((zigzag & 127 | 128, zigzag >> 7 | 128)) for zigzag in range(1 << _PAIR_BITS))
+
+#: The encoding of every integer from 0 to SHORT_LIMIT - 1.
+SHORT = _LAST[::2]
+
+
+def write_long(value: int) -> bytes:
+    """`value` as an Avro long; Unencodable beyond 64 bits."""
+    if not _LOWEST <= value <= _HIGHEST:
+        raise Unencodable(f"{value} does not fit 64 bits")
+    zigzag = value << 1 if value >= 0 else (-value << 1) - 1
+    encoded = b""
+    while zigzag > _PAIR_MASK:
+        encoded += _MORE[zigzag & _PAIR_MASK]
+        zigzag >>= _PAIR_BITS
+    return encoded + _LAST[zigzag]
+
+
+def read_long(data: bytes, start: int) -> tuple[int, int]:
+    """The long at `start` and where the next value begins; IndexError where the data ends before."""
+    zigzag = shift = 0
+    while True:
+        byte = data[start]
+        start += 1
+        zigzag |= (byte & 127) << shift
+        if byte < 128:
+            break
+        shift += 7
+        if shift > 63:
+            raise Undecodable("an integer of more than 64 bits")
+    if zigzag >> 64:
+        raise Undecodable("an integer of more than 64 bits")
+    return (zigzag >> 1) ^ -(zigzag & 1), start
+
+
+def read_length(data: bytes, start: int) -> tuple[int, int]:
+    """A length, doubled (as a short one stands in the data); Undecodable where it is negative."""
+    length, start = read_long(data, start)
+    if length < 0:
+        raise Undecodable("a negative length")
+    return length << 1, start
+
+
+def read_block(data: bytes, start: int) -> tuple[int, int]:
+    """The count of an array's next block; a negative one is followed by the block's size, which nobody needs here."""
+    count, start = read_long(data, start)
+    if count < 0:
+        _, start = read_long(data, start)
+        count = -count
+    return count, start
