@@ -1,0 +1,1 @@
+"""Names that are unique over users and rooms: the projection of topic `directory`."""

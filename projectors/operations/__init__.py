@@ -1,0 +1,1 @@
+"""What operators did: the projection of topic `operations`, for people to read."""

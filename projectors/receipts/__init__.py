@@ -1,0 +1,1 @@
+"""Read receipts: the projection of topic `receipts`."""

@@ -1,0 +1,1 @@
+"""Wrapped keys of sealed fields: the projection of topic `subject_keys`."""

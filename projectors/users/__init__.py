@@ -1,0 +1,1 @@
+"""Accounts, devices, tokens, profiles, filters, account data and commands: the projection of topic `users`."""
