@@ -1,0 +1,1 @@
+"""The room machine, pure: `decide(view, fact) -> decisions`."""

@@ -1,7 +1,7 @@
 """What the room machine lacks to decide, and the answers to it.
 
-`decide` never reads: where the view of a room lacks something, it returns `Needs`. The loop gathers the needs of a whole
-batch, loads them set-wise, teaches the views (`annals.rooms.view.learn`) and calls again.
+`decide` never reads: where the view of a room lacks something, it returns `Needs`. The loop gathers the needs of a
+whole batch, loads them set-wise, teaches the views (`annals.rooms.view.learn`) and calls again.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class StoredHeader:
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """A stored state without its entries. `chain`: (state_id, depth) of its bases, nearest first, down to depth 0 or to none."""
+    """A stored state without its entries. `chain`: (state_id, depth) of its bases, nearest first."""
 
     state_id: int
     depth: int

@@ -80,7 +80,7 @@ class Verdict(Decision):
     the change of the room's current state, `current_state_id` and `current_fingerprint` (SHA-256 of the sum) what it is
     afterwards; both None where it did not change. `replaces` is the event that held the key before this state event.
     `redactions` take effect with this verdict, whichever of redaction and target came first; a redaction whose target
-    is not here yet has `redaction_waits_for`. `missing` lists what a parked event waits for. `first` is False where an
+    is not here yet has `redaction_waits_for`, and is among the `redactions_settled` when the target comes. `missing` lists what a parked event waits for. `first` is False where an
     event is judged again.
     """
 
@@ -104,6 +104,7 @@ class Verdict(Decision):
     replaces: str | None = None
     redactions: tuple[RedactionApplied, ...] = ()
     redaction_waits_for: str | None = None
+    redactions_settled: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
 

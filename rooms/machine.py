@@ -1,0 +1,73 @@
+"""The room machine: `decide(view, fact) -> decisions`, deterministic, without I/O.
+
+A step applies one fact and everything that it wakes. Where the view lacks something the answer is `Needs`, and the
+step is tried again from the start once that is loaded: nothing of a step is kept until it is whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from annals.rooms.admission import admit
+from annals.rooms.forgetting import forget
+from annals.rooms.halting import halt_room, resume, wait
+from annals.rooms.needs import Needs
+from annals.rooms.parking import abandon, wake
+from annals.rooms.refusing import refuse
+from annals.rooms.state import Lacking
+from annals.rooms.step import DECIDE_VERSION, Step
+from annals.rooms.view import RoomView
+from annals.schemas.facts.decisions import Decision
+from annals.schemas.facts.rooms import EventRefused, GapAbandoned, PduFact, RoomFact, RoomForgotten, RoomResumed
+
+__all__ = ["DECIDE_VERSION", "Decided", "UnknownFact", "decide", "halt"]
+
+
+class UnknownFact(Exception):
+    """A fact that this version of the machine has no rule for: a newer one must read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The view after a step, and the step's decisions (none: the fact changes nothing)."""
+
+    view: RoomView
+    decisions: tuple[Decision, ...]
+
+
+def decide(view: RoomView, fact: RoomFact, offset: int, epoch: int) -> Decided | Needs:
+    """Apply the fact at `offset` to the view of its room, or say what the view lacks for that."""
+    step = Step(view, offset, epoch)
+    try:
+        if step.header.halted_at is not None and not isinstance(fact, RoomResumed):
+            wait(step, offset)
+        elif isinstance(fact, RoomResumed):
+            resume(step, fact, apply_fact)
+        else:
+            apply_fact(step, fact, offset)
+            wake(step)
+    except Lacking as lacking:
+        return lacking.needs
+    return Decided(step.view, step.finish())
+
+
+def apply_fact(step: Step, fact: RoomFact, source: int) -> None:
+    """What one fact does by itself, before it wakes others."""
+    match fact:
+        case PduFact():
+            admit(step, fact, source)
+        case EventRefused():
+            refuse(step, fact, source)
+        case GapAbandoned():
+            abandon(step, fact.event_ids, source)
+        case RoomForgotten():
+            forget(step, fact, source)
+        case _:
+            raise UnknownFact(type(fact).__name__)
+
+
+def halt(view: RoomView, fact: RoomFact, offset: int, epoch: int, error: str) -> Decided:
+    """The pure code failed on this fact: the room stands still, the others go on. Needs a view with its header."""
+    step = Step(view, offset, epoch)
+    halt_room(step, offset, error, waits=not isinstance(fact, RoomResumed))
+    return Decided(step.view, step.finish())

@@ -1,0 +1,185 @@
+"""Room states as persistent values, and the skip deltas in which they are stored.
+
+A state is stored as its difference from an older one of its line: the state at depth d (d counts state changes) from
+the one at d - 8^k, 8^k being the largest power of 8, at most 8^4, that divides d. So a change costs about log8(n) rows,
+a read follows a short chain, and no full copy is ever written:
+
+    depth  0 <- 1 <- 2 <- ... <- 7      8 -> 0     9 -> 8 ...     64 -> 0     65 -> 64
+
+In memory a state may be partial: it has the keys that were asked for, and says where the others are to be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from immutables import Map
+
+from annals.matrix.events import StateKey
+from annals.rooms.fingerprint import EMPTY_SUM, changed_sum, sum_bytes
+from annals.rooms.needs import Needs, StoredState
+from annals.schemas.facts.decisions import StateEntry, StateMade
+
+SKIP_BASE = 8
+SKIP_POWER_MAX = 4
+EMPTY_STATE_ID = 0
+
+Entries = Map[StateKey, str | None]
+
+
+class Lacking(Exception):
+    """The view lacks something; `decide` turns this into its answer."""
+
+    def __init__(self, needs: Needs) -> None:
+        super().__init__(needs)
+        self.needs = needs
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A stored state in the line of a younger one; `changes` is its stored delta, None where it is not loaded."""
+
+    state_id: int
+    depth: int
+    changes: Mapping[StateKey, str | None] | None
+    base: Link | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoomState:
+    """The state map of a room, or the part of it that is known.
+
+    `known` maps keys to event ids (None: certainly not set). Keys that are not in it are, unless the state is
+    `complete`, those of the stored state `stored_id`. `parent_id` is the state that this one directly follows, where
+    that is known.
+    """
+
+    room_id: str
+    state_id: int
+    depth: int
+    element_sum: int
+    known: Entries
+    complete: bool
+    stored_id: int
+    link: Link | None = field(repr=False)
+    parent_id: int | None = None
+
+    def get(self, key: StateKey) -> str | None:
+        """The event that holds `key`; raises Lacking where that is not known."""
+        try:
+            return self.known[key]
+        except KeyError:
+            if self.complete:
+                return None
+        raise Lacking(Needs(state_keys=frozenset([(self.room_id, self.stored_id, *key)])))
+
+    def lacks(self, key: StateKey) -> bool:
+        """Whether `get` would raise."""
+        return not self.complete and key not in self.known
+
+    def entries(self) -> dict[StateKey, str]:
+        """The whole map; raises Lacking where only a part is known."""
+        if not self.complete:
+            raise Lacking(Needs(whole_states=frozenset([(self.room_id, self.stored_id)])))
+        return {key: event_id for key, event_id in self.known.items() if event_id is not None}
+
+    def learn_keys(self, found: Mapping[StateKey, str | None]) -> RoomState:
+        """The same state with more of it known; what is known already stands (it may be younger than the stored)."""
+        return replace(self, known=self.known.update({key: e for key, e in found.items() if key not in self.known}))
+
+    def learn_whole(self, stored: Mapping[StateKey, str]) -> RoomState:
+        """The same state with all of it known."""
+        return replace(self.learn_keys(dict(stored)), complete=True)
+
+
+def empty_state(room_id: str) -> RoomState:
+    """The state before a create event."""
+    return RoomState(room_id, EMPTY_STATE_ID, 0, EMPTY_SUM, Map(), True, EMPTY_STATE_ID, None)
+
+
+def stored_state(room_id: str, stored: StoredState, element_sum: int) -> RoomState:
+    """A state of which only the frame is loaded."""
+    link: Link | None = None
+    for state_id, depth in reversed(((stored.state_id, stored.depth), *stored.chain)):
+        link = Link(state_id, depth, None, link)
+    return RoomState(room_id, stored.state_id, stored.depth, element_sum, Map(), False, stored.state_id, link)
+
+
+def with_changes(state: RoomState, delta: Mapping[StateKey, str | None], state_id: int) -> tuple[RoomState, StateMade]:
+    """The state that follows `state` by `delta`, under `state_id`, and the record by which it is stored."""
+    depth = state.depth + 1
+    total = state.element_sum
+    known = state.known
+    for key, event_id in delta.items():
+        total = changed_sum(total, key, state.get(key), event_id)
+        known = known.set(key, event_id)
+    base, stored_delta = _skip(state, depth, delta)
+    link = Link(state_id, depth, stored_delta, base)
+    made = RoomState(
+        state.room_id, state_id, depth, total, known, state.complete, state.stored_id, link, parent_id=state.state_id
+    )
+    entries = tuple(StateEntry(t, k, stored_delta[(t, k)]) for t, k in sorted(stored_delta))
+    return made, StateMade(state_id, base.state_id if base else None, depth, entries, sum_bytes(total))
+
+
+def base_depth(depth: int) -> int:
+    """The depth of the state from which the one at `depth` is stored as a difference."""
+    power = 1
+    while power < SKIP_BASE**SKIP_POWER_MAX and depth % (power * SKIP_BASE) == 0:
+        power *= SKIP_BASE
+    return depth - power
+
+
+def _skip(
+    parent: RoomState, depth: int, delta: Mapping[StateKey, str | None]
+) -> tuple[Link | None, Mapping[StateKey, str | None]]:
+    """The base of a state at `depth`, and its difference from that; the youngest change of a key counts."""
+    target = base_depth(depth)
+    changes = dict(delta)
+    link = parent.link
+    for link in _line(parent.link, target):
+        if link.changes is None:
+            raise Lacking(_changes_needed(parent, target))
+        for key, event_id in link.changes.items():
+            changes.setdefault(key, event_id)
+    base = parent.link
+    while base is not None and base.depth > target:
+        base = base.base
+    return base, changes
+
+
+def _line(link: Link | None, above: int) -> Iterator[Link]:
+    while link is not None and link.depth > above:
+        yield link
+        link = link.base
+
+
+def _changes_needed(parent: RoomState, target: int) -> Needs:
+    lacking = ((parent.room_id, link.state_id) for link in _line(parent.link, target) if link.changes is None)
+    return Needs(changes=frozenset(lacking))
+
+
+def learn_changes(state: RoomState, found: Mapping[int, Mapping[StateKey, str | None]]) -> RoomState:
+    """The same state with the stored deltas `found`, by state id, in its line."""
+    return replace(state, link=_learned_link(state.link, found))
+
+
+def _learned_link(link: Link | None, found: Mapping[int, Mapping[StateKey, str | None]]) -> Link | None:
+    line = list(_line(link, -1))
+    if not any(step.changes is None and step.state_id in found for step in line):
+        return link
+    learned: Link | None = None
+    for step in reversed(line):
+        changes = step.changes if step.changes is not None else found.get(step.state_id)
+        learned = Link(step.state_id, step.depth, changes, learned)
+    return learned
+
+
+def difference(old: RoomState, new: RoomState) -> dict[StateKey, tuple[str | None, str | None]]:
+    """The keys in which two states differ: (old event, new event). Both must be complete."""
+    if old.state_id == new.state_id or old.element_sum == new.element_sum:
+        return {}
+    before, after = old.entries(), new.entries()
+    keys = before.keys() | after.keys()
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}

@@ -1,0 +1,79 @@
+"""The scratch pad of one step: the view as it changes, and the decisions as they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from annals.rooms.state import RoomState, with_changes
+from annals.rooms.view import Entry, Header, RoomView
+from annals.schemas.facts.decisions import Decision, StateMade
+from annals.schemas.position import pack
+
+D = TypeVar("D", bound=Decision)
+
+#: Raised by every change that can alter a decision; the golden corpus fails where it was forgotten.
+DECIDE_VERSION = 1
+
+#: A decision makes up to four states (before, after, current): their ids derive from its stream position.
+_STATES_PER_DECISION = 4
+
+
+@dataclass
+class Step:
+    """One fact and all that it wakes. Thrown away where something is lacking: the view that came in is untouched."""
+
+    view: RoomView
+    offset: int
+    epoch: int
+    decisions: list[Decision] = field(default_factory=list)
+    _states_made: list[StateMade] = field(default_factory=list)
+
+    @property
+    def header(self) -> Header:
+        """The room's header as it stands within the step."""
+        return self.view.known_header()
+
+    @property
+    def position(self) -> int:
+        """The stream position of the next decision."""
+        return pack(self.offset, len(self.decisions))
+
+    def set_header(self, **changes: Any) -> None:
+        """Change fields of the header."""
+        self.view = replace(self.view, header=replace(self.header, **changes))
+
+    def set_entry(self, entry: Entry) -> None:
+        """Put an event with its verdict into the view."""
+        self.view = replace(self.view, events=self.view.events.set(entry.event.event_id, entry))
+
+    def follow_state(self, state: RoomState, delta: dict[tuple[str, str], str | None]) -> RoomState:
+        """The state that follows `state` by `delta`; its record goes out with the next decision."""
+        state_id = self.position * _STATES_PER_DECISION + len(self._states_made)
+        made, record = with_changes(state, delta, state_id)
+        self._states_made.append(record)
+        self.view = replace(self.view, states=self.view.states.set(state_id, made))
+        return made
+
+    def decide(self, kind: type[D], source: int, /, **fields: Any) -> D:
+        """Make a decision about the fact at `source`; it takes the states made since the last one along."""
+        if self._states_made:
+            fields["states_made"] = tuple(self._states_made)
+            self._states_made = []
+        decision = kind(
+            room_id=self.view.room_id,
+            position=self.position,
+            source=source,
+            epoch=self.epoch,
+            decide_version=DECIDE_VERSION,
+            last_of_step=False,
+            **fields,
+        )
+        self.decisions.append(decision)
+        return decision
+
+    def finish(self) -> tuple[Decision, ...]:
+        """The decisions of the step, the last one marked."""
+        if self.decisions:
+            self.decisions[-1] = replace(self.decisions[-1], last_of_step=True)
+        return tuple(self.decisions)

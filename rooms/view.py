@@ -1,0 +1,246 @@
+"""The view of one room: what the machine knows of it at a point of its partition.
+
+A view is an immutable value, so that a batch works on copies that become the cache only after its commit. It is
+partial: what is not in it raises `Lacking`, and the loop loads it (`learn`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from immutables import Map
+
+from annals.matrix.canonical_json import loads
+from annals.matrix.events import Event, event_of
+from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
+from annals.rooms.fingerprint import sum_of
+from annals.rooms.needs import FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader
+from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState, empty_state, learn_changes, stored_state
+from annals.schemas.facts.rooms import RoomFact
+
+ACCEPTED, SOFT_FAILED, REJECTED = "accepted", "soft_failed", "rejected"
+PARKED, DROPPED, PENDING_POLICY = "parked", "dropped", "pending_policy"
+
+#: Verdicts of events that are in the room's DAG.
+IN_DAG = frozenset((ACCEPTED, SOFT_FAILED, REJECTED, PENDING_POLICY))
+
+EVENTS_KEPT = 600
+_EVENT_BYTES = 3_000
+_STATE_KEY_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event and what was decided about it."""
+
+    event: Event
+    verdict: str
+    outlier: bool
+    backfilled: bool
+    provisional: bool
+    source: int
+    position: int
+    state_before: int | None = None
+    state_after: int | None = None
+    idempotency_key: str | None = None
+    redacted_by: str | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """In the room's DAG: a repeat of it makes no decision."""
+        return not self.outlier and self.verdict in IN_DAG
+
+    @property
+    def present_as_auth(self) -> bool:
+        """Enough for another event to cite it in auth_events; rejected ones included."""
+        return self.verdict in IN_DAG
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of a room as a whole. A room that is not known has no rules and no create event."""
+
+    rules: RoomRules | None = None
+    create_event_id: str | None = None
+    extremities: tuple[str, ...] = ()
+    current_state_id: int = EMPTY_STATE_ID
+    min_depth: int | None = None
+    halted_at: int | None = None
+    waiting: tuple[int, ...] = ()
+    parked: Map[str, Entry] = field(default_factory=Map)
+    wanted: frozenset[str] = frozenset()
+    pending_redactions: Map[str, tuple[str, ...]] = field(default_factory=Map)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomView:
+    """All that is loaded of a room. `header` None: not even asked for."""
+
+    room_id: str
+    header: Header | None = None
+    events: Map[str, Entry | None] = field(default_factory=Map)
+    states: Map[int, RoomState] = field(default_factory=Map)
+    keys: Map[str, FirstOfKey | None] = field(default_factory=Map)
+    facts: Map[int, RoomFact] = field(default_factory=Map)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Roughly what the view holds in memory."""
+        keys = sum(len(state.known) for state in self.states.values())
+        return len(self.events) * _EVENT_BYTES + keys * _STATE_KEY_BYTES + 1_000
+
+    def known_header(self) -> Header:
+        """The header; raises Lacking where it is not loaded."""
+        if self.header is None:
+            raise Lacking(Needs(rooms=frozenset([self.room_id])))
+        return self.header
+
+    def entry(self, event_id: str) -> Entry | None:
+        """The event, or None where it is not here; raises Lacking where that is not known."""
+        try:
+            return self.events[event_id]
+        except KeyError:
+            raise Lacking(Needs(events=frozenset([(self.room_id, event_id)]))) from None
+
+    def state(self, state_id: int) -> RoomState:
+        """A state of the room; raises Lacking where its frame is not loaded."""
+        if state_id == EMPTY_STATE_ID:
+            return empty_state(self.room_id)
+        try:
+            return self.states[state_id]
+        except KeyError:
+            raise Lacking(Needs(states=frozenset([(self.room_id, state_id)]))) from None
+
+    def first_of_key(self, key: str) -> FirstOfKey | None:
+        """The fact that has an idempotency key, if any; raises Lacking where that is not known."""
+        try:
+            return self.keys[key]
+        except KeyError:
+            raise Lacking(Needs(keys=frozenset([(self.room_id, key)]))) from None
+
+    def with_keys(self, keys: Map[str, FirstOfKey | None]) -> RoomView:
+        """The view with other idempotency keys."""
+        return replace(self, keys=keys)
+
+    def current_state(self) -> RoomState:
+        """The room's current state."""
+        return self.state(self.known_header().current_state_id)
+
+
+def unknown_room(room_id: str) -> RoomView:
+    """The view of a room of which nothing is loaded."""
+    return RoomView(room_id)
+
+
+def learn(view: RoomView, loaded: Loaded) -> RoomView:
+    """The view with what was loaded for it. What it knows already stands: it may be younger than the tables."""
+    room_id = view.room_id
+    header, events = view.header, view.events
+    if header is None and room_id in loaded.rooms:
+        stored = loaded.rooms[room_id]
+        header = _header(stored) if stored else Header()
+        events = events.update({event_id: entry for event_id, entry in header.parked.items() if event_id not in events})
+    fresh = {
+        event_id: _entry(found) if found else None
+        for (room, event_id), found in loaded.events.items()
+        if room == room_id and events.get(event_id) is None
+    }
+    return replace(
+        view,
+        header=header,
+        events=events.update(fresh),
+        states=_learned_states(view, loaded),
+        keys=view.keys.update({k: v for (room, k), v in loaded.keys.items() if room == room_id and k not in view.keys}),
+        facts=view.facts.update({o: fact for (room, o), fact in loaded.facts.items() if room == room_id}),
+    )
+
+
+def _learned_states(view: RoomView, loaded: Loaded) -> Map[int, RoomState]:
+    room_id, states = view.room_id, view.states
+    for (room, state_id), stored in loaded.states.items():
+        if room == room_id and state_id not in states:
+            states = states.set(state_id, stored_state(room_id, stored, sum_of(stored.element_sum)))
+    keys: dict[int, dict[tuple[str, str], str | None]] = {}
+    for (room, state_id, event_type, state_key), event_id in loaded.state_keys.items():
+        if room == room_id:
+            keys.setdefault(state_id, {})[event_type, state_key] = event_id
+    wholes = {state_id: whole for (room, state_id), whole in loaded.whole_states.items() if room == room_id}
+    changes = {state_id: delta for (room, state_id), delta in loaded.changes.items() if room == room_id}
+    for state_id, state in states.items():
+        learned = state
+        if state.stored_id in keys and not state.complete:
+            learned = learned.learn_keys(keys[state.stored_id])
+        if state.stored_id in wholes and not state.complete:
+            learned = learned.learn_whole(wholes[state.stored_id])
+        if changes:
+            learned = learn_changes(learned, changes)
+        if learned is not state:
+            states = states.set(state_id, learned)
+    return states
+
+
+def _header(stored: StoredHeader) -> Header:
+    return Header(
+        rules=ROOM_VERSIONS[stored.room_version] if stored.room_version else None,
+        create_event_id=stored.create_event_id or None,
+        extremities=stored.extremities,
+        current_state_id=stored.current_state_id or EMPTY_STATE_ID,
+        min_depth=stored.min_depth,
+        halted_at=stored.halted_at,
+        waiting=stored.waiting,
+        parked=Map({event.event_id: _entry(event) for event in stored.parked}),
+        wanted=stored.wanted,
+        pending_redactions=Map(stored.pending_redactions),
+    )
+
+
+def _entry(stored: StoredEvent) -> Entry:
+    event = event_of(loads(stored.pdu), ROOM_VERSIONS[stored.room_version], stored.event_id)
+    return Entry(
+        event=event,
+        verdict=stored.verdict,
+        outlier=stored.outlier,
+        backfilled=stored.backfilled,
+        provisional=stored.provisional,
+        source=stored.source,
+        position=stored.position,
+        state_before=stored.state_before,
+        state_after=stored.state_after,
+        idempotency_key=stored.idempotency_key,
+        redacted_by=stored.redacted_by,
+        missing=stored.missing,
+    )
+
+
+def trim(view: RoomView) -> RoomView:
+    """The view without what it can load again: bounded, whatever happened in the room.
+
+    Kept are the extremities, the states after them and the current one, and the events that auth checks read most.
+    """
+    header = view.header
+    if header is None or len(view.events) <= EVENTS_KEPT:
+        return replace(view, states=_kept_states(view), facts=Map()) if header else view
+    kept = {*header.extremities, *header.parked, header.create_event_id}
+    current = view.states.get(header.current_state_id)
+    for key in (("m.room.power_levels", ""), ("m.room.join_rules", ""), ("m.room.history_visibility", "")):
+        kept.add(current.known.get(key) if current else None)
+    recent = sorted((e for e in view.events.values() if e is not None), key=lambda e: e.position)[-EVENTS_KEPT // 2 :]
+    kept.update(entry.event.event_id for entry in recent)
+    return replace(
+        view,
+        events=Map({event_id: view.events[event_id] for event_id in kept if event_id and view.events.get(event_id)}),
+        states=_kept_states(view),
+        keys=Map(),
+        facts=Map(),
+    )
+
+
+def _kept_states(view: RoomView) -> Map[int, RoomState]:
+    header = view.known_header()
+    kept = {header.current_state_id}
+    for event_id in header.extremities:
+        entry = view.events.get(event_id)
+        if entry is not None and entry.state_after is not None:
+            kept.add(entry.state_after)
+    return Map({state_id: state for state_id, state in view.states.items() if state_id in kept})
