@@ -1,0 +1,257 @@
+"""Parsing and building events: format, size limits, ids, version 12's room ids."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annals.matrix.building import build_event
+from annals.matrix.canonical_json import canonical_bytes
+from annals.matrix.errors import InvalidEvent
+from annals.matrix.events import Event, event_of, parse_event
+from annals.matrix.format import EVENT_BYTES_MAX, without_unsigned
+from annals.matrix.hashing import content_hash_matches, signing_bytes
+from annals.matrix.redaction import redact
+from annals.matrix.room_versions import DEFAULT, ROOM_VERSIONS, V10, V11, V12, RoomRules
+from annals.matrix.signing import SigningKey, verify_event
+
+from tests.support import pdu_strategies
+
+KEY = SigningKey("ed25519:a_1", bytes(range(32)))
+ROOM = "!" + "r" * 43
+EVENT_ID = "$" + "e" * 43
+GOLDEN_EVENT_ID = "$EVXB4xEdRdGEfe01ShVrLlfXhTjxGP8MPmmWuzpAiPw"
+ALL = pytest.mark.parametrize("rules", ROOM_VERSIONS.values(), ids=repr)
+
+
+def build(rules: RoomRules = V12, **changes: Any) -> Event:
+    arguments: dict[str, Any] = {
+        "room_id": ROOM,
+        "sender": "@alice:a.example",
+        "type": "m.room.message",
+        "content": {"body": "hello"},
+        "state_key": None,
+        "prev_events": [EVENT_ID],
+        "auth_events": [EVENT_ID],
+        "depth": 7,
+        "origin_server_ts": 1_700_000_000_000,
+        "server_name": "a.example",
+        "key": KEY,
+    }
+    return build_event(rules, **{**arguments, **changes})
+
+
+def build_create(rules: RoomRules = V12, **changes: Any) -> Event:
+    room_id = None if rules.room_id_is_create_hash else "!room:a.example"
+    start: dict[str, Any] = {
+        "room_id": room_id,
+        "type": "m.room.create",
+        "state_key": "",
+        "prev_events": [],
+        "auth_events": [],
+    }
+    return build(rules, **{**start, "content": {"room_version": rules.version}, "depth": 1, **changes})
+
+
+@ALL
+def test_what_we_build_others_accept(rules: RoomRules) -> None:
+    event = build(rules, state_key="key")
+    assert parse_event(event.pdu, rules) == event
+    assert content_hash_matches(event.pdu, rules)
+    verify_event(event.pdu, rules, "a.example", KEY.verify_key)
+    assert event.key == ("m.room.message", "key")
+    assert (event.depth, event.origin_server_ts) == (7, 1_700_000_000_000)
+    assert event.prev_events == event.auth_events == (EVENT_ID,)
+
+
+@given(st.data())
+def test_built_events_parse_to_themselves(data: st.DataObject) -> None:
+    rules, content = data.draw(pdu_strategies.rules), data.draw(pdu_strategies.contents())
+    event = build(rules, content=content, type=data.draw(st.sampled_from(["m.room.member", "m.room.redaction", "x"])))
+    assert parse_event(event.pdu, rules) == event
+    assert content_hash_matches(event.pdu, rules)
+
+
+@given(st.data())
+def test_generated_pdus_have_the_format(data: st.DataObject) -> None:
+    # Guards the other property tests: they would prove nothing over events that nobody accepts.
+    rules = data.draw(pdu_strategies.rules)
+    pdu = data.draw(pdu_strategies.pdus(rules))
+    event = parse_event(pdu, rules)
+    assert event.pdu is pdu
+    assert event.room_id
+
+
+def test_the_room_id_of_a_version_12_room_is_its_creates_hash() -> None:
+    create = build_create()
+    assert "room_id" not in create.pdu
+    assert create.room_id == "!" + create.event_id[1:]
+    assert b"room_id" not in signing_bytes(create.pdu, V12)
+    assert parse_event(create.pdu, V12).room_id == create.room_id
+    assert build(room_id=create.room_id).room_id == create.room_id
+
+
+def test_a_version_12_create_with_a_room_id_is_no_event() -> None:
+    for room_id in (ROOM, None, "", 1):
+        with pytest.raises(InvalidEvent, match="room_id"):
+            parse_event({**build_create().pdu, "room_id": room_id}, V12)
+    with pytest.raises(InvalidEvent, match="room_id"):
+        build_create(room_id=ROOM)
+
+
+@pytest.mark.parametrize("rules", [V10, V11], ids=repr)
+def test_earlier_creates_need_a_room_id(rules: RoomRules) -> None:
+    assert build_create(rules).room_id == "!room:a.example"
+    with pytest.raises(InvalidEvent, match="room_id"):
+        build_create(rules, room_id=None)
+
+
+def test_the_event_id_is_the_hash_of_what_redaction_keeps() -> None:
+    event = build()
+    assert parse_event(redact(event.pdu, V12), V12).event_id == event.event_id
+    unimportant: list[dict[str, Any]] = [{"unsigned": {"age": 1}}, {"signatures": {}}, {"content": {}}]
+    for changes in unimportant:
+        assert parse_event({**event.pdu, **changes}, V12).event_id == event.event_id
+    for key, value in (("depth", 8), ("hashes", {"sha256": "x"}), ("sender", "@bob:b")):
+        assert parse_event({**event.pdu, key: value}, V12).event_id != event.event_id
+
+
+def test_an_event_id_for_a_golden_event() -> None:
+    # Computed with signedjson, canonicaljson and hashlib by hand from the same fields.
+    assert build().event_id == GOLDEN_EVENT_ID
+
+
+def test_a_known_id_is_taken_as_it_is() -> None:
+    assert parse_event(build().pdu, V12, "$known").event_id == "$known"
+    assert event_of(build_create().pdu, V12, "$known").room_id == "!known"
+
+
+@pytest.mark.parametrize(("rules", "in_content"), [(V10, False), (V11, True), (V12, True)], ids=repr)
+def test_redactions_name_their_target_where_the_version_keeps_it(rules: RoomRules, in_content: bool) -> None:
+    content = {"reason": "spam"}
+    event = build(rules, type="m.room.redaction", content=content, redacts="$target")
+    assert event.redacts == parse_event(event.pdu, rules).redacts == "$target"
+    assert (event.pdu.get("redacts"), event.content.get("redacts")) == (
+        (None, "$target") if in_content else ("$target", None)
+    )
+    assert content == {"reason": "spam"}
+    elsewhere = {"redacts": "$target"}
+    moved = build(rules, type="m.room.redaction", content={} if in_content else elsewhere)
+    assert parse_event({**moved.pdu, **(elsewhere if in_content else {})}, rules).redacts is None
+    assert build(rules, type="m.room.message", content=elsewhere).redacts is None
+    assert parse_event({**event.pdu, "redacts": 1, "content": {"redacts": 1}}, rules).redacts is None
+
+
+BAD: list[dict[str, Any]] = [
+    *({"type": value} for value in (None, 1, "a" * 256, "é" * 128)),
+    *({"sender": value} for value in (None, "", "alice", "@alice", "!a:b", "@" + "a" * 254 + ":b", "@a\0:b")),
+    *({"state_key": value} for value in (None, 1, "a" * 256, "é" * 128)),
+    *({"content": value} for value in (None, [], "x")),
+    *({"room_id": value} for value in (None, 1, "", "!", "#a:b", "!" + "a" * 255)),
+    *({"depth": value} for value in (None, "1", True, -1, 2**53, 1.0)),
+    *({"origin_server_ts": value} for value in (None, "1", True, 2**53, 1.5)),
+    *({"prev_events": value} for value in (None, {}, [1], ["x"], [["$a", {}]], ["$a"] * 21, ["$" + "a" * 255])),
+    *({"auth_events": value} for value in (None, {}, [None], ["$a"] * 11)),
+    *({"hashes": value} for value in (None, {}, [], {"sha256": 1})),
+    *({"signatures": value} for value in (None, [], {"a": None}, {"a": "x"})),
+    *({"content": {"a": value}} for value in (1.0, 2**53, -(2**53), "\ud800", {"b": [0.1]})),
+    *({key: 1.5} for key in ("unsigned", "other")),
+    {"event_id": "$a"},
+]
+
+
+@ALL
+@pytest.mark.parametrize("changes", BAD, ids=lambda changes: str(changes)[:40])
+def test_what_breaks_the_format_is_no_event(changes: dict[str, Any], rules: RoomRules) -> None:
+    with pytest.raises(InvalidEvent):
+        parse_event({**build(rules).pdu, **changes}, rules)
+
+
+@ALL
+@pytest.mark.parametrize("missing", sorted(set(build().pdu) - {"unsigned"}))
+def test_required_keys(missing: str, rules: RoomRules) -> None:
+    pdu = build(rules).pdu
+    with pytest.raises(InvalidEvent):
+        parse_event({key: value for key, value in pdu.items() if key != missing}, rules)
+
+
+@ALL
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"type": "a" * 255}, {"type": ""}, {"type": "é" * 127 + "a"}, {"state_key": "é" * 127 + "a"}, {"depth": 0}),
+        *({"depth": 2**53 - 1}, {"origin_server_ts": -5}, {"origin_server_ts": 0}, {"prev_events": ["$a"] * 20}),
+        *({"auth_events": ["$a"] * 10}, {"prev_events": []}, {"sender": "@:b"}, {"content": {"a": None}}),
+        *({"hashes": {"sha256": "", "md5": 1}}, {"signatures": {"a": {"b": 1}}}, {"other": {}}, {"redacts": 1}),
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_what_the_format_allows(changes: dict[str, Any], rules: RoomRules) -> None:
+    parse_event({**build(rules).pdu, **changes}, rules)
+
+
+@pytest.mark.parametrize("pdu", [None, [], "x", 1])
+def test_an_event_is_an_object(pdu: Any) -> None:
+    with pytest.raises(InvalidEvent):
+        parse_event(pdu, V12)
+
+
+def test_an_event_is_at_most_65536_bytes_as_canonical_json() -> None:
+    room_left = EVENT_BYTES_MAX - len(canonical_bytes(build(content={"body": ""}).pdu))
+    most = build(content={"body": "a" * room_left})
+    assert len(canonical_bytes(most.pdu)) == EVENT_BYTES_MAX
+    parse_event(most.pdu, V12)
+    with pytest.raises(InvalidEvent, match="65536"):
+        build(content={"body": "a" * (room_left + 1)})
+    with pytest.raises(InvalidEvent, match="65536"):
+        parse_event({**most.pdu, "content": {"body": "a" * (room_left + 1)}}, V12)
+
+
+def test_what_nobody_vouches_for_can_be_left_out_before_it_counts() -> None:
+    pdu = build().pdu
+    padded = {**pdu, "unsigned": {"padding": "a" * EVENT_BYTES_MAX}}
+    with pytest.raises(InvalidEvent, match="65536"):
+        parse_event(padded, V12)
+    assert without_unsigned(padded) == pdu
+    assert without_unsigned(pdu) is pdu
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"content": {"a": value}} for value in (1.5, 2**53, "\ud800")),
+        *({"prev_events": ["$a"] * 21}, {"auth_events": ["$a"] * 11}),
+        *({"depth": 2**53}, {"type": "a" * 256}, {"state_key": "é" * 128}),
+    ],
+)
+def test_we_build_nothing_that_others_drop(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidEvent):
+        build(**changes)
+
+
+def test_only_state_events_have_a_key() -> None:
+    assert build(state_key="").is_state
+    assert not build().is_state
+    with pytest.raises(ValueError, match="not a state event"):
+        _ = build().key
+
+
+def test_an_event_and_its_redacted_form_differ_under_one_id() -> None:
+    event = build()
+    redacted = parse_event(redact(event.pdu, V12), V12)
+    assert event != redacted
+    assert hash(event) == hash(redacted)
+    assert event != "event"
+
+
+def test_rules_are_one_value_a_version() -> None:
+    assert DEFAULT == "12"
+    for version, rules in ROOM_VERSIONS.items():
+        assert rules.version == version
+        assert copy.deepcopy(rules) is pickle.loads(pickle.dumps(rules)) is rules  # noqa: S301
+    assert pickle.loads(pickle.dumps(build())) == build()  # noqa: S301
