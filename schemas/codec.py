@@ -108,7 +108,8 @@ def _decoder_for(file: SchemaFile) -> Decoder:
 def _check_equal(cls: type, file: SchemaFile) -> None:
     # The generated code follows the dataclass, the log follows the .avsc: they must say the same.
     if canonical_form(schema_of(cls)) != canonical_form(file.schema):
-        raise SchemaMismatch(f"{cls.__name__} differs from {file.name}.v{file.version}.avsc: it needs a new version")
+        difference = f"{cls.__name__} differs from {file.name}.v{file.version}.avsc"
+        raise SchemaMismatch(f"{difference}: run python -m annals.schemas.draft")
 
 
 def _resolving_decoder(writer: dict[str, Any], cls: type) -> Decoder:

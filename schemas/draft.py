@@ -1,6 +1,7 @@
 """`python -m annals.schemas.draft`: writes the schema and the examples of facts that have none yet.
 
-Where a dataclass differs from its newest .avsc, the next version is written; files that exist are never touched.
+Where a dataclass differs from its newest .avsc, the next version is written; files that exist are not touched. Only
+while schemas/DRAFT.md stands (no log has been written that must last) is the newest version itself replaced.
 What is committed under schemas/avro and schemas/examples is the truth; this only spares the typing.
 """
 
@@ -18,9 +19,12 @@ from types import ModuleType
 from annals.schemas import facts
 from annals.schemas.avro_types import schema_of
 from annals.schemas.committed import AVRO, newest, read_schemas
-from annals.schemas.golden import EXAMPLES, write_examples
+from annals.schemas.compatibility import incompatibilities
 from annals.schemas.fingerprint import canonical_form
+from annals.schemas.golden import EXAMPLES, write_examples
 from annals.schemas.shapes import ArrayOf, RecordOf, Shape, UnionOf, namespace_of, shape_of, topic_of
+
+DRAFT = AVRO.parent / "DRAFT.md"
 
 
 def fact_modules() -> list[ModuleType]:
@@ -38,15 +42,20 @@ def facts_of(module: ModuleType) -> list[type]:
     return [cls for cls in classes if cls not in bases and cls not in parts]
 
 
-def write_drafts(avro: Path, examples: Path) -> list[Path]:
-    """Write what is missing under the two directories; the files written."""
+def write_drafts(avro: Path, examples: Path, classes: list[type], *, replace: bool = False) -> list[Path]:
+    """Write what is missing under the two directories; the files written.
+
+    `replace`: where a class and its newest version differ, that version and its examples are written anew.
+    """
     written = []
     known = newest(read_schemas(avro))
-    for cls in (cls for module in fact_modules() for cls in facts_of(module)):
+    for cls in classes:
         schema = schema_of(cls)
         last = known.get(f"{namespace_of(cls)}.{cls.__name__}")
         if last is None or canonical_form(last.schema) != canonical_form(schema):
-            version = 1 if last is None else last.version + 1
+            version = 1 if last is None else last.version if replace else last.version + 1
+            for outdated in (examples / topic_of(cls) / f"{cls.__name__}.v{version}").glob("*.json"):
+                outdated.unlink()
             path = avro / topic_of(cls) / f"{cls.__name__}.v{version}.avsc"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -75,5 +84,8 @@ def _records_in(shape: Shape) -> Iterator[type]:
 
 
 if __name__ == "__main__":
-    for path in write_drafts(AVRO, EXAMPLES):
+    everything = [cls for module in fact_modules() for cls in facts_of(module)]
+    for path in write_drafts(AVRO, EXAMPLES, everything, replace=DRAFT.exists()):
         sys.stdout.write(f"wrote {path.relative_to(AVRO.parent)}\n")
+    if wrong := list(incompatibilities(AVRO, EXAMPLES)):
+        sys.exit("\n".join(wrong))

@@ -20,7 +20,7 @@ class UnknownSchema(Undecodable):
 
 
 class SchemaMismatch(SchemaError):
-    """A dataclass and its newest .avsc differ: a new version of the schema has to be written."""
+    """A dataclass and its newest .avsc differ (a new version has to be written), or a schema is misnamed."""
 
 
 class TornParts(Undecodable):

@@ -28,7 +28,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if value is None or isinstance(value, int | str | bytes):
         return value
-    return {field.name: _plain(getattr(value, field.name)) for field in shape_of(type(value)).fields}
+    return {field.name: _plain(getattr(value, field.name)) for field in shape_of(value.__class__).fields}
 
 
 def _value(shape: Shape, plain: Any) -> Any:

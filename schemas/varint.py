@@ -9,6 +9,7 @@ from annals.schemas.errors import Undecodable, Unencodable
 
 SHORT_LIMIT = 8192
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
+_SHIFTS = range(7, 64 + 6, 7)
 _PAIR_BITS = 14
 _PAIR_MASK = (1 << _PAIR_BITS) - 1
 
@@ -38,23 +39,28 @@ def write_long(value: int) -> bytes:
 
 def read_long(data: bytes, start: int) -> tuple[int, int]:
     """The long at `start` and where the next value begins; IndexError where the data ends before."""
-    zigzag = shift = 0
-    while True:
-        byte = data[start]
-        start += 1
-        zigzag |= (byte & 127) << shift
-        if byte < 128:
-            break
-        shift += 7
-        if shift > 63:
+    zigzag = data[start]
+    if zigzag > 127:
+        zigzag &= 127
+        for shift in _SHIFTS:
+            start += 1
+            byte = data[start]
+            if byte < 128:
+                zigzag |= byte << shift
+                break
+            zigzag |= (byte & 127) << shift
+        else:
+            raise Undecodable("an integer of more than ten bytes")
+        if zigzag >> 64:
             raise Undecodable("an integer of more than 64 bits")
-    if zigzag >> 64:
-        raise Undecodable("an integer of more than 64 bits")
-    return (zigzag >> 1) ^ -(zigzag & 1), start
+    return (zigzag >> 1) ^ -(zigzag & 1), start + 1
 
 
 def read_length(data: bytes, start: int) -> tuple[int, int]:
     """A length, doubled (as a short one stands in the data); Undecodable where it is negative."""
+    low, high = data[start], data[start + 1]
+    if low > 127 and high < 128 and not low & 1:
+        return low & 127 | high << 7, start + 2
     length, start = read_long(data, start)
     if length < 0:
         raise Undecodable("a negative length")

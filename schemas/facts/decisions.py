@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """An owner took the partition: records of a lower epoch behind it, and a step left incomplete before it, are void."""
+    """An owner took the partition: void is a lower epoch's record behind it, and a step left incomplete before it."""
 
     epoch: int
     decide_version: int
@@ -62,7 +62,7 @@ class StateMade:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What all decisions carry. `position` is the packed stream position, `source` the offset of the fact it is about."""
+    """What all decisions carry: `position`, the packed stream position, and `source`, the offset of its fact."""
 
     room_id: str
     position: int
@@ -80,8 +80,8 @@ class Verdict(Decision):
     the change of the room's current state, `current_state_id` and `current_fingerprint` (SHA-256 of the sum) what it is
     afterwards; both None where it did not change. `replaces` is the event that held the key before this state event.
     `redactions` take effect with this verdict, whichever of redaction and target came first; a redaction whose target
-    is not here yet has `redaction_waits_for`, and is among the `redactions_settled` when the target comes. `missing` lists what a parked event waits for. `first` is False where an
-    event is judged again.
+    is not here yet has `redaction_waits_for`, and is among the `redactions_settled` when the target
+    comes. `missing` lists what a parked event waits for. `first` is False where an event is judged again.
     """
 
     event_id: str
@@ -119,7 +119,7 @@ class Duplicate(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Retraction(Decision):
-    """An event of ours is refused for good: what was accepted of it is taken back by later verdicts of the same step."""
+    """An event of ours is refused for good: what was accepted of it is taken back by later verdicts of this step."""
 
     event_id: str
     reason: str

@@ -78,7 +78,7 @@ class AccountDataSet(UserFact):
 
 @dataclass(frozen=True, slots=True)
 class CommandStarted(UserFact):
-    """A command over several keys begins; `plan` (JSON) has all ids chosen beforehand, so that any process resumes it."""
+    """A command over several keys begins; `plan` (JSON) holds ids chosen beforehand, so that any process resumes it."""
 
     command_id: str
     kind: str
