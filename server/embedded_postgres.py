@@ -36,7 +36,7 @@ SUPERUSER = "annals"
 PORT = 5432  # only part of the socket's name
 SOCKET_PATH_BYTES_MAX = 107  # sun_path, less its end
 START_TIMEOUT_S = 60.0
-STOP_FAST_S, STOP_QUIT_S = 10.0, 3.0
+STOP_FAST_S, STOP_QUIT_S = 10.0, 0.5
 LOG_BYTES_MAX = 10 << 20
 STILL_IN_USE = "is still in use"  # backends of a killed postmaster have not all ended yet
 
@@ -96,6 +96,7 @@ class EmbeddedPostgres:
     """One cluster in one directory. `start()` makes it when missing, `stop()` ends it.
 
     `settings` add to (or override) SETTINGS. `before_exec` runs in the child before it becomes PostgreSQL.
+    Once `cancelled()` is true, a start that has not come to its end is given up (PostgresUnavailable).
     """
 
     def __init__(
@@ -103,12 +104,14 @@ class EmbeddedPostgres:
         directory: Path,
         settings: Mapping[str, str] | None = None,
         before_exec: Callable[[], None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self.directory = directory.absolute()
         self.pgdata = self.directory / "pgdata"
         self.process: subprocess.Popen[bytes] | None = None
         self._settings = {**SETTINGS, **(settings or {})}
         self._before_exec = before_exec
+        self._cancelled = cancelled
         self._account: Account | None = None
         self._bin = Path()
         self._lock_fd: int | None = None
@@ -152,19 +155,22 @@ class EmbeddedPostgres:
             self._configure()
             self._launch()
         except BaseException:
-            self.stop()
+            self._end_server(STOP_FAST_S)
             raise
         return self.url()
 
-    def stop(self) -> None:
-        """Fast shutdown; harder after a while. Does nothing when nothing runs."""
-        if self.process is not None:
-            end_process(self.process.pid)
-            self.process.wait()
-            self.process = None
+    def stop(self, fast_s: float = STOP_FAST_S) -> None:
+        """Fast shutdown; harder after `fast_s`. Does nothing when nothing runs."""
+        self._end_server(fast_s)
         if self._short_socket is not None:
             shutil.rmtree(self._short_socket, ignore_errors=True)
             self._short_socket = None
+
+    def _end_server(self, fast_s: float) -> None:
+        if self.process is not None:
+            end_process(self.process.pid, fast_s)
+            self.process.wait()
+            self.process = None
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
@@ -254,6 +260,8 @@ class EmbeddedPostgres:
             log.replace(log.with_suffix(".log.1"))
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._launch_once(log, deadline):
+            if self._cancelled() or time.monotonic() > deadline:
+                raise PostgresUnavailable(f"memory of an earlier PostgreSQL is still in use: see {log}")
             time.sleep(0.1)
 
     def _launch_once(self, log: Path, deadline: float) -> bool:
@@ -272,6 +280,8 @@ class EmbeddedPostgres:
                 raise PostgresUnavailable(f"PostgreSQL ended with {process.returncode}:\n{said[-2000:]}")
             if self._ready(process.pid):
                 return True
+            if self._cancelled():
+                raise PostgresUnavailable("asked to end while PostgreSQL was starting")
             time.sleep(0.01)
         raise PostgresUnavailable(f"PostgreSQL was not ready within {START_TIMEOUT_S:.0f} s: see {log}")
 
@@ -313,7 +323,7 @@ def stop_orphan(pgdata: Path) -> None:
     (pgdata / "postmaster.pid").unlink(missing_ok=True)
 
 
-def end_process(pid: int) -> None:
+def end_process(pid: int, fast_s: float = STOP_FAST_S) -> None:
     """SIGINT (fast shutdown), SIGQUIT, SIGKILL, each after the one before had its time. Returns when it is gone."""
     try:
         pidfd = os.pidfd_open(pid)
@@ -322,7 +332,7 @@ def end_process(pid: int) -> None:
     try:
         # A stopped process answers no signal but SIGKILL before it goes on.
         signal.pidfd_send_signal(pidfd, signal.SIGCONT)
-        for number, patience_s in ((signal.SIGINT, STOP_FAST_S), (signal.SIGQUIT, STOP_QUIT_S), (signal.SIGKILL, 5.0)):
+        for number, patience_s in ((signal.SIGINT, fast_s), (signal.SIGQUIT, STOP_QUIT_S), (signal.SIGKILL, 5.0)):
             signal.pidfd_send_signal(pidfd, number)
             if select.select([pidfd], [], [], patience_s)[0]:
                 return

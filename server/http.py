@@ -1,0 +1,88 @@
+"""One ASGI application on all listeners of a process, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import structlog
+import uvicorn
+
+from annals.server.config import Config, ConfigError, Listener, TlsListener
+
+BACKLOG = 2048
+# The supervisor waits a little longer than this before it kills.
+GRACEFUL_SHUTDOWN_S = 2
+
+log = structlog.get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to us: uvicorn's own handlers know of one server a process."""
+        yield
+
+
+async def serve(app: Any, config: Config, on_stopping: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGTERM or SIGINT. `on_stopping` is called first of all then: let long polls answer and go.
+
+    The application's lifespan runs once, whatever the number of listeners. Raises ConfigError where an address cannot
+    be had, or where a certificate cannot be read.
+    """
+    listeners: Sequence[Listener | TlsListener] = [*config.client_listeners]
+    if config.federation_listener is not None:
+        listeners = [*listeners, config.federation_listener]
+    # All sockets first: a port that is taken shows before anything has started.
+    sockets = [_bound(listener) for listener in listeners]
+    servers = [_Server(_settings(app, listener, first=n == 0)) for n, listener in enumerate(listeners)]
+
+    def stop() -> None:
+        on_stopping()
+        for server in servers:
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await asyncio.gather(*(server.serve([sock]) for server, sock in zip(servers, sockets, strict=True)))
+
+
+def _bound(listener: Listener | TlsListener) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((listener.address, listener.port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"cannot listen on {listener.address} port {listener.port}: {error.strerror}") from error
+    log.info("listening", address=listener.address, port=listener.port, tls=isinstance(listener, TlsListener))
+    return sock
+
+
+def _settings(app: Any, listener: Listener | TlsListener, *, first: bool) -> uvicorn.Config:
+    settings = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="none",
+        ws="none",
+        lifespan="on" if first else "off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+        backlog=BACKLOG,
+    )
+    if isinstance(listener, TlsListener):
+        settings.ssl_certfile, settings.ssl_keyfile = str(listener.tls_cert), str(listener.tls_key)
+    try:
+        settings.load()
+    except OSError as error:  # ssl.SSLError among them
+        raise ConfigError(f"federation_listener: certificate or key: {error}") from error
+    return settings
