@@ -92,9 +92,14 @@ def is_connection_lost(error: psycopg2.Error, connection: psycopg2.extensions.co
 
 
 def translated(error: psycopg2.Error, connection: psycopg2.extensions.connection | None) -> DatabaseError:
-    """Our exception for one of psycopg2's."""
+    """Our exception for one of psycopg2's, raised on this connection (None: it could not be made)."""
+    return understood(error, lost=is_connection_lost(error, connection))
+
+
+def understood(error: psycopg2.Error, *, lost: bool) -> DatabaseError:
+    """Our exception for one of psycopg2's, by who knows whether the connection is lost."""
     message = str(error).strip() or type(error).__name__
-    if is_connection_lost(error, connection):
+    if lost:
         return ConnectionLost(message)
     # Also raised by pg_cancel_backend, which an operator uses for the same reason.
     if isinstance(error, postgres_errors.QueryCanceled | postgres_errors.LockNotAvailable):

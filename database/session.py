@@ -163,8 +163,12 @@ class Session:
 
     def _open(self) -> psycopg2.extensions.cursor:
         if self._cursor is None:
+            self._search_path = self._shared.generation
             self._connection = connect(
-                self._settings.url, purpose="read", statement_timeout_ms=self._settings.statement_timeout_ms
+                self._settings.url,
+                purpose="read",
+                statement_timeout_ms=self._settings.statement_timeout_ms,
+                generation=self._search_path,
             )
             self._cursor = self._connection.cursor()
         return self._cursor

@@ -1,0 +1,146 @@
+"""Running the migrations: schema `ops`, then the schema of a generation.
+
+Safe to run at every start, by several processes at once and after a run that was killed: an advisory lock lets one
+through, each revision is a transaction, and what is there already is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+import psycopg2.extensions
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.pool import NullPool
+
+from annals.database.connection import close_quietly, connect
+from annals.database.errors import GenerationServes, UnsupportedServer, translated, understood
+from annals.database.generation import FIRST_GENERATION, checked_generation
+
+OLDEST_SERVER = 15_00_00
+# Any number that nobody else in this database uses; ASCII "annals".
+_ADVISORY_LOCK = 0x616E6E616C73
+_WAIT_FOR_OTHERS_MS = 120_000
+# A table that somebody reads is waited for this long, as everybody behind us in its queue waits too.
+_LOCK_TIMEOUT_MS = 5_000
+_STATEMENT_TIMEOUT_MS = 600_000
+
+
+def migrate(url: str, generation: str | None = None) -> str:
+    """Bring `ops` and a generation up to date, making what is missing; returns the generation.
+
+    Without a name it is the generation that serves, or g1 in a new database. In a new database it then serves.
+    """
+    with _locked(url) as connection:
+        _run_ops(url, connection)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT generation FROM ops.serving")
+            row = cursor.fetchone()
+        name = checked_generation(generation or (row[0] if row else FIRST_GENERATION))
+        _run_generation(url, connection, name)
+        if row is None:
+            with connection.cursor() as cursor:
+                cursor.execute("INSERT INTO ops.serving (generation) VALUES (%s)", (name,))
+    return name
+
+
+def create_generation(url: str, name: str) -> None:
+    """Make the schema and tables of a generation beside the others, or bring them up to date; it does not serve."""
+    checked_generation(name)
+    with _locked(url) as connection:
+        _run_ops(url, connection)
+        _run_generation(url, connection, name)
+
+
+def drop_generation(url: str, name: str) -> None:
+    """Drop a generation's schema and all in it, if it is there; GenerationServes if readers use it."""
+    checked_generation(name)
+    with _locked(url) as connection, connection.cursor() as cursor:
+        _run_ops(url, connection)
+        cursor.execute("SELECT generation FROM ops.serving")
+        if cursor.fetchone() == (name,):
+            raise GenerationServes(f"{name} serves: switch to another generation first")
+        cursor.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def generations(url: str) -> list[str]:
+    """The generations whose schemas are there, in the order of their numbers."""
+    connection = connect(url, purpose="migrate", statement_timeout_ms=_STATEMENT_TIMEOUT_MS)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(r"SELECT nspname FROM pg_namespace WHERE nspname ~ '^g[1-9][0-9]{0,8}$'")
+            return sorted((row[0] for row in cursor.fetchall()), key=lambda name: int(name[1:]))
+    except psycopg2.Error as error:
+        raise translated(error, connection) from error
+    finally:
+        close_quietly(connection)
+
+
+@contextmanager
+def _locked(url: str) -> Iterator[psycopg2.extensions.connection]:
+    """A connection that holds the lock on migrating; closing it lets go, however we end."""
+    connection = connect(url, purpose="migrate", lock_timeout_ms=_WAIT_FOR_OTHERS_MS)
+    try:
+        if connection.server_version < OLDEST_SERVER:
+            raise UnsupportedServer(f"PostgreSQL 15 or later is needed, this is {connection.server_version}")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK,))
+            cursor.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}; SET statement_timeout = {_STATEMENT_TIMEOUT_MS}")
+        yield connection
+    except psycopg2.Error as error:
+        raise translated(error, connection) from error
+    finally:
+        close_quietly(connection)
+
+
+def _run_ops(url: str, connection: psycopg2.extensions.connection) -> None:
+    _make_schema(connection, "ops")
+    _upgrade(url, "ops", "ops")
+
+
+def _run_generation(url: str, connection: psycopg2.extensions.connection, name: str) -> None:
+    _make_schema(connection, name)
+    _upgrade(url, "generation", name)
+
+
+def _make_schema(connection: psycopg2.extensions.connection, schema: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+
+
+def _upgrade(url: str, chain: str, schema: str) -> None:
+    """Run one chain to its head, with `schema` (checked by the caller) as the search path."""
+    engine = schema_engine(url, schema)
+    try:
+        with engine.connect() as connection:
+            config = Config()
+            config.set_main_option("script_location", f"annals.migrations:{chain}")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            # Alembic's own transactions are done; what it read after the last one needs no end but this.
+            connection.rollback()
+    except sqlalchemy.exc.DBAPIError as error:
+        if isinstance(error.orig, psycopg2.Error):
+            raise understood(error.orig, lost=error.connection_invalidated) from error
+        raise
+    finally:
+        engine.dispose()
+
+
+def schema_engine(url: str, schema: str) -> sqlalchemy.Engine:
+    """An SQLAlchemy engine whose unqualified tables are those of a schema, under the time limits of migrations."""
+
+    def make() -> psycopg2.extensions.connection:
+        connection = connect(
+            url, purpose="migrate", statement_timeout_ms=_STATEMENT_TIMEOUT_MS, lock_timeout_ms=_LOCK_TIMEOUT_MS
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET search_path = {schema}")
+        # SQLAlchemy counts on psycopg2's own transactions.
+        connection.autocommit = False
+        return connection
+
+    return sqlalchemy.create_engine("postgresql+psycopg2://", creator=make, poolclass=NullPool)

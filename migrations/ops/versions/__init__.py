@@ -1,0 +1,1 @@
+"""Revisions of `ops`, in one line."""

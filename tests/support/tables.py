@@ -1,0 +1,35 @@
+"""Tables for the tests of database/, with every type that projections use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, Double, LargeBinary, MetaData, SmallInteger, Table, Text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+METADATA = MetaData()
+
+EVERY_TYPE = Table(
+    "every_type",
+    METADATA,
+    Column("room", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("small", SmallInteger),
+    Column("flag", Boolean),
+    Column("data", LargeBinary),
+    Column("texts", ARRAY(Text)),
+    Column("numbers", ARRAY(BigInteger)),
+    Column("blobs", ARRAY(LargeBinary)),
+    Column("ratio", Double),
+    # A reserved word, and a quote.
+    Column("user", Text),
+    Column('odd"name', Text),
+)
+KEYS_ONLY = Table("keys_only", METADATA, Column("name", Text, primary_key=True))
+
+
+def create_tables(connection: Any) -> None:
+    """Make the tables where the connection's (WriteConnection) search path points."""
+    for table in METADATA.sorted_tables:
+        connection.execute(str(CreateTable(table).compile(dialect=postgresql.dialect())))
