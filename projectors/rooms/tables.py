@@ -26,6 +26,7 @@ EVENTS = Table(
     Column("room_id", Text, primary_key=True),
     Column("event_id", Text, primary_key=True),
     *provenance(),
+    Column("room_version", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("state_key", Text),
     Column("sender", Text, nullable=False),

@@ -1,0 +1,335 @@
+"""The fold of the rooms group: a step's fact and decisions become rows, without reading anything.
+
+A message writes one row of `events` and its extremities; a state event adds what changes with the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import singledispatchmethod
+from typing import Any
+
+from annals.database.rows import Rows
+from annals.matrix.canonical_json import loads
+from annals.matrix.events import Event, event_of, merge
+from annals.matrix.identifiers import domain_of
+from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.projectors.rooms import tables
+from annals.projectors.rooms.event_json import split_event
+from annals.schemas.facts.decisions import (
+    CurrentChange,
+    Decision,
+    Duplicate,
+    Halted,
+    MembershipForgotten,
+    Resumed,
+    Retraction,
+    Skipped,
+    Verdict,
+    Waiting,
+    WantedClosed,
+    WantedOpened,
+)
+from annals.schemas.facts.rooms import PduFact, RoomFact, RoomResumed
+
+_MEMBER = "m.room.member"
+_BIGINT_MIN, _BIGINT_MAX = -(1 << 63), (1 << 63) - 1
+
+
+class FactNotGiven(Exception):
+    """A decision is about a fact that the loop did not hand to the fold."""
+
+
+class UnknownDecision(Exception):
+    """A kind of decision that this version has no rule for."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What a step's fold is given: its own fact, and the earlier ones that its decisions are about, by offset."""
+
+    offset: int
+    fact: RoomFact
+    others: Mapping[int, RoomFact]
+
+    def at(self, source: int) -> RoomFact:
+        """The fact at `source`; raises FactNotGiven."""
+        if source == self.offset:
+            return self.fact
+        try:
+            return self.others[source]
+        except KeyError:
+            raise FactNotGiven(f"the fact at {source} was not given to the step at {self.offset}") from None
+
+
+def sources_needed(offset: int, decisions: Sequence[Decision]) -> set[int]:
+    """Offsets of the earlier facts that folding these decisions of the step at `offset` reads."""
+    return {decision.source for decision in decisions if isinstance(decision, Verdict) and decision.source != offset}
+
+
+def event_in(fact: PduFact) -> Event:
+    """The event as this server keeps it: of one whose content hash failed, or whose body is sealed, the skeleton."""
+    pdu: dict[str, Any] = loads(fact.skeleton)
+    if isinstance(fact.body, bytes) and getattr(fact, "content_hash_ok", True):
+        pdu = merge(pdu, loads(fact.body))
+    return event_of(pdu, ROOM_VERSIONS[fact.room_version], fact.event_id)
+
+
+def users_moved(decisions: Sequence[Decision]) -> set[str]:
+    """Users whose own membership a step changes: who must hear of it even where nobody of theirs was in the room."""
+    moved = {
+        change.state_key
+        for decision in decisions
+        if isinstance(decision, Verdict)
+        for change in decision.current_delta
+        if change.type == _MEMBER
+    }
+    moved.update(decision.user_id for decision in decisions if isinstance(decision, MembershipForgotten))
+    return moved
+
+
+def fold_step(facts: StepFacts, decisions: Sequence[Decision], partition: int, is_local: Callable[[str], bool]) -> Rows:
+    """The rows of one step. `is_local` tells our own users by their id."""
+    fold = _Fold(facts, partition, is_local)
+    resumes = isinstance(facts.fact, RoomResumed)
+    for decision in decisions:
+        fold.apply(decision)
+        if resumes and decision.source != facts.offset:
+            fold.waits_no_more(decision)
+    return fold.rows
+
+
+def local_to(server_name: str) -> Callable[[str], bool]:
+    """The test for users of `server_name`; what is no user id is nobody's."""
+
+    def is_local(user_id: str) -> bool:
+        return user_id.startswith("@") and ":" in user_id and domain_of(user_id) == server_name
+
+    return is_local
+
+
+class _Fold:
+    def __init__(self, facts: StepFacts, partition: int, is_local: Callable[[str], bool]) -> None:
+        self.rows = Rows()
+        self._facts = facts
+        self._partition = partition
+        self._is_local = is_local
+
+    @singledispatchmethod
+    def apply(self, decision: Decision) -> None:
+        raise UnknownDecision(type(decision).__name__)
+
+    def _of(self, decision: Decision) -> dict[str, Any]:
+        return {"partition": self._partition, "source": decision.source, "position": decision.position}
+
+    @apply.register
+    def _verdict(self, decision: Verdict) -> None:
+        fact = self._facts.at(decision.source)
+        if not isinstance(fact, PduFact):
+            raise UnknownDecision(f"a verdict about a {type(fact).__name__}")
+        event = event_in(fact)
+        if decision.first:
+            self.rows.insert(tables.EVENTS, self._event_row(decision, fact, event))
+        else:
+            self._judge_again(decision)
+        if event.type == _MEMBER and event.state_key is not None:
+            self._room_membership(decision, event)
+        self._states(decision)
+        self._extremities(decision)
+        self._room(decision, fact, event)
+        for ordinal, change in enumerate(decision.current_delta):
+            self._current(decision, ordinal, change)
+        self._redactions(decision)
+
+    def _event_row(self, decision: Verdict, fact: PduFact, event: Event) -> dict[str, Any]:
+        client_json, federation_json = split_event(event)
+        return {
+            "room_id": decision.room_id,
+            "event_id": decision.event_id,
+            **self._of(decision),
+            "room_version": fact.room_version,
+            "type": event.type,
+            "state_key": event.state_key,
+            "sender": event.sender,
+            "depth": _clamped(event.depth),
+            "origin_server_ts": _clamped(event.origin_server_ts),
+            **_judgement(decision),
+            "prev_events": event.prev_events,
+            "auth_events": event.auth_events,
+            "client_json": client_json,
+            "federation_json": federation_json,
+            "membership": _membership(event),
+            "redacts": event.redacts,
+            "redacted_by": None,
+            "relates_to": _parent(event),
+            "idempotency_key": fact.envelope.idempotency_key,
+        }
+
+    def _judge_again(self, decision: Verdict) -> None:
+        key = {"room_id": decision.room_id, "event_id": decision.event_id}
+        self.rows.update(tables.EVENTS, key, {"position": decision.position, **_judgement(decision)})
+
+    def _room_membership(self, decision: Verdict, event: Event) -> None:
+        key = {"room_id": decision.room_id, "event_id": decision.event_id}
+        membership = _membership(event)
+        if decision.verdict != "accepted" or membership is None:
+            if not decision.first:
+                self.rows.delete(tables.ROOM_MEMBERSHIPS, key)
+            return
+        member = {"user_id": event.state_key, "sender": event.sender, "membership": membership}
+        self.rows.upsert(tables.ROOM_MEMBERSHIPS, {**key, **self._of(decision), **member})
+
+    def _states(self, decision: Verdict) -> None:
+        for made in decision.states_made:
+            state = {"room_id": decision.room_id, "state_id": made.state_id}
+            sums = {"base_id": made.base_id, "depth": made.depth, "element_sum": made.element_sum}
+            self.rows.insert(tables.STATES, {**state, **self._of(decision), **sums})
+            for entry in made.delta:
+                named = {"type": entry.type, "state_key": entry.state_key, "event_id": entry.event_id}
+                self.rows.insert(tables.STATE_DELTAS, {**state, **named})
+
+    def _extremities(self, decision: Verdict) -> None:
+        for event_id in decision.extremities_removed:
+            self.rows.delete(tables.FORWARD_EXTREMITIES, {"room_id": decision.room_id, "event_id": event_id})
+        for event_id in decision.extremities_added:
+            row = {"room_id": decision.room_id, "event_id": event_id, **self._of(decision)}
+            self.rows.upsert(tables.FORWARD_EXTREMITIES, row)
+
+    def _room(self, decision: Verdict, fact: PduFact, event: Event) -> None:
+        changes: dict[str, Any] = {}
+        if decision.current_state_id is not None:
+            changes["current_state_id"] = decision.current_state_id
+            changes["current_fingerprint"] = decision.current_fingerprint
+        if decision.min_depth is not None:
+            changes["min_depth"] = _clamped(decision.min_depth)
+        is_create = event.type == "m.room.create" and event.state_key == ""
+        if is_create and decision.verdict == "accepted" and not decision.outlier:
+            made = {"room_version": fact.room_version, "create_event_id": event.event_id, "creator": event.sender}
+            self.rows.upsert(tables.ROOMS, {"room_id": decision.room_id, **self._of(decision), **made, **changes})
+        elif changes:
+            self.rows.update(tables.ROOMS, {"room_id": decision.room_id}, {"position": decision.position, **changes})
+
+    def _current(self, decision: Verdict, ordinal: int, change: CurrentChange) -> None:
+        key = {"room_id": decision.room_id, "type": change.type, "state_key": change.state_key}
+        entry = {"event_id": change.event_id, "membership": change.membership}
+        of = self._of(decision)
+        if change.event_id is None:
+            self.rows.delete(tables.CURRENT_STATE, key)
+        else:
+            self.rows.upsert(tables.CURRENT_STATE, {**key, **entry, **of})
+        delta = {**key, **entry, **of, "ordinal": ordinal, "previous_event_id": change.previous_event_id}
+        self.rows.insert(tables.CURRENT_STATE_DELTAS, delta)
+        if change.type == _MEMBER and self._is_local(change.state_key):
+            self._local_membership(decision, change)
+
+    def _local_membership(self, decision: Verdict, change: CurrentChange) -> None:
+        key = {"room_id": decision.room_id, "user_id": change.state_key}
+        if change.event_id is None or change.membership is None:
+            self.rows.delete(tables.LOCAL_CURRENT_MEMBERSHIP, key)
+            return
+        entry = {"event_id": change.event_id, "membership": change.membership, "forgotten": False}
+        self.rows.upsert(tables.LOCAL_CURRENT_MEMBERSHIP, {**key, **entry, **self._of(decision)})
+
+    def _redactions(self, decision: Verdict) -> None:
+        room_id = decision.room_id
+        for applied in decision.redactions:
+            key = {"room_id": room_id, "event_id": applied.event_id}
+            self.rows.update(tables.EVENTS, key, {"redacted_by": applied.redaction})
+            if applied.redaction != decision.event_id:
+                waited = {"room_id": room_id, "redacts": applied.event_id, "event_id": applied.redaction}
+                self.rows.delete(tables.PENDING_REDACTIONS, waited)
+        if decision.redaction_waits_for is not None:
+            waiting = {"redacts": decision.redaction_waits_for, "event_id": decision.event_id}
+            self.rows.upsert(tables.PENDING_REDACTIONS, {"room_id": room_id, **waiting, **self._of(decision)})
+
+    @apply.register
+    def _duplicate(self, decision: Duplicate) -> None:
+        first = {"first_source": decision.first_source, "first_event_id": decision.first_event_id}
+        row = {"room_id": decision.room_id, "event_id": decision.event_id, **first, **self._of(decision)}
+        self.rows.upsert(tables.DUPLICATES, row)
+
+    @apply.register
+    def _retraction(self, decision: Retraction) -> None:
+        # The refusal frees the key: whoever comes with it again is the first.
+        key = {"room_id": decision.room_id, "event_id": decision.event_id}
+        self.rows.update(tables.EVENTS, key, {"idempotency_key": None})
+
+    @apply.register
+    def _wanted_opened(self, decision: WantedOpened) -> None:
+        wanted = {"event_id": decision.event_id, "kind": decision.kind, "wanted_by": decision.wanted_by}
+        self.rows.upsert(tables.WANTED, {"room_id": decision.room_id, **wanted, **self._of(decision)})
+
+    @apply.register
+    def _wanted_closed(self, decision: WantedClosed) -> None:
+        self.rows.delete(tables.WANTED, {"room_id": decision.room_id, "event_id": decision.event_id})
+
+    @apply.register
+    def _halted(self, decision: Halted) -> None:
+        if isinstance(self._facts.fact, RoomResumed):
+            # The resumption failed: the room stands where it stood.
+            again = {"error": decision.error, "position": decision.position}
+            self.rows.update(tables.HALTED_ROOMS, {"room_id": decision.room_id}, again)
+            return
+        row = {"room_id": decision.room_id, "error": decision.error, **self._of(decision)}
+        self.rows.upsert(tables.HALTED_ROOMS, row)
+        self._wait(decision)
+
+    @apply.register
+    def _waiting(self, decision: Waiting) -> None:
+        self._wait(decision)
+
+    def _wait(self, decision: Decision) -> None:
+        self.rows.upsert(tables.WAITING_FACTS, {"room_id": decision.room_id, **self._of(decision)})
+
+    @apply.register
+    def _skipped(self, decision: Skipped) -> None:
+        """Nothing comes of the fact."""
+
+    def waits_no_more(self, decision: Decision) -> None:
+        """The fact waited in a halted room, and is decided now."""
+        self.rows.delete(tables.WAITING_FACTS, {"room_id": decision.room_id, "source": decision.source})
+
+    @apply.register
+    def _resumed(self, decision: Resumed) -> None:
+        self.rows.delete(tables.HALTED_ROOMS, {"room_id": decision.room_id})
+        resumed = {"resumed_position": decision.position}
+        self.rows.update(tables.ROOMS, {"room_id": decision.room_id}, resumed)
+
+    @apply.register
+    def _membership_forgotten(self, decision: MembershipForgotten) -> None:
+        key = {"room_id": decision.room_id, "user_id": decision.user_id}
+        forgotten = {"forgotten": True, "position": decision.position}
+        self.rows.update(tables.LOCAL_CURRENT_MEMBERSHIP, key, forgotten)
+
+
+def _judgement(decision: Verdict) -> dict[str, Any]:
+    return {
+        "verdict": decision.verdict,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "outlier": decision.outlier,
+        "backfilled": decision.backfilled,
+        "provisional": decision.provisional,
+        "state_before": decision.state_before,
+        "state_after": decision.state_after,
+        "missing": decision.missing or None,
+        "replaces": decision.replaces,
+    }
+
+
+def _membership(event: Event) -> str | None:
+    if event.type != _MEMBER:
+        return None
+    membership = event.content.get("membership")
+    return membership if isinstance(membership, str) else None
+
+
+def _parent(event: Event) -> str | None:
+    relation = event.content.get("m.relates_to")
+    parent = relation.get("event_id") if isinstance(relation, dict) else None
+    return parent if isinstance(parent, str) else None
+
+
+def _clamped(number: int) -> int:
+    return max(_BIGINT_MIN, min(_BIGINT_MAX, number))

@@ -1,0 +1,299 @@
+"""Loading what the room machine lacks: set-wise, one query a kind, whatever the number of rooms.
+
+Answers come by room, each need with an entry: None (or an empty value) says that there is nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from annals.database.statements import Statements
+from annals.database.text import restore, storable
+from annals.matrix.canonical_json import canonical_bytes
+from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.projectors.rooms.event_json import join_event
+from annals.rooms.needs import FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader, StoredState
+from annals.schemas.facts.rooms import RoomFact
+
+FactAt = Callable[[int], RoomFact]
+StateKey = tuple[str, str]
+
+_EVENT_COLUMNS = (
+    "e.room_id, e.event_id, e.room_version, e.client_json, e.federation_json, e.verdict, e.outlier, e.backfilled, "
+    "e.provisional, e.source, e.position, e.state_before, e.state_after, e.idempotency_key, e.redacted_by, e.missing"
+)
+
+_EVENTS = f"""
+SELECT {_EVENT_COLUMNS} FROM unnest(%s::text[], %s::text[]) AS w(room_id, event_id)
+JOIN events e ON e.room_id = w.room_id AND e.event_id = w.event_id"""
+
+_CHAINS = f"""
+WITH RECURSIVE chain(room_id, event_id) AS (
+    SELECT * FROM unnest(%s::text[], %s::text[])
+    UNION
+    SELECT c.room_id, a.event_id FROM chain c
+    JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id
+    CROSS JOIN LATERAL unnest(e.auth_events) AS a(event_id)
+)
+SELECT {_EVENT_COLUMNS} FROM chain c JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id"""
+
+_HEADERS = """
+SELECT w.room_id, r.room_version, r.create_event_id, r.current_state_id, r.min_depth, h.source,
+    ARRAY(SELECT x.event_id FROM forward_extremities x WHERE x.room_id = w.room_id ORDER BY x.position, x.event_id),
+    ARRAY(SELECT f.source FROM waiting_facts f WHERE f.room_id = w.room_id AND f.source >= h.source ORDER BY f.source),
+    ARRAY(SELECT n.event_id FROM wanted n WHERE n.room_id = w.room_id ORDER BY n.event_id),
+    ARRAY(SELECT p.redacts FROM pending_redactions p WHERE p.room_id = w.room_id ORDER BY p.position, p.redacts),
+    ARRAY(SELECT p.event_id FROM pending_redactions p WHERE p.room_id = w.room_id ORDER BY p.position, p.redacts)
+FROM unnest(%s::text[]) AS w(room_id)
+LEFT JOIN rooms r ON r.room_id = w.room_id
+LEFT JOIN halted_rooms h ON h.room_id = w.room_id"""
+
+_PARKED = f"""
+SELECT {_EVENT_COLUMNS} FROM events e
+WHERE e.room_id = ANY(%s) AND e.verdict = 'parked' ORDER BY e.source"""
+
+# The state itself comes first, then its bases, nearest first.
+_STATES = """
+WITH RECURSIVE line(room_id, wanted, state_id, base_id, depth, element_sum, n) AS (
+    SELECT s.room_id, s.state_id, s.state_id, s.base_id, s.depth, s.element_sum, 0
+    FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, state_id)
+    JOIN states s ON s.room_id = w.room_id AND s.state_id = w.state_id
+    UNION ALL
+    SELECT l.room_id, l.wanted, s.state_id, s.base_id, s.depth, NULL::bytea, l.n + 1
+    FROM line l JOIN states s ON s.room_id = l.room_id AND s.state_id = l.base_id
+)
+SELECT room_id, wanted, state_id, depth, element_sum FROM line ORDER BY room_id, wanted, n"""
+
+# Of a key's entries along the line of bases, the nearest counts.
+_STATE_KEYS = """
+WITH RECURSIVE line(room_id, wanted, state_id, base_id, n) AS (
+    SELECT s.room_id, s.state_id, s.state_id, s.base_id, 0
+    FROM (SELECT DISTINCT * FROM unnest(%s::text[], %s::bigint[]) AS u(room_id, state_id)) AS w
+    JOIN states s ON s.room_id = w.room_id AND s.state_id = w.state_id
+    UNION ALL
+    SELECT l.room_id, l.wanted, s.state_id, s.base_id, l.n + 1
+    FROM line l JOIN states s ON s.room_id = l.room_id AND s.state_id = l.base_id
+)
+SELECT DISTINCT ON (w.room_id, w.state_id, w.type, w.state_key)
+    w.room_id, w.state_id, w.type, w.state_key, d.event_id
+FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::text[]) AS w(room_id, state_id, type, state_key)
+JOIN line l ON l.room_id = w.room_id AND l.wanted = w.state_id
+JOIN state_deltas d ON d.room_id = w.room_id AND d.state_id = l.state_id AND d.type = w.type
+    AND d.state_key = w.state_key
+ORDER BY w.room_id, w.state_id, w.type, w.state_key, l.n"""
+
+_WHOLE_STATES = """
+WITH RECURSIVE line(room_id, wanted, state_id, base_id, n) AS (
+    SELECT s.room_id, s.state_id, s.state_id, s.base_id, 0
+    FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, state_id)
+    JOIN states s ON s.room_id = w.room_id AND s.state_id = w.state_id
+    UNION ALL
+    SELECT l.room_id, l.wanted, s.state_id, s.base_id, l.n + 1
+    FROM line l JOIN states s ON s.room_id = l.room_id AND s.state_id = l.base_id
+)
+SELECT DISTINCT ON (l.room_id, l.wanted, d.type, d.state_key)
+    l.room_id, l.wanted, d.type, d.state_key, d.event_id
+FROM line l JOIN state_deltas d ON d.room_id = l.room_id AND d.state_id = l.state_id
+ORDER BY l.room_id, l.wanted, d.type, d.state_key, l.n"""
+
+_CHANGES = """
+SELECT d.room_id, d.state_id, d.type, d.state_key, d.event_id
+FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, state_id)
+JOIN state_deltas d ON d.room_id = w.room_id AND d.state_id = w.state_id"""
+
+_KEYS = """
+SELECT e.room_id, e.idempotency_key, e.source, e.event_id
+FROM unnest(%s::text[], %s::text[]) AS w(room_id, idempotency_key)
+JOIN events e ON e.room_id = w.room_id AND e.idempotency_key = w.idempotency_key
+ORDER BY e.source DESC"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """A `Loaded` of one room, as it fills."""
+
+    rooms: dict[str, StoredHeader | None] = field(default_factory=dict)
+    events: dict[tuple[str, str], StoredEvent | None] = field(default_factory=dict)
+    states: dict[tuple[str, int], StoredState] = field(default_factory=dict)
+    state_keys: dict[tuple[str, int, str, str], str | None] = field(default_factory=dict)
+    whole_states: dict[tuple[str, int], dict[StateKey, str]] = field(default_factory=dict)
+    changes: dict[tuple[str, int], dict[StateKey, str | None]] = field(default_factory=dict)
+    keys: dict[tuple[str, str], FirstOfKey | None] = field(default_factory=dict)
+    facts: dict[tuple[str, int], RoomFact] = field(default_factory=dict)
+
+    def loaded(self) -> Loaded:
+        return Loaded(**{name: getattr(self, name) for name in self.__slots__})
+
+
+class StateNotStored(Exception):
+    """The machine names a state that the tables do not have: they do not belong together."""
+
+
+def load(connection: Statements, needs: Needs, fact_at: FactAt) -> Mapping[str, Loaded]:
+    """The answers to `needs`, by room. `fact_at` reads a fact of the partition from the log."""
+    answers: defaultdict[str, _Answers] = defaultdict(_Answers)
+    if needs.rooms:
+        _load_headers(connection, list(needs.rooms), answers)
+    if needs.events:
+        _load_events(connection, needs.events, answers)
+    if needs.auth_chains:
+        _load_chains(connection, needs.auth_chains, answers)
+    if needs.states:
+        _load_states(connection, needs.states, answers)
+    if needs.state_keys:
+        _load_state_keys(connection, needs.state_keys, answers)
+    if needs.whole_states:
+        _load_whole_states(connection, needs.whole_states, answers)
+    if needs.changes:
+        _load_changes(connection, needs.changes, answers)
+    if needs.keys:
+        _load_keys(connection, needs.keys, answers)
+    for room_id, offset in needs.facts:
+        answers[room_id].facts[room_id, offset] = fact_at(offset)
+    return {room_id: of_room.loaded() for room_id, of_room in answers.items()}
+
+
+def _columns(wanted: Collection[tuple[Any, ...]]) -> list[list[Any]]:
+    """Tuples as one list a column, in an order that does not change from run to run."""
+    return [list(column) for column in zip(*sorted(wanted), strict=True)]
+
+
+# Keys come back as they are stored: answers are given under the names that were asked for.
+def _names(texts: Iterable[str]) -> dict[str, str]:
+    return {storable(text): text for text in texts}
+
+
+def _load_headers(connection: Statements, room_ids: list[str], answers: Mapping[str, _Answers]) -> None:
+    names = _names(room_ids)
+    parked: defaultdict[str, list[StoredEvent]] = defaultdict(list)
+    for row in connection.rows(_PARKED, (sorted(room_ids),)):
+        parked[row[0]].append(stored_event(row))
+    for row in connection.rows(_HEADERS, (sorted(room_ids),)):
+        header = _header(row, tuple(parked.get(row[0], ())))
+        answers[names[row[0]]].rooms[names[row[0]]] = header
+
+
+def _header(row: tuple[Any, ...], parked: tuple[StoredEvent, ...]) -> StoredHeader | None:
+    room_id, version, create_event_id, state_id, min_depth, halted_at, extremities, waiting, wanted, *pending = row
+    if version is None and halted_at is None and not parked and not wanted:
+        return None
+    redactions: dict[str, tuple[str, ...]] = {}
+    for redacts, event_id in zip(*pending, strict=True):
+        redactions[restore(redacts)] = (*redactions.get(restore(redacts), ()), restore(event_id))
+    return StoredHeader(
+        room_id=restore(room_id),
+        room_version=version or "",
+        create_event_id=create_event_id and restore(create_event_id),
+        extremities=tuple(map(restore, extremities)),
+        current_state_id=state_id,
+        min_depth=min_depth,
+        halted_at=halted_at,
+        waiting=tuple(waiting),
+        parked=parked,
+        wanted=frozenset(map(restore, wanted)),
+        pending_redactions=redactions,
+    )
+
+
+def _load_events(connection: Statements, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
+    for room_id, event_id in wanted:
+        answers[room_id].events[room_id, event_id] = None
+    for row in connection.rows(_EVENTS, _columns(wanted)):
+        event = stored_event(row)
+        answers[event.room_id].events[event.room_id, event.event_id] = event
+
+
+def _load_chains(connection: Statements, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
+    for room_id, event_id in wanted:
+        answers[room_id].events[room_id, event_id] = None
+    for row in connection.rows(_CHAINS, _columns(wanted)):
+        event = stored_event(row)
+        answers[event.room_id].events[event.room_id, event.event_id] = event
+
+
+def stored_event(row: tuple[Any, ...]) -> StoredEvent:
+    """The event of a row of `_EVENT_COLUMNS`."""
+    room_id, event_id, version, client_json, federation_json, verdict, outlier, backfilled, provisional = row[:9]
+    source, position, before, after, key, redacted_by, missing = row[9:]
+    return StoredEvent(
+        room_id=restore(room_id),
+        event_id=restore(event_id),
+        room_version=version,
+        pdu=canonical_bytes(join_event(client_json, federation_json, ROOM_VERSIONS[version])),
+        verdict=verdict,
+        outlier=outlier,
+        backfilled=backfilled,
+        provisional=provisional,
+        source=source,
+        position=position,
+        state_before=before,
+        state_after=after,
+        idempotency_key=key and restore(key),
+        redacted_by=redacted_by and restore(redacted_by),
+        missing=tuple(map(restore, missing or ())),
+    )
+
+
+def _load_states(connection: Statements, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]) -> None:
+    names = _names(room_id for room_id, _ in wanted)
+    frames: dict[tuple[str, int], tuple[int, bytes]] = {}
+    chains: defaultdict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    for stored_room, wanted_id, state_id, depth, element_sum in connection.rows(_STATES, _columns(wanted)):
+        key = names[stored_room], wanted_id
+        if state_id == wanted_id:
+            frames[key] = depth, element_sum
+        else:
+            chains[key].append((state_id, depth))
+    for key in wanted:
+        if key not in frames:
+            raise StateNotStored(f"state {key[1]} of {key[0]}")
+        depth, element_sum = frames[key]
+        answers[key[0]].states[key] = StoredState(key[1], depth, element_sum, tuple(chains.get(key, ())))
+
+
+def _load_state_keys(
+    connection: Statements, wanted: Collection[tuple[str, int, str, str]], answers: Mapping[str, _Answers]
+) -> None:
+    for key in wanted:
+        answers[key[0]].state_keys[key] = None
+    states = {(room_id, state_id) for room_id, state_id, _, _ in wanted}
+    names = _names(room_id for room_id, _ in states)
+    for row in connection.rows(_STATE_KEYS, [*_columns(states), *_columns(wanted)]):
+        stored_room, state_id, event_type, state_key, event_id = row
+        room_id = names[stored_room]
+        key = room_id, state_id, restore(event_type), restore(state_key)
+        answers[room_id].state_keys[key] = event_id and restore(event_id)
+
+
+def _load_whole_states(
+    connection: Statements, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]
+) -> None:
+    for key in wanted:
+        answers[key[0]].whole_states[key] = {}
+    names = _names(room_id for room_id, _ in wanted)
+    for stored_room, state_id, event_type, state_key, event_id in connection.rows(_WHOLE_STATES, _columns(wanted)):
+        if event_id is not None:
+            whole = answers[names[stored_room]].whole_states[names[stored_room], state_id]
+            whole[restore(event_type), restore(state_key)] = restore(event_id)
+
+
+def _load_changes(connection: Statements, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]) -> None:
+    for key in wanted:
+        answers[key[0]].changes[key] = {}
+    names = _names(room_id for room_id, _ in wanted)
+    for stored_room, state_id, event_type, state_key, event_id in connection.rows(_CHANGES, _columns(wanted)):
+        changes = answers[names[stored_room]].changes[names[stored_room], state_id]
+        changes[restore(event_type), restore(state_key)] = event_id and restore(event_id)
+
+
+def _load_keys(connection: Statements, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
+    for room_id, key in wanted:
+        answers[room_id].keys[room_id, key] = None
+    names = _names(text for pair in wanted for text in pair)
+    # The first one comes last, and stays.
+    for stored_room, stored_key, source, event_id in connection.rows(_KEYS, _columns(wanted)):
+        room_id, key = names[stored_room], names[stored_key]
+        answers[room_id].keys[room_id, key] = FirstOfKey(source, restore(event_id))
