@@ -48,7 +48,9 @@ def _take_back(step: Step, entry: Entry) -> None:
         removed = (event.event_id,)
         others = tuple(event_id for event_id in header.extremities if event_id != event.event_id)
         prev = entries_of(step.view, event.prev_events)
-        added = tuple(e.event.event_id for e in prev if e.verdict == ACCEPTED and e.event.event_id not in others)
+        added = tuple(
+            sorted(e.event.event_id for e in prev if e.verdict == ACCEPTED and e.event.event_id not in others)
+        )
         step.set_header(extremities=(*others, *added))
         current = joined_state(step, event.rules, (state_after(step.view, e) for e in step.header.extremities))
         step.set_header(current_state_id=current.state_id)

@@ -52,7 +52,10 @@ def joined_state(step: Step, rules: RoomRules, states: Iterable[RoomState]) -> R
     """One state of several: the same where they agree, else the resolution, which is a new state of the oldest line."""
     distinct: dict[int, RoomState] = {}
     for state in states:
-        distinct.setdefault(state.element_sum, state)
+        # Of equal states the oldest, whatever the order in which they are named.
+        known = distinct.get(state.element_sum)
+        if known is None or state.state_id < known.state_id:
+            distinct[state.element_sum] = state
     if not distinct:
         return empty_state(step.view.room_id)
     if len(distinct) == 1:

@@ -15,7 +15,7 @@ D = TypeVar("D", bound=Decision)
 #: Raised by every change that can alter a decision; the golden corpus fails where it was forgotten.
 DECIDE_VERSION = 1
 
-#: A decision makes up to four states (before, after, current): their ids derive from its stream position.
+#: A decision makes up to three states (before, after, current): their ids derive from its stream position. 0 is none's.
 _STATES_PER_DECISION = 4
 
 
@@ -49,7 +49,7 @@ class Step:
 
     def follow_state(self, state: RoomState, delta: dict[tuple[str, str], str | None]) -> RoomState:
         """The state that follows `state` by `delta`; its record goes out with the next decision."""
-        state_id = self.position * _STATES_PER_DECISION + len(self._states_made)
+        state_id = self.position * _STATES_PER_DECISION + len(self._states_made) + 1
         made, record = with_changes(state, delta, state_id)
         self._states_made.append(record)
         self.view = replace(self.view, states=self.view.states.set(state_id, made))

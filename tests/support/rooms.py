@@ -1,0 +1,359 @@
+"""Rooms for tests of the machine: events built by name, facts fed one by one, tables kept in dictionaries.
+
+`MemoryTables` answers needs from nothing but the decisions that it was given, as the database does; so a driver that
+forgets its view before every fact ("cold") proves that decisions are complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from annals.matrix.canonical_json import canonical_bytes
+from annals.matrix.events import Event
+from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
+from annals.matrix.signing import SigningKey
+from annals.rooms.heads import Intent, Signer, build_on, fact_of
+from annals.rooms.machine import Decided, decide, halt
+from annals.rooms.needs import FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader, StoredState
+from annals.rooms.state import Lacking
+from annals.rooms.view import RoomView, learn, trim, unknown_room
+from annals.schemas.facts import decisions as d
+from annals.schemas.facts.envelope import Envelope
+from annals.schemas.facts.rooms import PduCreated, PduFact, PduFetched, PduReceived, RoomFact
+
+KEY = SigningKey("ed25519:test", b"\1" * 32)
+SERVER = "test"
+SIGNER = Signer(SERVER, KEY)
+
+
+def envelope(key: str | None = None) -> Envelope:
+    """An envelope that is the same in every run."""
+    return Envelope(1, "test", "1", None, key)
+
+
+def received(event: Event) -> PduReceived:
+    """The event as a fact of another server's push."""
+    return PduReceived(**_parts(event), origin="peer", via="t", signatures=(), content_hash_ok=True)
+
+
+def fetched(event: Event, purpose: str) -> PduFetched:
+    """The event as the answer to a question of ours."""
+    return PduFetched(**_parts(event), origin="peer", via="f", purpose=purpose, signatures=(), content_hash_ok=True)
+
+
+def created(event: Event, key: str | None = None) -> PduCreated:
+    """The event as one of ours."""
+    return fact_of(event, envelope(key))
+
+
+def _parts(event: Event) -> dict[str, Any]:
+    fact = fact_of(event, envelope())
+    return {
+        "envelope": fact.envelope,
+        "room_id": fact.room_id,
+        "event_id": fact.event_id,
+        "room_version": fact.room_version,
+        "skeleton": fact.skeleton,
+        "body": fact.body,
+    }
+
+
+@dataclass
+class MemoryTables:
+    """What the tables of one room would hold, made of facts and decisions alone."""
+
+    room_id: str
+    facts: dict[int, RoomFact] = field(default_factory=dict)
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
+    room: dict[str, Any] = field(default_factory=dict)
+    states: dict[int, d.StateMade] = field(default_factory=dict)
+    extremities: dict[str, int] = field(default_factory=dict)
+    current: dict[tuple[str, str], str] = field(default_factory=dict)
+    wanted: set[str] = field(default_factory=set)
+    pending_redactions: dict[str, list[str]] = field(default_factory=dict)
+    halted_at: int | None = None
+    waiting: list[int] = field(default_factory=list)
+    duplicates: dict[str, str] = field(default_factory=dict)
+    forgotten: set[str] = field(default_factory=set)
+
+    def apply(self, offset: int, fact: RoomFact, decisions: Iterable[d.Decision]) -> None:
+        """Fold one step."""
+        self.facts[offset] = fact
+        for decision in decisions:
+            self._fold(decision)
+
+    def _fold(self, decision: d.Decision) -> None:
+        match decision:
+            case d.Verdict():
+                self._fold_verdict(decision)
+            case d.Duplicate():
+                self.duplicates[decision.event_id] = decision.first_event_id
+            case d.Retraction():
+                if decision.event_id in self.events:
+                    self.events[decision.event_id]["key"] = None
+            case d.WantedOpened():
+                self.wanted.add(decision.event_id)
+            case d.WantedClosed():
+                self.wanted.discard(decision.event_id)
+            case d.Halted():
+                self._halted(decision)
+            case d.Waiting():
+                self.waiting.append(decision.source)
+            case d.Resumed():
+                self.halted_at, self.waiting = None, []
+            case d.MembershipForgotten():
+                self.forgotten.add(decision.user_id)
+            case d.Skipped():
+                pass
+            case _:
+                raise AssertionError(decision)
+
+    def _halted(self, decision: d.Halted) -> None:
+        if self.halted_at is None:
+            self.halted_at = decision.source
+            self.waiting.append(decision.source)
+
+    def _fold_verdict(self, v: d.Verdict) -> None:
+        if v.first:
+            fact = self.facts[v.source]
+            assert isinstance(fact, PduFact)
+            assert v.event_id not in self.events
+            self.events[v.event_id] = {"fact": fact, "key": fact.envelope.idempotency_key, "redacted_by": None}
+        self.events[v.event_id]["verdict"] = v
+        for made in v.states_made:
+            assert made.state_id not in self.states
+            self.states[made.state_id] = made
+        for event_id in v.extremities_removed:
+            del self.extremities[event_id]
+        self.extremities.update(dict.fromkeys(v.extremities_added, v.position))
+        for change in v.current_delta:
+            assert self.current.get((change.type, change.state_key)) == change.previous_event_id
+            if change.event_id is None:
+                del self.current[change.type, change.state_key]
+            else:
+                self.current[change.type, change.state_key] = change.event_id
+        self._fold_room(v)
+        for applied in v.redactions:
+            self.events[applied.event_id]["redacted_by"] = applied.redaction
+        if v.redaction_waits_for:
+            self.pending_redactions.setdefault(v.redaction_waits_for, []).append(v.event_id)
+        for redaction in v.redactions_settled:
+            self.pending_redactions[v.event_id].remove(redaction)
+
+    def _fold_room(self, v: d.Verdict) -> None:
+        fact = self.events[v.event_id]["fact"]
+        if v.verdict == "accepted" and not v.outlier and b'"type":"m.room.create"' in fact.skeleton:
+            self.room |= {"version": fact.room_version, "create": v.event_id}
+        if v.current_state_id is not None:
+            self.room["current"] = v.current_state_id
+        if v.min_depth is not None:
+            self.room["min_depth"] = v.min_depth
+
+    # Answers to needs
+
+    def load(self, needs: Needs) -> Loaded:
+        """Every need, answered."""
+        chains = {i for _, event_id in needs.auth_chains for i in self._auth_chain(event_id)}
+        ids = {event_id for _, event_id in needs.events} | chains
+        return Loaded(
+            rooms={room: self._header() for room in needs.rooms},
+            events={(self.room_id, event_id): self._event(event_id) for event_id in ids},
+            states={(room, s): self._state(s) for room, s in needs.states},
+            state_keys={(r, s, t, k): self.state_map(s).get((t, k)) for r, s, t, k in needs.state_keys},
+            whole_states={(room, s): self.state_map(s) for room, s in needs.whole_states},
+            changes={(room, s): _delta(self.states[s]) for room, s in needs.changes},
+            keys={(room, key): self._first(key) for room, key in needs.keys},
+            facts={(room, offset): self.facts[offset] for room, offset in needs.facts},
+        )
+
+    def _auth_chain(self, event_id: str) -> set[str]:
+        found: set[str] = set()
+        todo = [event_id]
+        while todo:
+            current = todo.pop()
+            if current not in found and current in self.events:
+                found.add(current)
+                stored = self._event(current)
+                assert stored
+                todo.extend(_parse(stored.pdu)["auth_events"])
+        return found
+
+    def _event(self, event_id: str) -> StoredEvent | None:
+        row = self.events.get(event_id)
+        if row is None:
+            return None
+        fact, v = row["fact"], row["verdict"]
+        return StoredEvent(
+            room_id=self.room_id,
+            event_id=event_id,
+            room_version=fact.room_version,
+            pdu=_whole(fact),
+            verdict=v.verdict,
+            outlier=v.outlier,
+            backfilled=v.backfilled,
+            provisional=v.provisional,
+            source=v.source,
+            position=v.position,
+            state_before=v.state_before,
+            state_after=v.state_after,
+            idempotency_key=row["key"],
+            redacted_by=row["redacted_by"],
+            missing=v.missing,
+        )
+
+    def _header(self) -> StoredHeader | None:
+        parked = [e for i in self.events if (e := self._event(i)) and e.verdict == "parked"]
+        if not self.room and not parked and self.halted_at is None and not self.wanted:
+            return None
+        return StoredHeader(
+            room_id=self.room_id,
+            room_version=self.room.get("version", ""),
+            create_event_id=self.room.get("create", ""),
+            extremities=tuple(sorted(self.extremities, key=lambda i: (self.extremities[i], i))),
+            current_state_id=self.room.get("current"),
+            min_depth=self.room.get("min_depth"),
+            halted_at=self.halted_at,
+            waiting=tuple(self.waiting),
+            parked=tuple(sorted(parked, key=lambda e: e.source)),
+            wanted=frozenset(self.wanted),
+            pending_redactions={k: tuple(v) for k, v in self.pending_redactions.items() if v},
+        )
+
+    def _state(self, state_id: int) -> StoredState:
+        made, chain = self.states[state_id], []
+        base = made.base_id
+        while base is not None:
+            chain.append((base, self.states[base].depth))
+            base = self.states[base].base_id
+        return StoredState(state_id, made.depth, made.element_sum, tuple(chain))
+
+    def state_map(self, state_id: int | None) -> dict[tuple[str, str], str]:
+        """The whole map of a stored state, through its chain of bases."""
+        if not state_id:
+            return {}
+        made = self.states[state_id]
+        entries = self.state_map(made.base_id)
+        for key, event_id in _delta(made).items():
+            if event_id is None:
+                entries.pop(key, None)
+            else:
+                entries[key] = event_id
+        return entries
+
+    def _first(self, key: str) -> FirstOfKey | None:
+        for event_id, row in self.events.items():
+            if row["key"] == key:
+                return FirstOfKey(row["verdict"].source, event_id)
+        return None
+
+
+def _whole(fact: PduFact) -> bytes:
+    from annals.matrix.record_parts import merge
+
+    assert isinstance(fact.body, bytes)
+    return canonical_bytes(merge(_parse(fact.skeleton), _parse(fact.body)))
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    from annals.matrix.canonical_json import loads
+
+    parsed = loads(text)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def _delta(made: d.StateMade) -> Mapping[tuple[str, str], str | None]:
+    return {(entry.type, entry.state_key): entry.event_id for entry in made.delta}
+
+
+@dataclass
+class Driver:
+    """Feeds facts to the machine as a projector does, one room, one partition."""
+
+    room_id: str
+    cold: bool = False
+    tables: MemoryTables = field(init=False)
+    view: RoomView = field(init=False)
+    offset: int = 0
+    decided: list[tuple[d.Decision, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tables = MemoryTables(self.room_id)
+        self.view = unknown_room(self.room_id)
+
+    def feed(self, *facts: RoomFact) -> tuple[d.Decision, ...]:
+        """Decide the facts at the next offsets; the decisions of the last one."""
+        decisions: tuple[d.Decision, ...] = ()
+        for fact in facts:
+            if self.cold:
+                self.view = unknown_room(self.room_id)
+            decisions = self._step(fact)
+        return decisions
+
+    def _step(self, fact: RoomFact) -> tuple[d.Decision, ...]:
+        for _ in range(60):
+            outcome = decide(self.view, fact, self.offset, epoch=1)
+            if isinstance(outcome, Decided):
+                self.view = trim(outcome.view)
+                self.tables.apply(self.offset, fact, outcome.decisions)
+                self.decided.append(outcome.decisions)
+                self.offset += 1
+                return outcome.decisions
+            self.view = learn(self.view, self.tables.load(outcome))
+        raise AssertionError(f"needs without end: {outcome}")
+
+    def halt(self, fact: RoomFact, error: str) -> None:
+        """What the loop does where the machine raises."""
+        self.view = learn(self.view, self.tables.load(Needs(rooms=frozenset([self.room_id]))))
+        outcome = halt(self.view, fact, self.offset, 1, error)
+        self.view = outcome.view
+        self.tables.apply(self.offset, fact, outcome.decisions)
+        self.offset += 1
+
+    def build(self, intent: Intent, rules: RoomRules, now_ms: int = 1) -> Event:
+        """An event on the room's head."""
+        for _ in range(60):
+            try:
+                return build_on(self.view, intent, rules, SIGNER, now_ms)
+            except Lacking as lacking:
+                self.view = learn(self.view, self.tables.load(lacking.needs))
+        raise AssertionError("needs without end")
+
+    def send(self, sender: str, event_type: str, content: dict[str, Any], state_key: str | None = None) -> Event:
+        """Build an event of a user on the head, and feed it."""
+        rules = self.view.known_header().rules
+        assert rules
+        event = self.build(Intent(sender, event_type, content, state_key), rules)
+        self.feed(created(event))
+        return event
+
+    def verdict(self, event_id: str) -> str:
+        """The last verdict on an event."""
+        verdict: d.Verdict = self.tables.events[event_id]["verdict"]
+        return verdict.verdict
+
+
+def user(name: str) -> str:
+    """@name:test"""
+    return f"@{name}:{SERVER}"
+
+
+def new_room(version: str = "12", creator: str = "alice", join_rule: str = "public", cold: bool = False) -> Driver:
+    """A room with its creator in it, power levels and a join rule."""
+    rules = ROOM_VERSIONS[version]
+    room_id = "" if rules.room_id_is_create_hash else "!room:test"
+    content: dict[str, Any] = {"room_version": version}
+    if rules.creator_in_content:
+        content["creator"] = user(creator)
+    scratch = Driver(room_id)
+    scratch.view = learn(scratch.view, Loaded(rooms={room_id: None}))
+    create = scratch.build(Intent(user(creator), "m.room.create", content, ""), rules)
+    driver = Driver(create.room_id, cold)
+    driver.feed(created(create))
+    driver.send(user(creator), "m.room.member", {"membership": "join"}, user(creator))
+    users = {} if rules.creators_have_infinite_power else {user(creator): 100}
+    driver.send(user(creator), "m.room.power_levels", {"users": users}, "")
+    driver.send(user(creator), "m.room.join_rules", {"join_rule": join_rule}, "")
+    return driver
