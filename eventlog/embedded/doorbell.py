@@ -1,0 +1,129 @@
+"""Waking readers of any process within microseconds of an append: one Unix datagram socket a reader.
+
+The sockets stand in one folder. A writer sends an empty datagram to each after its commit and never blocks: a full
+buffer means that the reader has not yet looked, so it will see this commit too. A socket whose reader died refuses, and
+is removed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from annals.eventlog.errors import LogUnavailable
+
+_BYTES_MAX = 100  # sun_path holds 108 on Linux, 104 on macOS
+
+
+class Folder:
+    """The folder of sockets, reached by a short path however long its real one is."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(mode=0o700, exist_ok=True)
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        long = len(os.fsencode(path)) > _BYTES_MAX - 40
+        if long and not os.path.isdir("/proc/self/fd"):
+            raise LogUnavailable(f"the path of the log's folder is too long for a Unix socket: {path}")
+        self._prefix = f"/proc/self/fd/{self._fd}/" if long else f"{path}/"
+
+    def address(self, name: str) -> str:
+        return self._prefix + name
+
+    def names(self) -> list[str]:
+        """The sockets that are ready; one that is being made has a dot in front."""
+        return [name for name in os.listdir(self._fd) if not name.startswith(".")]
+
+    def publish(self, name: str) -> None:
+        """Shows a bound socket under its name: not before, or a writer might take it for a dead one."""
+        os.rename("." + name, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Ringer:
+    """The writer's side. One thread at a time."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._known: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+
+    def ring(self) -> None:
+        """Wakes every reader. Whatever is wrong with one reader is no matter of the writer's."""
+        with suppress(OSError):  # no file descriptor left to list it: those of last time, then
+            self._known = self._folder.names()
+        for name in self._known:
+            try:
+                self._socket.sendto(b"", self._folder.address(name))
+            except ConnectionRefusedError:
+                self._folder.remove(name)
+            except OSError:  # full: it is awake anyway; gone: it closed meanwhile
+                pass
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Doorbell:
+    """The reader's side: rings from the moment it is made. `wait` and `clear` by one thread, `ring` by any."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+        self._socket.bind(folder.address("." + self._name))
+        folder.publish(self._name)
+        self._own_end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._own_end.setblocking(False)
+        self._own_end.connect(folder.address(self._name))
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def ring(self) -> None:
+        with suppress(OSError):  # full: it rings already; closed: nobody waits
+            self._own_end.send(b"")
+
+    def clear(self) -> bool:
+        """Takes off what rang. Call it before looking for records, never after. False: nothing rang."""
+        rang = False
+        while True:
+            try:
+                self._socket.recv(1)
+                rang = True
+            except BlockingIOError:
+                return rang
+
+    def wait(self, deadline: float | None) -> bool:
+        """Sleeps until it rings or `deadline` (of time.monotonic) is reached. False: reached."""
+        if deadline is None:
+            self._poll.poll(None)
+            return True
+        left_s = deadline - time.monotonic()
+        return left_s > 0 and bool(self._poll.poll(left_s * 1000))
+
+    def close(self) -> None:
+        if self.fileno() >= 0:
+            self._folder.remove(self._name)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Closes without taking the name away: in a forked child, whose parent goes on listening."""
+        self._socket.close()
+        self._own_end.close()
