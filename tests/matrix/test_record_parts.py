@@ -64,7 +64,7 @@ EVERYTHING: dict[str, dict[str, Any]] = {
         "additional_creators": ["@b:b"],
     },
     "m.room.power_levels": {
-        **dict.fromkeys(["users", "events", "notifications"], {"x": 50}),
+        **{key: {"x": 50} for key in ("users", "events", "notifications")},
         **dict.fromkeys(["users_default", "events_default", "state_default", "ban", "kick", "redact", "invite"], 50),
     },
     "m.room.join_rules": {"join_rule": "restricted", "allow": []},
