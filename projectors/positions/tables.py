@@ -10,7 +10,6 @@ from annals.projectors.metadata import METADATA
 # epoch             of the owner; only who knows it may move the row
 # decisions_offset  decisions below it are in the tables (some above it may be: readers skip positions they have seen)
 # marked_epoch      the highest mark on the decisions topic below decisions_offset
-# copied_offset     while a generation is filled from another's decisions: the next one of those to read
 # pid, backend_start   the backend of the owner's connection, to be ended by who takes the partition
 # last_hash         SHA-256 of the record before next_offset, where the topic is kept for ever
 POSITIONS = Table(
@@ -24,7 +23,6 @@ POSITIONS = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("decisions_offset", BigInteger, nullable=False),
     Column("marked_epoch", BigInteger, nullable=False),
-    Column("copied_offset", BigInteger, nullable=False),
     Column("decide_version", Integer, nullable=False),
     Column("owner", Text),
     Column("pid", Integer),

@@ -1,0 +1,63 @@
+"""What can go wrong in a projector, besides the errors of database and log.
+
+ProjectorError
+├── GivenUp               a partition is lost for now: take it again
+│   └── FenceLost         its row is at another offset or epoch than the owner believes
+├── CannotTake            a partition must not be taken; an operator has to act
+│   ├── LogWentBack       the tables are ahead of the log, or beside it: it was restored, or is another one
+│   ├── NewerDecideVersion   a newer release decided here
+│   └── Superseded        another process took the partition: it is the owner now
+└── TornDecisions         a decisions topic does not hold what its writers promise
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+GroupPartition = tuple[str, str, int]
+"""(group, topic, partition)."""
+
+
+class ProjectorError(Exception):
+    """Root of the projectors' own errors."""
+
+
+class GivenUp(ProjectorError):
+    """The partitions' memory is void; they may be taken again."""
+
+
+class FenceLost(GivenUp):
+    """The position rows of these partitions are not as their owner left them: nothing was written."""
+
+    def __init__(self, partitions: Collection[GroupPartition]) -> None:
+        super().__init__(f"fence lost: {sorted(partitions)}")
+        self.partitions = frozenset(partitions)
+
+
+class CannotTake(ProjectorError):
+    """Taking a partition would do harm."""
+
+
+class LogWentBack(CannotTake):
+    """Consumers never reset offsets by themselves: an operator says what to do."""
+
+    def __init__(self, topic: str, partition: int, problem: str) -> None:
+        super().__init__(
+            f"{topic}[{partition}]: {problem}. The tables were made from a log that this one does not continue. "
+            "Either restore the log that belongs to this database, or set the tables aside "
+            "(drop the generation's schema) so that they are built again from this log; "
+            "clients' tokens of the lost records are then answered as an initial sync."
+        )
+        self.topic, self.partition = topic, partition
+
+
+class NewerDecideVersion(CannotTake):
+    """This release is older than the one that decided last: it must not go on."""
+
+
+class Superseded(CannotTake):
+    """Another process owns the partition since."""
+
+
+class TornDecisions(ProjectorError):
+    """Decisions that no owner can have written: steps mixed, ordinals missing."""

@@ -1,0 +1,35 @@
+"""The fold of the subject keys group: the first key of a subject counts, until a tombstone erases it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from annals.projectors.folding import At, Moved, Overlay, Touch, UnknownFact
+from annals.projectors.subject_keys.tables import SUBJECT_KEYS
+from annals.schemas.facts.envelope import Fact
+from annals.schemas.facts.subject_keys import SubjectKeyMade
+
+
+class SubjectKeysProjection:
+    """The table of wrapped keys."""
+
+    def touches(self, fact: Fact) -> Iterable[Touch]:
+        """See Projection."""
+        if isinstance(fact, SubjectKeyMade):
+            yield Touch(SUBJECT_KEYS, (fact.user_id,))
+
+    def fold(self, fact: Fact, at: At, rows: Overlay) -> None:
+        """See Projection."""
+        if not isinstance(fact, SubjectKeyMade):
+            raise UnknownFact(type(fact).__name__)
+        if rows.get(SUBJECT_KEYS, fact.user_id) is None:
+            key = {"key_id": fact.key_id, "nonce": fact.nonce, "wrapped_key": fact.wrapped_key}
+            rows.put(SUBJECT_KEYS, {"user_id": fact.user_id, **key, **at.provenance()})
+
+    def tombstone(self, key: bytes, at: At, rows: Overlay) -> None:
+        """The subject is erased: what was sealed under the key stays unreadable."""
+        rows.delete(SUBJECT_KEYS, key.decode())
+
+    def moved(self, fact: Fact) -> Moved:
+        """Nobody waits for keys but by position."""
+        return Moved()
