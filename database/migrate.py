@@ -98,12 +98,12 @@ def _locked(url: str) -> Iterator[psycopg2.extensions.connection]:
 
 def _run_ops(url: str, connection: psycopg2.extensions.connection) -> None:
     _make_schema(connection, "ops")
-    _upgrade(url, "ops", "ops")
+    upgrade(url, "ops", "ops")
 
 
 def _run_generation(url: str, connection: psycopg2.extensions.connection, name: str) -> None:
     _make_schema(connection, name)
-    _upgrade(url, "generation", name)
+    upgrade(url, "generation", name)
 
 
 def _make_schema(connection: psycopg2.extensions.connection, schema: str) -> None:
@@ -111,15 +111,15 @@ def _make_schema(connection: psycopg2.extensions.connection, schema: str) -> Non
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
 
 
-def _upgrade(url: str, chain: str, schema: str) -> None:
-    """Run one chain to its head, with `schema` (checked by the caller) as the search path."""
+def upgrade(url: str, chain: str, schema: str, revision: str = "head") -> None:
+    """Run one chain up to a revision, with `schema` (there, and checked by the caller) as the search path."""
     engine = schema_engine(url, schema)
     try:
         with engine.connect() as connection:
             config = Config()
             config.set_main_option("script_location", f"annals.migrations:{chain}")
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
             # Alembic's own transactions are done; what it read after the last one needs no end but this.
             connection.rollback()
     except sqlalchemy.exc.DBAPIError as error:

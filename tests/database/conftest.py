@@ -23,8 +23,8 @@ def migrated_template(postgres: PostgresServer) -> str:
         writer = WriteConnection(url, generation)
         writer.execute("DROP TABLE IF EXISTS positions")
         writer.execute("CREATE TABLE positions (topic text, next bigint)")
-        create_tables(writer)
         writer.close()
+        create_tables(url, generation)
     return url.partition("?")[0].rpartition("/")[2]
 
 

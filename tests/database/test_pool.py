@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -279,7 +279,7 @@ def test_one_refuses_two_rows(database: Database) -> None:
 
 
 def test_parameters_are_made_storable_and_bytes_stay_bytes(database: Database) -> None:
-    params = ("a\x00", ["b\x00", "c"], b"\x00\x01", [])
+    params: Sequence[Any] = ("a\x00", ["b\x00", "c"], b"\x00\x01", [])
     assert database.read_now(lambda s: s.one("SELECT %s::text, %s::text[], %s::bytea, %s::text[]", params)) == (
         "a\x010",
         ["b\x010", "c"],
@@ -312,8 +312,8 @@ def test_a_write_on_a_connection_that_was_cut_while_idle_happens_once(
     for _ in range(4):
         database.read_now(lambda snapshot: None)
     terminate_readers(writer)
-    for number in range(4):
-        database.write_now(lambda t, number=number: t.execute("INSERT INTO g1.positions VALUES ('a', %s)", (number,)))
+    for _ in range(4):
+        database.write_now(lambda transaction: transaction.execute("INSERT INTO g1.positions VALUES ('a', 1)"))
     assert writer.one("SELECT count(*) FROM g1.positions") == (4,)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import ARRAY, BigInteger, Boolean, Column, Double, LargeBinary, MetaData, SmallInteger, Table, Text
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateTable
+
+from annals.database.migrate import schema_engine
 
 METADATA = MetaData()
 
@@ -29,7 +27,8 @@ EVERY_TYPE = Table(
 KEYS_ONLY = Table("keys_only", METADATA, Column("name", Text, primary_key=True))
 
 
-def create_tables(connection: Any) -> None:
-    """Make the tables where the connection's (WriteConnection) search path points."""
-    for table in METADATA.sorted_tables:
-        connection.execute(str(CreateTable(table).compile(dialect=postgresql.dialect())))
+def create_tables(url: str, schema: str) -> None:
+    """Make the tables in a schema."""
+    engine = schema_engine(url, schema)
+    METADATA.create_all(engine)
+    engine.dispose()
