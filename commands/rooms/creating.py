@@ -1,0 +1,149 @@
+"""Making a room: a command over several keys (the room, its alias, the directory).
+
+Its start is on the log with all ids chosen beforehand, the create event included; every step is idempotent, so that any
+process can take it up where another one died (worker.py):
+
+    CommandStarted ─▶ alias claimed ─▶ events of the room ─▶ published ─▶ CommandFinished
+                           └── taken ─────────────────────────────────▶ CommandFinished(failed)
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from annals.commands.aliases import Aliases
+from annals.commands.appending import Appender
+from annals.commands.errors import Refused
+from annals.commands.rooms.builder import Builders, refusal_of
+from annals.commands.rooms.creation import (
+    RoomRequest,
+    check_request,
+    create_content,
+    later_state,
+    power_levels_content,
+)
+from annals.commands.rooms.plans import ReadyMade, Send
+from annals.matrix.errors import InvalidEvent
+from annals.matrix.events import event_of
+from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
+from annals.rooms.heads import Intent, Signer, build_on
+from annals.rooms.view import Header, RoomView
+from annals.schemas.facts.users import CommandFinished, CommandStarted
+
+CREATE_ROOM = "create_room"
+_MEMBER = "m.room.member"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberProfile:
+    """What a member event shows of a user: displayname and avatar_url, where they have one."""
+
+    fields: Mapping[str, Any]
+
+
+class RoomCreation:
+    """Starts and carries out commands of kind `create_room`."""
+
+    def __init__(self, appender: Appender, builders: Builders, aliases: Aliases, signer: Signer) -> None:
+        self._appender = appender
+        self._builders = builders
+        self._aliases = aliases
+        self._signer = signer
+
+    async def create(
+        self, request: RoomRequest, rules: RoomRules, profiles: Mapping[str, Mapping[str, Any]], cause: str
+    ) -> str:
+        """Make the room; its id. `profiles`: what member events show of the creator and of who is invited."""
+        check_request(request)
+        command_id = secrets.token_hex(8)
+        plan = self._plan(request, rules, profiles)
+        text = orjson.dumps(plan)
+        started = CommandStarted(self._appender.envelope(cause), request.creator, command_id, CREATE_ROOM, text)
+        await self._appender.submit([started])
+        await self.carry_out(request.creator, command_id, plan)
+        room_id: str = plan["room_id"]
+        return room_id
+
+    def _plan(
+        self, request: RoomRequest, rules: RoomRules, profiles: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """All that the steps need, as JSON; raises Refused where the create event cannot be."""
+        room_id = "" if rules.room_id_is_create_hash else _random_room_id(self._signer.server_name)
+        create = Intent(request.creator, "m.room.create", create_content(request, rules), "")
+        empty = RoomView(room_id, header=Header())
+        try:
+            event = build_on(empty, create, rules, self._signer, self._appender.clock())
+        except InvalidEvent as error:
+            raise refusal_of(error) from None
+        return {
+            "room_id": event.room_id,
+            "room_version": rules.version,
+            "create": {"event_id": event.event_id, "pdu": event.pdu},
+            "state": _state(request, rules, profiles),
+            "alias": request.alias,
+            "published": request.visibility == "public",
+        }
+
+    async def carry_out(self, user_id: str, command_id: str, plan: Mapping[str, Any]) -> None:
+        """Do every step that is not done yet; raises Refused where the command has failed for good."""
+        room_id = plan["room_id"]
+        try:
+            if plan["alias"]:
+                await self._claim(plan["alias"], room_id, user_id, command_id)
+            await self._builders.carry_out(room_id, lambda _view: _events(user_id, command_id, plan))
+            if plan["published"]:
+                await self._aliases.publish(room_id, "public", user_id, is_admin=True, cause=command_id)
+        except Refused as refused:
+            await self._aliases.lapse(plan["alias"], room_id, refused.reason) if plan["alias"] else None
+            await self._finish(user_id, command_id, "failed", refused.reason)
+            raise
+        await self._finish(user_id, command_id, "done", None)
+
+    async def _claim(self, alias: str, room_id: str, user_id: str, command_id: str) -> None:
+        try:
+            await self._aliases.claim_for_new_room(alias, room_id, user_id, cause=command_id)
+        except Refused as refused:
+            if refused.status != 409:
+                raise
+            raise Refused(400, "M_ROOM_IN_USE", refused.reason) from None
+
+    async def _finish(self, user_id: str, command_id: str, outcome: str, reason: str | None) -> None:
+        finished = CommandFinished(self._appender.envelope(command_id), user_id, command_id, outcome, reason)
+        await self._appender.submit([finished])
+
+
+def _random_room_id(server_name: str) -> str:
+    letters = "".join(secrets.choice(string.ascii_letters) for _ in range(18))
+    return f"!{letters}:{server_name}"
+
+
+def _state(request: RoomRequest, rules: RoomRules, profiles: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """[type, state key, content] of all events behind the create event, in order."""
+    creator = {**profiles.get(request.creator, {}), "membership": "join"}
+    state: list[list[Any]] = [
+        [_MEMBER, request.creator, creator],
+        ["m.room.power_levels", "", power_levels_content(request, rules)],
+    ]
+    state += [[wish.type, wish.state_key, wish.content] for wish in later_state(request)]
+    direct = {"is_direct": True} if request.is_direct else {}
+    for user_id in dict.fromkeys(request.invite):
+        if user_id != request.creator:
+            state.append([_MEMBER, user_id, {**profiles.get(user_id, {}), **direct, "membership": "invite"}])
+    return state
+
+
+def _events(user_id: str, command_id: str, plan: Mapping[str, Any]) -> Send:
+    """The room's events under keys of the command: what an earlier try has logged is not made again."""
+    rules = ROOM_VERSIONS[plan["room_version"]]
+    create = event_of(plan["create"]["pdu"], rules, plan["create"]["event_id"])
+    wishes = [
+        Intent(user_id, event_type, content, state_key, None, f"{command_id}/{number}", command_id)
+        for number, (event_type, state_key, content) in enumerate(plan["state"], start=1)
+    ]
+    return Send((ReadyMade(create, f"{command_id}/0"), *wishes))

@@ -1,0 +1,144 @@
+"""What local users do in rooms, as the API calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from annals.commands.appending import Appender
+from annals.commands.errors import Refused
+from annals.commands.rooms.builder import Builders
+from annals.commands.rooms.creating import RoomCreation
+from annals.commands.rooms.creation import RoomRequest
+from annals.commands.rooms.membership import Change, ban_or_knock, invite, join, kick, leave, own_profile, unban
+from annals.commands.rooms.plans import Plan, send_one
+from annals.database.pool import Database
+from annals.database.snapshot import Snapshot
+from annals.database.text import restore
+from annals.matrix.identifiers import is_user_id
+from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.rooms.heads import Intent
+from annals.schemas.facts.rooms import RoomForgotten
+
+_PROFILES_SQL = """
+    SELECT user_id, field, value FROM profiles WHERE user_id = ANY(%s) AND field IN ('displayname', 'avatar_url')
+"""
+_JOINED_SQL = "SELECT room_id FROM local_current_membership WHERE user_id = %s AND membership = 'join'"
+_FORGET_SQL = "SELECT membership, forgotten FROM local_current_membership WHERE user_id = %s AND room_id = %s"
+
+
+class Rooms:
+    """Commands on rooms. `cause` is the request's id; keys make a retry harmless."""
+
+    def __init__(
+        self,
+        appender: Appender,
+        database: Database,
+        builders: Builders,
+        creation: RoomCreation,
+        default_room_version: str,
+    ) -> None:
+        self._appender = appender
+        self._database = database
+        self._builders = builders
+        self._creation = creation
+        self._default_room_version = default_room_version
+
+    async def create(self, request: RoomRequest, room_version: str | None, cause: str) -> str:
+        """Make a room; its id. Refused: M_UNSUPPORTED_ROOM_VERSION, M_ROOM_IN_USE, M_INVALID_PARAM, M_FORBIDDEN."""
+        rules = ROOM_VERSIONS.get(room_version or self._default_room_version)
+        if rules is None:
+            raise Refused(400, "M_UNSUPPORTED_ROOM_VERSION", f"Unknown room version {room_version}")
+        profiles = await self._profiles([request.creator, *request.invite])
+        return await self._creation.create(request, rules, profiles, cause)
+
+    async def send(self, room_id: str, intent: Intent) -> str:
+        """Send an event; its id."""
+        return (await self._builders.carry_out(room_id, send_one(intent))).event_ids[0]
+
+    async def join(self, user_id: str, room_id: str, reason: str | None, more: Mapping[str, Any], cause: str) -> None:
+        """Join a room that this server is in. `more`: e.g. a third_party_signed."""
+        joined = await self._database.read(lambda s: s.rows(_JOINED_SQL, (user_id,)))
+        change = await self._change(user_id, user_id, "join", reason, cause, more)
+        await self._carry_out(room_id, join(change, frozenset(restore(room) for (room,) in joined)))
+
+    async def leave(self, user_id: str, room_id: str, reason: str | None, cause: str) -> None:
+        """Leave a room, reject an invite, take a knock back."""
+        change = Change(user_id, user_id, "leave", _with_reason(reason), None, cause)
+        await self._carry_out(room_id, leave(change))
+
+    async def knock(self, user_id: str, room_id: str, reason: str | None, cause: str) -> None:
+        """Ask to be let in."""
+        await self._carry_out(room_id, ban_or_knock(await self._change(user_id, user_id, "knock", reason, cause, {})))
+
+    async def invite(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
+        """Invite a user."""
+        _check_user(target)
+        await self._carry_out(room_id, invite(await self._change(sender, target, "invite", reason, cause, {})))
+
+    async def kick(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
+        """Make a user leave."""
+        _check_user(target)
+        await self._carry_out(room_id, kick(Change(sender, target, "leave", _with_reason(reason), None, cause)))
+
+    async def ban(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
+        """Ban a user."""
+        _check_user(target)
+        await self._carry_out(room_id, ban_or_knock(Change(sender, target, "ban", _with_reason(reason), None, cause)))
+
+    async def unban(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
+        """Lift a ban."""
+        _check_user(target)
+        await self._carry_out(room_id, unban(Change(sender, target, "leave", _with_reason(reason), None, cause)))
+
+    async def forget(self, user_id: str, room_id: str, cause: str) -> None:
+        """Put a room out of sight. Refused: M_UNKNOWN while the user is in it, or never was."""
+        row = await self._database.read(lambda s: s.one(_FORGET_SQL, (user_id, room_id)))
+        if row is None:
+            raise Refused(400, "M_UNKNOWN", f"User {user_id} was never in the room")
+        membership, forgotten = row
+        if membership not in ("leave", "ban"):
+            raise Refused(400, "M_UNKNOWN", f"User {user_id} is in the room")
+        if not forgotten:
+            await self._appender.submit_and_settle([RoomForgotten(self._appender.envelope(cause), room_id, user_id)])
+
+    async def show_profile(self, user_id: str, room_id: str, idempotency_key: str) -> None:
+        """Tell a room of a user's profile as it is now: a step of the command that a profile change is."""
+        change = await self._change(user_id, user_id, "join", None, idempotency_key, {}, idempotency_key)
+        await self._carry_out(room_id, own_profile(change))
+
+    async def _carry_out(self, room_id: str, plan: Plan) -> None:
+        await self._builders.carry_out(room_id, plan)
+
+    async def _change(
+        self,
+        sender: str,
+        target: str,
+        membership: str,
+        reason: str | None,
+        cause: str,
+        more: Mapping[str, Any],
+        key: str | None = None,
+    ) -> Change:
+        profile = (await self._profiles([target])).get(target, {})
+        return Change(sender, target, membership, {**profile, **more, **_with_reason(reason)}, key, cause)
+
+    async def _profiles(self, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        def read(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
+            profiles: dict[str, dict[str, Any]] = {}
+            for user_id, field, value in snapshot.rows(_PROFILES_SQL, (list(dict.fromkeys(user_ids)),)):
+                profiles.setdefault(restore(user_id), {})[field] = orjson.loads(restore(value))
+            return profiles
+
+        return await self._database.read(read)
+
+
+def _with_reason(reason: str | None) -> dict[str, Any]:
+    return {} if reason is None else {"reason": reason}
+
+
+def _check_user(user_id: str) -> None:
+    if not is_user_id(user_id):
+        raise Refused(400, "M_INVALID_PARAM", f"Not a user id: {user_id[:300]}")
