@@ -7,7 +7,6 @@ reader, so that nobody but this module knows that versions exist.
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
@@ -19,6 +18,7 @@ from annals.schemas.compiled import Decoder, Encoder, decoder_of, encoder_of
 from annals.schemas.errors import SchemaMismatch, Undecodable, Unencodable, UnknownSchema
 from annals.schemas.fingerprint import MARKER, PREFIX_BYTES, canonical_form, fingerprint_of
 from annals.schemas.plain import from_plain
+from annals.schemas.resolving import read_resolving
 from annals.schemas.shapes import namespace_of, shape_of
 
 
@@ -116,15 +116,4 @@ def _resolving_decoder(writer: dict[str, Any], cls: type) -> Decoder:
     written = fastavro.parse_schema(writer)
     reader = fastavro.parse_schema(schema_file(cls).schema)
 
-    def decode_resolving(value: bytes) -> Any:
-        body = io.BytesIO(value)
-        body.seek(PREFIX_BYTES)
-        try:
-            plain: Any = fastavro.schemaless_reader(body, written, reader)
-        except Exception as error:  # fastavro raises whatever its C code meets: EOFError, struct.error, ValueError, ...
-            raise Undecodable(f"{cls.__name__}: {error!r}") from error
-        if body.tell() != len(value):
-            raise Undecodable(f"{cls.__name__}: the body is longer than its schema says")
-        return from_plain(cls, plain)
-
-    return decode_resolving
+    return lambda value: from_plain(cls, read_resolving(value, written, reader))

@@ -5,7 +5,6 @@ Shown on the examples: each is decoded by each version's schema. Done by fastavr
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -13,8 +12,10 @@ from pathlib import Path
 import fastavro
 
 from annals.schemas.committed import SchemaFile, read_schemas
-from annals.schemas.fingerprint import PREFIX_BYTES, canonical_form, prefix_of
+from annals.schemas.errors import Undecodable
+from annals.schemas.fingerprint import canonical_form, prefix_of
 from annals.schemas.golden import Example, read_examples
+from annals.schemas.resolving import read_resolving
 
 
 def incompatibilities(avro: Path, examples: Path) -> Iterator[str]:
@@ -47,10 +48,8 @@ def _unread(writer: SchemaFile, versions: list[SchemaFile], examples: Path) -> I
 
 
 def _error_of_reading(example: Example, writer: SchemaFile, reader: SchemaFile) -> str | None:
-    body = io.BytesIO(example.record)
-    body.seek(PREFIX_BYTES)
     try:
-        fastavro.schemaless_reader(body, fastavro.parse_schema(writer.schema), fastavro.parse_schema(reader.schema))
-    except Exception as error:  # whatever keeps a reader from reading is the finding
-        return repr(error)
-    return None if body.tell() == len(example.record) else "bytes are left over"
+        read_resolving(example.record, fastavro.parse_schema(writer.schema), fastavro.parse_schema(reader.schema))
+    except Undecodable as error:
+        return str(error)
+    return None

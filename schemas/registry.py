@@ -35,7 +35,7 @@ class SchemaBook:
         """A record of the topic, read or acknowledged. Undecodable where its text does not have its fingerprint."""
         if value is None:
             return
-        if learn(value.decode()) != key:
+        if learn(value.decode(errors="replace")) != key:
             raise Undecodable(f"the schema at key {key.hex()} has another fingerprint")
         self._known.add(key)
 

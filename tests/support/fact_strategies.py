@@ -1,0 +1,37 @@
+"""Hypothesis strategies for facts, from their type hints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from annals.schemas.committed import fact_classes
+from annals.schemas.shapes import ArrayOf, Primitive, RecordOf, Shape, UnionOf, shape_of
+
+#: Every fact and decision that has a schema, by name.
+FACTS: list[type] = [cls for _, cls in sorted(fact_classes().items())]
+
+_PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
+    "long": st.one_of(st.integers(0, 9000), st.integers(-(1 << 63), (1 << 63) - 1)),
+    "string": st.text(max_size=20) | st.text(min_size=64, max_size=70),
+    "bytes": st.binary(max_size=20) | st.binary(min_size=8190, max_size=8194),
+    "boolean": st.booleans(),
+}
+
+
+def facts(cls: type) -> st.SearchStrategy[Any]:
+    """Facts of class `cls`, with any values that its schema can hold."""
+    return _values(shape_of(cls))
+
+
+def _values(shape: Shape) -> st.SearchStrategy[Any]:
+    match shape:
+        case Primitive(avro):
+            return _PRIMITIVES[avro]
+        case ArrayOf(item):
+            return st.lists(_values(item), max_size=3).map(tuple)
+        case UnionOf(branches, optional):
+            return st.one_of(*([st.none()] if optional else []), *map(_values, branches))
+        case RecordOf(cls, _, fields):
+            return st.builds(cls, *(_values(field.shape) for field in fields))
