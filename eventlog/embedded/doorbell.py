@@ -43,7 +43,7 @@ class Folder:
         os.rename("." + name, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # gone, or this side of the log was closed
             os.unlink(name, dir_fd=self._fd)
 
     def close(self) -> None:
@@ -52,14 +52,19 @@ class Folder:
             self._fd = -1
 
 
+def _datagrams() -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    made.setblocking(False)
+    return made
+
+
 class Ringer:
     """The writer's side. One thread at a time."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._known: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._socket.setblocking(False)
+        self._socket = _datagrams()
 
     def ring(self) -> None:
         """Wakes every reader. Whatever is wrong with one reader is no matter of the writer's."""
@@ -83,13 +88,13 @@ class Doorbell:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._socket.setblocking(False)
-        self._socket.bind(folder.address("." + self._name))
-        folder.publish(self._name)
-        self._own_end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._own_end.setblocking(False)
-        self._own_end.connect(folder.address(self._name))
+        try:
+            self._socket, self._own_end = _datagrams(), _datagrams()
+            self._socket.bind(folder.address("." + self._name))
+            folder.publish(self._name)
+            self._own_end.connect(folder.address(self._name))
+        except OSError as error:
+            raise LogUnavailable(f"cannot listen for appends: {error}") from error
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
 

@@ -82,6 +82,8 @@ class Store:
 
     def connect(self) -> sqlite3.Connection:
         """A connection of the caller's own: `release` it."""
+        if self._closed:
+            raise LogClosed("the log is closed")
         # Within the writer's lock nobody is busy; the time-out is for the moments of recovery and last close.
         connection = sqlite3.connect(
             self._path, timeout=10, isolation_level=None, check_same_thread=False, cached_statements=512
@@ -101,8 +103,6 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection for single statements, each fetched whole: no transaction outlives one."""
-        if self._closed:
-            raise LogClosed("the log is closed")
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -132,6 +132,7 @@ class Store:
     def abandon(self) -> None:
         """In a forked child: closing a connection there would break the parent's, so they are kept for ever."""
         self._closed = True
+        self._idle = []
         for connection in self._all:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 

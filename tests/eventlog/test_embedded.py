@@ -147,6 +147,21 @@ def test_bytes_count_for_back_pressure_and_one_large_call_passes(backend: Embedd
     log.close()
 
 
+def test_what_queued_during_a_commit_is_the_next_one(log: EmbeddedLog, backend: EmbeddedBackend) -> None:
+    commits: list[int] = []  # the clock is read once for each
+
+    def now_ms() -> int:
+        commits.append(real_ms())
+        return commits[-1]
+
+    counted = backend.open(now_ms)
+    with backend.stalled():
+        futures = [counted.append([Append("one", 0, b"k", b"%d" % n)]) for n in range(100)]
+    assert [future.result(WAIT_S) for future in futures] == [[n] for n in range(100)]
+    assert len(commits) == 1
+    counted.close()
+
+
 def test_more_than_a_commit_takes_is_written_in_order(log: EmbeddedLog, backend: EmbeddedBackend) -> None:
     with backend.stalled():
         futures = [log.append([Append("one", 0, b"", b"%d" % n)] * 1500) for n in range(7)]

@@ -235,6 +235,10 @@ class LogContract:
             lambda: log.read("one", 0, 0),
             lambda: log.end("one", 0),
             lambda: tail.poll(0),
+            lambda: log.tail({("one", 0): 0}),
+            lambda: log.wait_for("one", 0, 2, 0),
+            lambda: log.compact("latest"),
+            lambda: log.ensure_topics(TOPICS),
         ):
             with pytest.raises(LogClosed):
                 use()
