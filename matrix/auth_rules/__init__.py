@@ -8,6 +8,6 @@ from __future__ import annotations
 from annals.matrix.auth_rules.checks import allowed
 from annals.matrix.auth_rules.cited import check_auth_events
 from annals.matrix.auth_rules.rejection import Reason, Rejection
-from annals.matrix.auth_rules.signers import check_signers, required_signers
+from annals.matrix.auth_rules.signers import check_signers
 
-__all__ = ["Reason", "Rejection", "allowed", "check_auth_events", "check_signers", "required_signers"]
+__all__ = ["Reason", "Rejection", "allowed", "check_auth_events", "check_signers"]

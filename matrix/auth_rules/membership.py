@@ -1,12 +1,13 @@
 """Rule 4 (version 12: rule 5): m.room.member. A function a membership, in the order of the text.
 
-Rule 4.2, the signature of the authorising server, does not depend on the state: `signers.py`.
+Whether the signature of rule 4.2 is there does not depend on the state: `signers.py`.
 """
 
 from __future__ import annotations
 
 from annals.matrix.auth_rules.case import Case
 from annals.matrix.auth_rules.rejection import Reason, Rejection
+from annals.matrix.auth_rules.signers import authorises_join
 from annals.matrix.auth_rules.third_party_invite import check_third_party_invite
 from annals.matrix.power_levels import first_creator
 
@@ -18,6 +19,9 @@ def check_membership(case: Case) -> Rejection | None:
     # 1. If there is no state_key property, or no membership property in content, reject.
     if target is None or "membership" not in case.event.content:
         return case.reject("member.shape", Reason.NO_MEMBERSHIP)
+    # 2. If content has a join_authorised_via_users_server key: … (What names nobody, nobody's server can sign.)
+    if authorises_join(case.event) and not isinstance(case.event.content["join_authorised_via_users_server"], str):
+        return case.reject("member.authorised.1", Reason.NOT_SIGNED)
     match membership:
         case "join":
             return _check_join(case, target)

@@ -6,19 +6,16 @@ by a key that the room's m.room.third_party_invite names.
 
 from __future__ import annotations
 
-from binascii import Error as BadBase64
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from nacl.exceptions import CryptoError
-from nacl.signing import VerifyKey
-from unpaddedbase64 import decode_base64
 
 from annals.matrix.auth_rules.case import Case
 from annals.matrix.auth_rules.rejection import Reason, Rejection
 from annals.matrix.canonical_json import canonical_bytes
+from annals.matrix.errors import NotCanonical, SignatureInvalid
 from annals.matrix.events import Event
 from annals.matrix.power_levels import as_map
+from annals.matrix.signing import VerifyKey
 
 _RULE = "member.invite.1"
 
@@ -59,40 +56,31 @@ def _any_signature_matches(signed: dict[str, Any], invite: Event) -> bool:
     unsigned = {key: value for key, value in signed.items() if key not in ("signatures", "unsigned")}
     try:
         message = canonical_bytes(unsigned)
-    except ValueError:
+    except NotCanonical:
         return False
     signatures = list(_signatures(signed.get("signatures")))
     return any(_matches(key, message, signature) for key in _public_keys(invite.content) for signature in signatures)
 
 
-def _signatures(value: object) -> Iterator[bytes]:
-    """Every well-formed ed25519 signature, whoever made it."""
+def _signatures(value: object) -> Iterator[str]:
+    """Every ed25519 signature, whoever made it."""
     for block in as_map(value).values():
         for key_id, signature in as_map(block).items():
             if key_id.startswith("ed25519:") and isinstance(signature, str):
-                yield from _decoded(signature)
+                yield signature
 
 
-def _public_keys(content: Mapping[str, Any]) -> Iterator[bytes]:
+def _public_keys(content: Mapping[str, Any]) -> Iterator[str]:
     """7.1. A single public key in the public_key property. 7.2. A list of public keys in public_keys."""
     listed = content.get("public_keys")
     candidates = [content.get("public_key")]
     candidates += [as_map(item).get("public_key") for item in (listed if isinstance(listed, list) else [])]
-    for candidate in candidates:
-        if isinstance(candidate, str):
-            yield from _decoded(candidate)
+    return (candidate for candidate in candidates if isinstance(candidate, str))
 
 
-def _decoded(text: str) -> Iterator[bytes]:
+def _matches(public_key: str, message: bytes, signature: str) -> bool:
     try:
-        yield decode_base64(text)
-    except (BadBase64, ValueError):
-        return
-
-
-def _matches(public_key: bytes, message: bytes, signature: bytes) -> bool:
-    try:
-        VerifyKey(public_key).verify(message, signature)
-    except (CryptoError, ValueError):
+        VerifyKey.from_base64("ed25519:third_party", public_key).verify(message, signature)
+    except SignatureInvalid:
         return False
     return True
