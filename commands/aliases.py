@@ -83,9 +83,7 @@ class Aliases:
         room_id, allowed = await self._database.read(read)
         if not allowed:
             raise Refused(403, "M_FORBIDDEN", "You may not delete this alias")
-        await self._appender.submit_and_settle(
-            [AliasReleased(self._appender.envelope(cause), alias, room_id, user_id)]
-        )
+        await self._appender.submit_and_settle([AliasReleased(self._appender.envelope(cause), alias, room_id, user_id)])
 
     async def lapse(self, alias: str, room_id: str, reason: str) -> None:
         """Free an alias whose room never came; one that belongs to another room stays."""

@@ -1,0 +1,1 @@
+"""Endpoints for operators, under /_synapse where operators' tools expect them."""

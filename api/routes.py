@@ -1,0 +1,28 @@
+"""All routers and hot routes of the app. A new file of endpoints is added here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+
+from annals.api.admin import registration as admin_registration
+from annals.api.client import account_data, aliases, devices, discovery, filters, login, profile, push_rules, register
+from annals.api.hot import HotRoute
+from annals.api.server import keys
+
+ROUTERS: Sequence[APIRouter] = (
+    discovery.router,
+    login.router,
+    register.router,
+    devices.router,
+    profile.router,
+    filters.router,
+    account_data.router,
+    push_rules.router,
+    aliases.router,
+    admin_registration.router,
+    keys.router,
+)
+
+HOT_ROUTES: Sequence[HotRoute] = ()

@@ -1,0 +1,86 @@
+"""What the endpoints need. The composition root fills it once; endpoints find it at `request.app.state.services`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from annals.api.auth.limits import Limits
+from annals.commands.accounts import Accounts
+from annals.commands.aliases import Aliases
+from annals.commands.profiles import Profiles
+from annals.commands.user_data import UserData
+from annals.queries.accounts import AccountReads
+from annals.queries.accounts_tokens import Tokens
+from annals.queries.aliases import AliasReads
+from annals.queries.profiles import ProfileReads
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """What the operator chose. `well_known_client` and so on are whole documents, or None for a 404."""
+
+    server_name: str
+    version: str
+    default_room_version: str = "12"
+    room_versions: Mapping[str, str] = field(default_factory=lambda: {"10": "stable", "11": "stable", "12": "stable"})
+    registration_enabled: bool = False
+    registration_shared_secret: str | None = None
+    well_known_client: Mapping[str, Any] | None = None
+    well_known_server: Mapping[str, Any] | None = None
+    well_known_support: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appservice:
+    """An application service that may call us: its token, and the user it is where it names none."""
+
+    appservice_id: str
+    token: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that an endpoint calls. Each field is a command or query object, or a plain function.
+
+    `serving` gates all APIs but the open ones: False until the tables have reached the log's ends as read at the
+    process's start. `stopping` is set when the process ends: whoever waits long, as /sync does, must wait for it too.
+    `server_keys` gives the signed answer to GET /_matrix/key/v2/server as JSON text.
+    """
+
+    settings: ApiSettings
+    clock: Callable[[], int]
+    serving: Callable[[], bool]
+    server_keys: Callable[[], bytes]
+    tokens: Tokens
+    limits: Limits
+    accounts: Accounts
+    account_reads: AccountReads
+    profiles: Profiles
+    profile_reads: ProfileReads
+    user_data: UserData
+    aliases: Aliases
+    alias_reads: AliasReads
+    appservices: Mapping[str, Appservice] = field(default_factory=dict)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that a request came to."""
+    services: Services = request.app.state.services
+    return services
+
+
+WithServices = Annotated[Services, Depends(services_of)]
+
+
+def request_id_of(request: Request) -> str:
+    """The request's id: the cause of the facts that it makes, and in our logs."""
+    found: str = request.scope["annals.request_id"]
+    return found

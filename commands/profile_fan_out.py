@@ -1,0 +1,78 @@
+"""The kind of command that carries a changed display name or avatar into every room its user is in.
+
+Each step writes what the profile says when it runs, not what it said when the command began: whatever runs late, or
+twice, or out of order, rooms end with the newest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from annals.commands.profiles import MEMBER_FIELDS
+from annals.commands.worker import Started, Step
+from annals.database.pool import Database
+from annals.database.snapshot import Snapshot
+from annals.projectors.sealables import unpacked
+from annals.schemas.facts.envelope import Sealed
+
+MEMBER = "m.room.member"
+
+_PROFILE_SQL = "SELECT field, value FROM profiles WHERE user_id = %s AND field = ANY(%s)"
+_MEMBER_SQL = """
+    SELECT c.membership, e.client_json
+    FROM current_state c JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id
+    WHERE c.room_id = %s AND c.type = 'm.room.member' AND c.state_key = %s
+"""
+
+
+class SendsEvents(Protocol):
+    """The builder of rooms, as far as this needs it."""
+
+    async def send_state(
+        self, room_id: str, sender: str, type: str, state_key: str, content: dict[str, Any], idempotency_key: str
+    ) -> object:
+        """Build, log and decide a state event. The same key again gives the first one's outcome. Raises Refused."""
+        ...
+
+
+class ProfileFanOut:
+    """A `worker.Kind`. The plan: {"rooms": [room ids], …}."""
+
+    def __init__(self, database: Database, rooms: SendsEvents) -> None:
+        self._database, self._rooms = database, rooms
+
+    def steps(self, command: Started) -> Sequence[Step]:
+        """One step a room."""
+        rooms = command.plan.get("rooms")
+        if not isinstance(rooms, list) or not all(isinstance(room_id, str) for room_id in rooms):
+            raise ValueError("the plan lists no rooms")
+        return [self._step(command, room_id) for room_id in rooms]
+
+    def _step(self, command: Started, room_id: str) -> Step:
+        user_id = command.user_id
+
+        async def step() -> None:
+            content = await self._database.read(lambda snapshot: _new_content(snapshot, room_id, user_id))
+            if content is not None:
+                key = f"{command.command_id} {room_id}"
+                await self._rooms.send_state(room_id, user_id, MEMBER, user_id, content, key)
+
+        return step
+
+
+def _new_content(snapshot: Snapshot, room_id: str, user_id: str) -> dict[str, Any] | None:
+    """The member event's new content; None where the user is not in the room (any more), or nothing would change."""
+    row = snapshot.one(_MEMBER_SQL, (room_id, user_id))
+    # Somebody who left must not be brought back by a change of name.
+    if row is None or row[0] != "join":
+        return None
+    content: dict[str, Any] = {"membership": "join"}
+    for field, column in snapshot.rows(_PROFILE_SQL, (user_id, sorted(MEMBER_FIELDS))):
+        value = unpacked(bytes(column))
+        if not isinstance(value, Sealed):
+            content[field] = json.loads(value)
+    current = json.loads(row[1])["content"]
+    unchanged = all(current.get(field) == content.get(field) for field in MEMBER_FIELDS)
+    return None if unchanged else content
