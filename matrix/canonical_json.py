@@ -26,7 +26,7 @@ DEPTH_MAX = 200
 """Containers inside containers that a value may have. The spec names no bound. Beyond this a PDU is dropped; it must
 fit, with the envelopes of our own answers around it, into the 253 levels that orjson writes."""
 
-_READ_DEPTH_MAX = DEPTH_MAX + 50
+_BRACKETS_CERTAINLY_FINE = 250
 _INTEGER_64_MIN = -(2**63)
 _INTEGER_64_MAX = 2**64 - 1
 
@@ -47,9 +47,13 @@ def loads(data: bytes | str) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidJson(str(error)) from None
-    # No text nests deeper than it has opening brackets: the walk is for the rare one that could.
-    if raw.count(b"[") + raw.count(b"{") > _READ_DEPTH_MAX:
-        _check_depth(value, _READ_DEPTH_MAX)
+    # No text nests deeper than it has opening brackets. Where there are many, writing it again is the quickest way to
+    # know: orjson reads 1024 levels, and refuses to write more than 253.
+    if raw.count(b"[") + raw.count(b"{") > _BRACKETS_CERTAINLY_FINE:
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            raise InvalidJson("nested too deeply") from None
     # orjson turns integers beyond 64 bits into floats. They have at least 19 digits in a row.
     if _LONG_DIGIT_RUN in raw.translate(_DIGITS_TO_ZERO):
         try:
@@ -165,17 +169,3 @@ def _all_fast(items: Iterable[Any], depth_left: int) -> bool:
         # No short cut: what no encoder can write must be found behind what only the slow one can.
         exact &= _fast_path_is_exact(item, depth_left)
     return exact
-
-
-def _check_depth(value: Any, depth_max: int) -> None:
-    level = [value]
-    for _ in range(depth_max + 1):
-        level = [
-            inner
-            for outer in level
-            if type(outer) is dict or type(outer) is list
-            for inner in (outer.values() if type(outer) is dict else outer)
-        ]
-        if not level:
-            return
-    raise InvalidJson("nested too deeply")

@@ -118,7 +118,8 @@ def required_signers(pdu: dict[str, Any], rules: RoomRules) -> frozenset[str]:
         signers.add(str(pdu["event_id"]).partition(":")[2])
     # v8+, member rule: "If `content` has a `join_authorised_via_users_server` key: If the event is not validly signed
     # by the homeserver of the user ID denoted by the key, reject." What is no user id, the auth rules reject.
-    if rules.restricted_join and is_member:
+    # NOTSPEC: the key is looked at in joins only, as in Synapse; elsewhere nothing reads it.
+    if rules.restricted_join and is_member and content.get("membership") == "join":
         authoriser = content.get("join_authorised_via_users_server")
         if type(authoriser) is str and is_user_id(authoriser):
             signers.add(domain_of(authoriser))

@@ -142,6 +142,7 @@ MEMBER = "m.room.member"
         ("m.room.message", {"join_authorised_via_users_server": "@x:auth:8448"}, {SENDER}),
         (MEMBER, {"membership": "join"}, {SENDER}),
         (MEMBER, {"membership": "join", "join_authorised_via_users_server": "@x:auth:8448"}, {SENDER, AUTHORISER}),
+        (MEMBER, {"membership": "leave", "join_authorised_via_users_server": "@x:auth:8448"}, {SENDER}),
         (MEMBER, {"membership": "join", "join_authorised_via_users_server": "nobody"}, {SENDER}),
         (MEMBER, {"membership": "join", "join_authorised_via_users_server": 1}, {SENDER}),
         (MEMBER, {"membership": "invite"}, {SENDER}),
