@@ -6,8 +6,8 @@
     update    UPDATE, a statement a row                   COPY into staging, UPDATE ... FROM
     delete    DELETE ... WHERE key IN (..)                COPY into staging, DELETE ... USING
 
-Staging is a temporary table for each table that was ever written in bulk, made once a connection. Rows staged earlier
-in the same transaction are told apart by their batch; the commit empties it.
+Staging is a temporary table for each table that was ever written in bulk, made once a connection. Rows that were
+staged before are told apart by their batch; once there are many the table is emptied.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from annals.database.errors import BadRow, DatabaseError
 from annals.database.rows import Key, Kind, Row, Rows
 from annals.database.write_connection import WriteConnection
 
-# From this many rows of a kind in a table on, COPY is the faster way (measured: inserts break even at 5 rows, but the
-# round trips of several tables are saved below; staging costs three statements more).
-BULK_ROWS_MIN = {Kind.DELETE: 100, Kind.UPDATE: 20, Kind.UPSERT: 40, Kind.INSERT: 16}
+# From this many rows of a kind in a table on, COPY is the faster way. Measured, rows of 1 KB: INSERT and COPY break even
+# at 3 rows (below 12 the round trip that each table costs decides), ON CONFLICT and staging at 130, UPDATE and
+# staging at 16, DELETE and staging at 60.
+BULK_ROWS_MIN = {Kind.DELETE: 64, Kind.UPDATE: 16, Kind.UPSERT: 128, Kind.INSERT: 12}
 
 _batches = itertools.count(1)
 
@@ -84,10 +85,7 @@ class _Plan:
     @property
     def make_staging(self) -> str:
         columns = ", ".join(f"{column.quoted} {column.encoding.sql_type}" for column in self.columns)
-        return (
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.staging} (staged_batch bigint, {columns})"
-            " ON COMMIT DELETE ROWS"
-        )
+        return f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.staging} (staged_batch bigint, {columns})"
 
 
 @cache
@@ -137,7 +135,7 @@ class _Writer:
 
     def _bulk(self, plan: _Plan, kind: Kind, changed: Sequence[tuple[Key, Row]]) -> None:
         if kind is Kind.INSERT:
-            self._copy(f"{plan.quoted} ({plan.column_list})", _copy_rows(plan.columns, changed))
+            self._copy(f"{plan.quoted} ({plan.column_list})", _copy_data(_copy_rows(plan.columns, changed)))
         elif kind is Kind.UPSERT:
             batch = self._stage(plan, plan.columns, _copy_rows(plan.columns, changed))
             self._send(
@@ -166,15 +164,14 @@ class _Writer:
 
     def _stage(self, plan: _Plan, columns: Sequence[_Column], lines: Iterable[str]) -> int:
         """COPY lines into the table's staging; the number of this batch there."""
-        self._connection.make_staging(plan.staging, plan.make_staging)
         batch = next(_batches)
-        target = f"{plan.staging} (staged_batch, {', '.join(column.quoted for column in columns)})"
         prefix = f"{batch}\t"
-        self._copy(target, [prefix + line for line in lines])
+        data = _copy_data([prefix + line for line in lines])
+        self._connection.prepare_staging(plan.staging, plan.make_staging, len(data))
+        self._copy(f"{plan.staging} (staged_batch, {', '.join(column.quoted for column in columns)})", data)
         return batch
 
-    def _copy(self, target: str, lines: Iterable[str]) -> None:
-        data = ("\n".join(lines) + "\n").encode()
+    def _copy(self, target: str, data: bytes) -> None:
         self._connection.copy_in(f"COPY {target} FROM STDIN", data)
         self.statements += 1
         self.bytes += len(data)
@@ -229,6 +226,10 @@ def _copy_rows(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -
 def _copy_keys(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> list[str]:
     encoders: list[Encoder] = [column.encoding.copy for column in columns]
     return ["\t".join([encode(value) for encode, value in zip(encoders, key, strict=True)]) for key, _ in changed]
+
+
+def _copy_data(lines: Iterable[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _by_changed_columns(changed: Iterable[tuple[Key, Row]]) -> dict[tuple[str, ...], list[tuple[Key, Row]]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annals.database import copy_writer
+from annals.database import copy_writer, write_connection
 from annals.database.copy_writer import BULK_ROWS_MIN, write
 from annals.database.errors import BadRow, DatabaseError, StatementFailed
 from annals.database.rows import Kind, Rows
@@ -140,7 +140,16 @@ def test_staging_is_made_once_and_its_batches_stay_apart(writer: WriteConnection
     assert [sql.split()[0] for sql in sent.all] == ["COPY", "INSERT"]
     users = [row[0] for row in writer.rows('SELECT "user" FROM every_type ORDER BY number')]
     assert users == ["changed"] + ["first"] * (many - 1) + ["third"] * many
-    assert writer.one("SELECT count(*) FROM staging_every_type") == (0,)
+
+
+def test_staging_is_emptied_when_it_holds_much(writer: WriteConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = BULK_ROWS_MIN[Kind.UPSERT]
+    staged = []
+    for limit_bytes in (1 << 20, 1 << 20, 0):
+        monkeypatch.setattr(write_connection, "STAGING_BYTES_MAX", limit_bytes)
+        written(writer, numbered(many))
+        staged.append(writer.one("SELECT count(*) FROM staging_every_type"))
+    assert staged == [(many,), (2 * many,), (many,)]
 
 
 def test_staging_is_made_again_after_a_rollback_took_it(writer: WriteConnection) -> None:
@@ -148,12 +157,16 @@ def test_staging_is_made_again_after_a_rollback_took_it(writer: WriteConnection)
     writer.begin()
     write(writer, numbered(many))
     writer.rollback()
-    written(writer, numbered(many))
+    for _ in range(2):
+        written(writer, numbered(many))
+        writer.begin()
+        write(writer, numbered(many))
+        writer.rollback()
     assert writer.one("SELECT count(*) FROM every_type") == (many,)
 
 
 def test_an_upsert_replaces_the_whole_row(writer: WriteConnection) -> None:
-    for bulk in (1, 100):
+    for bulk in (1, BULK_ROWS_MIN[Kind.UPSERT]):
         rows = Rows()
         for number in range(bulk):
             rows.upsert(EVERY_TYPE, {"room": "!r", "number": number, "small": 5})
