@@ -40,6 +40,12 @@ class Case:
         event_type = rng.choice(list(CONTENTS) + ["m.room.member"] * 5)
         state_keys = USERS if event_type == "m.room.member" else [None, "", "token", *USERS]
         self.judged = self.event("$judged", event_type, rng.choice(USERS), rng.choice(state_keys))
+        shown = self.state.get(("m.room.third_party_invite", "token"))
+        if shown is not None and rng.random() < 0.1:
+            target = rng.choice(USERS)
+            self.judged = self.event("$judged", "m.room.member", shown.sender, target)
+            signed = sign_json({"mxid": target, "token": "token"}, "id", INVITER_KEY)
+            self.judged.content.update({"membership": "invite", "third_party_invite": {"signed": signed}})
 
     def event(self, event_id: str, event_type: str, sender: str, state_key: str | None) -> Event:
         content = CONTENTS[event_type](self.rng) | {"displayname": "secret", "topic": "secret"}
@@ -49,7 +55,7 @@ class Case:
         if state_key is not None:
             pdu["state_key"] = state_key
         if not (event_type == "m.room.create" and state_key == "" and self.rules.room_id_is_create_hash):
-            pdu["room_id"] = "!" + ROOM_HASH
+            pdu["room_id"] = "!" + ROOM_HASH if self.rules.room_id_is_create_hash else "!room:a"
         return event_of(pdu, self.rules, event_id)
 
 
