@@ -1,0 +1,174 @@
+"""What holds for every resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annals.matrix.events import Event
+from annals.matrix.state_resolution import resolve
+from annals.matrix.state_resolution.conflicts import auth_difference, conflicted_subgraph, separate
+from annals.matrix.state_resolution.source import Reader
+from tests.matrix.state_resolution.grown import GrownRoom
+from tests.matrix.state_resolution.story import LazySource, Source, StateIds, load_and_resolve
+from tests.support.room_events import RoomEvents, user
+
+grown = st.builds(GrownRoom, st.builds(Random, st.integers(0, 10**6)), st.sampled_from(["10", "11", "12"]), st.just(25))
+counts = st.integers(2, 4)
+
+
+@given(grown, counts)
+def test_the_order_and_number_of_equal_sets_do_not_matter(room: GrownRoom, count: int) -> None:
+    sets = room.state_sets(count)
+    expected = resolve(room.rules, sets, room.source)
+    shuffled = [*sets, *room.rng.choices(sets, k=2)]
+    room.rng.shuffle(shuffled)
+    assert resolve(room.rules, shuffled, room.source) == expected
+
+
+@given(grown, counts)
+def test_what_all_agree_on_stays_and_nothing_is_invented(room: GrownRoom, count: int) -> None:
+    sets = room.state_sets(count)
+    resolved = resolve(room.rules, sets, room.source)
+    assert set(sets[0].items()).intersection(*(state.items() for state in sets)) <= set(resolved.items())
+    assert set(resolved.values()) <= chain_of([event_id for state in sets for event_id in state.values()], room.source)
+    assert all(room.room.events[event_id].key == key for key, event_id in resolved.items())
+    assert not {event_id for key, event_id in resolved.items() if any(key not in state for state in sets)} & (
+        room.source.refused
+    )
+
+
+@given(grown, counts)
+def test_the_conflicts_are_those_of_the_definitions(room: GrownRoom, count: int) -> None:
+    """The walk that stops early finds what walking everything finds."""
+    sets = room.state_sets(count)
+    unconflicted, conflicted = separate(sets)
+    reader = Reader(room.source)
+    common = frozenset(unconflicted.values())
+    chains = [chain_of(state.values(), room.source) for state in sets]
+    expected = chains[0].union(*chains) - chains[0].intersection(*chains) - conflicted
+    assert auth_difference(sets, common, conflicted, reader, None) == expected
+    assert auth_difference(sets, common, conflicted, reader, WholeIndex(room.source)) == expected
+    below = {event_id: chain_of([event_id], room.source) for event_id in room.room.events}
+    paths = {
+        between for top in conflicted for between in below[top] if between in conflicted or below[between] & conflicted
+    }
+    assert conflicted_subgraph(conflicted, reader) == paths
+
+
+@given(grown, counts)
+def test_what_is_missing_is_asked_for_once(room: GrownRoom, count: int) -> None:
+    sets = room.state_sets(count)
+    lazy = LazySource(room.room.events)
+    lazy.refused = room.source.refused
+    assert load_and_resolve(room.rules, sets, lazy) == resolve(room.rules, sets, room.source)
+
+
+def chain_of(event_ids: Iterable[str], source: Source) -> set[str]:
+    """These events and all below them, by plain recursion over the definition."""
+    found: set[str] = set()
+    stack = list(event_ids)
+    while stack:
+        event_id = stack.pop()
+        if event_id not in found:
+            found.add(event_id)
+            event = source.events[event_id]
+            stack += event.auth_events
+            if event.type != "m.room.create" and not event.rules.create_cited_in_auth_events:
+                stack.append("$" + event.room_id[1:])
+    return found
+
+
+class WholeIndex:
+    """An index that answers by the definition."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def in_auth_chains(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> AbstractSet[str]:
+        return candidates & {other for head in heads for other in chain_of([head], self.source) - {head}}
+
+
+@pytest.mark.parametrize("version", ["10", "12"])
+def test_no_set_and_one_set(version: str) -> None:
+    room = RoomEvents(version)
+    state = {room.create.key: room.create.event_id}
+    source = Source({})
+    assert resolve(room.rules, [], source) == {}
+    assert resolve(room.rules, [state], source) == resolve(room.rules, [state, dict(state)], source) == state
+
+
+def large_room(version: str, members: int) -> tuple[RoomEvents, StateIds]:
+    room = RoomEvents(version)
+    alice = room.event("$ALICE", "m.room.member", "alice", user("alice"), {"membership": "join"})
+    levels = room.event("$POWER", "m.room.power_levels", "alice", "", own_levels(version), auth=cited_by(room, alice))
+    rule = room.event(
+        "$RULE", "m.room.join_rules", "alice", "", {"join_rule": "public"}, auth=cited_by(room, alice, levels)
+    )
+    state = {event.key: event.event_id for event in (room.create, alice, levels, rule)}
+    for index in range(members):
+        name = f"u{index}"
+        joined = room.event(
+            f"$JOIN{index}",
+            "m.room.member",
+            name,
+            user(name),
+            {"membership": "join"},
+            auth=cited_by(room, levels, rule),
+        )
+        state[joined.key] = joined.event_id
+    return room, state
+
+
+def own_levels(version: str) -> dict[str, Any]:
+    return {} if version == "12" else {"users": {user("alice"): 100}}
+
+
+def cited_by(room: RoomEvents, *events: Event) -> list[Event]:
+    return [*([room.create] if room.rules.create_cited_in_auth_events else []), *events]
+
+
+@pytest.mark.parametrize("version", ["10", "11", "12"])
+def test_a_large_room_is_not_read_for_a_few_conflicts(version: str) -> None:
+    room, state = large_room(version, 1_000)
+    levels, rule = room.events["$POWER"], room.events["$RULE"]
+    first, second = dict(state), dict(state)
+    for index in range(5):
+        name, join = f"u{index}", room.events[f"$JOIN{index}"]
+        renamed = room.event(
+            f"$RENAME{index}",
+            "m.room.member",
+            name,
+            user(name),
+            {"membership": "join", "displayname": "x"},
+            auth=cited_by(room, levels, rule, join),
+        )
+        (first if index % 2 else second)[renamed.key] = renamed.event_id
+    source = Source(room.events)
+    resolved = resolve(room.rules, [first, second], source)
+    assert {resolved["m.room.member", user(f"u{index}")] for index in range(5)} == {f"$RENAME{n}" for n in range(5)}
+    assert len(resolved) == len(state)
+    assert len(source.read) < 20
+    lazy = LazySource(room.events)
+    assert load_and_resolve(room.rules, [first, second], lazy) == resolved
+    assert lazy.round_trips <= 4
+
+
+def test_a_long_history_needs_no_stack() -> None:
+    """Levels changed 3,000 times on one side; the other side never saw it."""
+    for version in ("11", "12"):
+        room, state = large_room(version, 1)
+        alice, levels = room.events["$ALICE"], room.events["$POWER"]
+        for index in range(3_000):
+            content = own_levels(version) | {"users_default": index % 2}
+            levels = room.event(
+                f"$P{index}", "m.room.power_levels", "alice", "", content, auth=cited_by(room, alice, levels)
+            )
+        newer = state | {levels.key: levels.event_id}
+        assert resolve(room.rules, [state, newer], Source(room.events)) == newer
