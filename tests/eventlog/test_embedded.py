@@ -21,7 +21,6 @@ from annals.eventlog.embedded import EmbeddedLog, open_embedded
 from annals.eventlog.embedded.appender import Limits
 from annals.eventlog.errors import AppendFailed, BackPressure, LogClosed, LogCorrupt, LogUnavailable
 from annals.schemas.topics import TopicSpec
-
 from tests.support.log_contract import WAIT_S, LogContract, everything, put, real_ms
 from tests.support.log_workers import SPAWN, Opener, follow_slowly, process
 
@@ -163,10 +162,19 @@ def test_what_queued_during_a_commit_is_the_next_one(log: EmbeddedLog, backend: 
 
 
 def test_more_than_a_commit_takes_is_written_in_order(log: EmbeddedLog, backend: EmbeddedBackend) -> None:
+    commits: list[int] = []
+
+    def now_ms() -> int:
+        commits.append(real_ms())
+        return commits[-1]
+
+    counted = backend.open(now_ms)
     with backend.stalled():
-        futures = [log.append([Append("one", 0, b"", b"%d" % n)] * 1500) for n in range(7)]
+        futures = [counted.append([Append("one", 0, b"", b"%d" % n)] * 1500) for n in range(7)]
     assert [future.result(WAIT_S)[0] for future in futures] == [1500 * n for n in range(7)]
     assert [record.value for record in everything(log, "one", 0)[::1500]] == [b"%d" % n for n in range(7)]
+    assert len(commits) == 4  # of at most 4,000 records each
+    counted.close()
 
 
 def test_the_write_ahead_log_does_not_grow_for_ever(log: EmbeddedLog, backend: EmbeddedBackend) -> None:

@@ -53,7 +53,7 @@ def write_until_killed(opener: Opener, topic: str, worker: str, seed: int, ackno
     while True:
         records: list[Append] = []
         for _ in range(rng.choice((1, 3))):
-            value = payload(worker, sequence + len(records), rng.choice((20, 1000, 60_000)))
+            value = payload(worker, sequence + len(records), rng.choices((20, 1000, 60_000), (10, 5, 1))[0])
             records.append(Append(topic, rng.randrange(partitions), worker.encode(), value))
         offsets = log.append(records).result()
         lines = [
