@@ -135,6 +135,10 @@ class Projection(Protocol):
         """Apply the fact. Raises UnknownFact."""
         ...
 
+    def touches_of_key(self, key: bytes) -> Iterable[Touch]:
+        """The rows that `tombstone` will read."""
+        ...
+
     def tombstone(self, key: bytes, at: At, rows: Overlay) -> None:
         """A record without a value: the key is gone (in a topic that is kept whole, a filler that means nothing)."""
         ...

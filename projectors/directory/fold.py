@@ -34,6 +34,10 @@ class DirectoryProjection:
             case _:
                 raise UnknownFact(type(fact).__name__)
 
+    def touches_of_key(self, key: bytes) -> Iterable[Touch]:
+        """None."""
+        return ()
+
     def tombstone(self, key: bytes, at: At, rows: Overlay) -> None:
         """The topic is kept whole: a filler."""
 

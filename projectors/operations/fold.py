@@ -31,6 +31,10 @@ class OperationsProjection:
         }
         rows.put(OPERATIONS, {**row, **at.provenance()})
 
+    def touches_of_key(self, key: bytes) -> Iterable[Touch]:
+        """None."""
+        return ()
+
     def tombstone(self, key: bytes, at: At, rows: Overlay) -> None:
         """The topic is kept whole: a filler."""
 

@@ -31,6 +31,10 @@ class ReceiptsProjection:
         }
         rows.put(RECEIPTS, {**row, **at.provenance()})
 
+    def touches_of_key(self, key: bytes) -> Iterable[Touch]:
+        """None."""
+        return ()
+
     def tombstone(self, key: bytes, at: At, rows: Overlay) -> None:
         """A receipt is never taken back."""
 

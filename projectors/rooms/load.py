@@ -132,7 +132,7 @@ class StateNotStored(Exception):
     """The machine names a state that the tables do not have: they do not belong together."""
 
 
-def load(connection: Statements, needs: Needs, fact_at: FactAt) -> Mapping[str, Loaded]:
+def load(connection: Statements, needs: Needs, fact_at: FactAt | None = None) -> Mapping[str, Loaded]:
     """The answers to `needs`, by room. `fact_at` reads a fact of the partition from the log."""
     answers: defaultdict[str, _Answers] = defaultdict(_Answers)
     if needs.rooms:
@@ -152,6 +152,8 @@ def load(connection: Statements, needs: Needs, fact_at: FactAt) -> Mapping[str, 
     if needs.keys:
         _load_keys(connection, needs.keys, answers)
     for room_id, offset in needs.facts:
+        if fact_at is None:
+            raise ValueError("facts are wanted, but nothing reads the log")
         answers[room_id].facts[room_id, offset] = fact_at(offset)
     return {room_id: of_room.loaded() for room_id, of_room in answers.items()}
 

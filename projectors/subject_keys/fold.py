@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from annals.projectors.folding import At, Moved, Overlay, Touch, UnknownFact
@@ -26,9 +27,17 @@ class SubjectKeysProjection:
             key = {"key_id": fact.key_id, "nonce": fact.nonce, "wrapped_key": fact.wrapped_key}
             rows.put(SUBJECT_KEYS, {"user_id": fact.user_id, **key, **at.provenance()})
 
+    def touches_of_key(self, key: bytes) -> Iterable[Touch]:
+        """See Projection."""
+        user_id, _ = json.loads(key)
+        yield Touch(SUBJECT_KEYS, (user_id,))
+
     def tombstone(self, key: bytes, at: At, rows: Overlay) -> None:
-        """The subject is erased: what was sealed under the key stays unreadable."""
-        rows.delete(SUBJECT_KEYS, key.decode())
+        """The key is erased: what was sealed under it stays unreadable."""
+        user_id, key_id = json.loads(key)
+        row = rows.get(SUBJECT_KEYS, user_id)
+        if row is not None and row["key_id"] == key_id:
+            rows.delete(SUBJECT_KEYS, user_id)
 
     def moved(self, fact: Fact) -> Moved:
         """Nobody waits for keys but by position."""

@@ -1,0 +1,80 @@
+"""Whole steps out of the records of a decisions topic.
+
+Void, and left out, are: records of a lower epoch than the highest mark before them (their writer had lost the
+partition), stream positions that were seen, and a step that was left incomplete before a mark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from annals.projectors.errors import TornDecisions
+from annals.schemas.codec import decode
+from annals.schemas.facts.decisions import Decision, DecisionPart, Mark
+from annals.schemas.parts import Joiner
+from annals.schemas.position import offset_of, ordinal_of
+
+MARK_KEY = b"mark"
+"""The record key of marks (annals.schemas.records); those of decisions have the room id."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedStep:
+    """A step as it was decided. `end` is the decisions topic's offset after its last record."""
+
+    offset: int
+    decisions: tuple[Decision, ...]
+    end: int
+
+
+class Assembler:
+    """Feed it the records of one partition, in order, from a position between steps.
+
+    `next_offset` is the first step not seen yet, `marked_epoch` the highest mark before the first record.
+    """
+
+    def __init__(self, next_offset: int, marked_epoch: int) -> None:
+        self.next_offset = next_offset
+        self.marked_epoch = marked_epoch
+        self._pending: list[Decision] = []
+        self._parts = Joiner()
+
+    def feed(self, record_offset: int, value: bytes) -> DecidedStep | None:
+        """The step that this record completes, if any."""
+        record: Mark | Decision | DecisionPart = decode(value)
+        if isinstance(record, Mark):
+            self._mark(record.epoch)
+            return None
+        if record.epoch < self.marked_epoch:
+            return None
+        if not isinstance(record, DecisionPart):
+            return self._decision(record_offset, record)
+        whole = self._parts.add(record)
+        return None if whole is None else self._decision(record_offset, decode(whole))
+
+    def _mark(self, epoch: int) -> None:
+        if epoch > self.marked_epoch:
+            self.marked_epoch = epoch
+            self._pending.clear()
+            self._parts.reset()
+
+    def _decision(self, record_offset: int, record: Decision) -> DecidedStep | None:
+        offset = offset_of(record.position)
+        if offset < self.next_offset:
+            return None
+        self._check(record, offset)
+        self._pending.append(record)
+        if not record.last_of_step:
+            return None
+        step = DecidedStep(offset, tuple(self._pending), record_offset + 1)
+        self._pending.clear()
+        self.next_offset = offset + 1
+        return step
+
+    def _check(self, record: Decision, offset: int) -> None:
+        if record.epoch > self.marked_epoch:
+            raise TornDecisions(f"epoch {record.epoch} decides without a mark, at {offset}")
+        if ordinal_of(record.position) != len(self._pending):
+            raise TornDecisions(f"step {offset}: ordinal {ordinal_of(record.position)} after {len(self._pending)}")
+        if self._pending and offset_of(self._pending[0].position) != offset:
+            raise TornDecisions(f"step {offset} begins within another")

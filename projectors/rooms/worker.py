@@ -1,0 +1,179 @@
+"""The worker of a partition of `rooms`: decides what is new, and folds what was decided before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from annals.database.rows import Rows
+from annals.eventlog.api import Log, Record
+from annals.projectors.errors import GroupPartition
+from annals.projectors.folding import Moved
+from annals.projectors.poison import Decoded, Skips, decoded
+from annals.projectors.rooms.batch import RoomBatch, StepDone, Surroundings
+from annals.projectors.rooms.decided import DecidedStep
+from annals.projectors.rooms.decisions_log import DecisionsLog
+from annals.projectors.rooms.facts import Facts
+from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed, users_moved
+from annals.projectors.rooms.views import ViewCache
+from annals.projectors.work import Answers, Applied, Position, Prepared, Wants, Work, hash_of
+from annals.rooms.needs import Loaded, Needs
+from annals.rooms.view import RoomView, unknown_room
+from annals.schemas.facts.rooms import PduFact, RoomFact
+
+GROUP, TOPIC = "rooms", "rooms"
+
+
+class RoomsWorker:
+    """See annals.projectors.work.Worker."""
+
+    def __init__(
+        self,
+        log: Log,
+        decisions: DecisionsLog,
+        partition: int,
+        epoch: int,
+        position: Position,
+        skips: Skips,
+        views: ViewCache,
+        is_local: Callable[[str], bool],
+    ) -> None:
+        self.epoch = epoch
+        self.position = position
+        self._log = log
+        self._decisions = decisions
+        self._partition = partition
+        self._skips = skips
+        self._views = views
+        self._facts = Facts(log, TOPIC, partition)
+        self._around = Surroundings(partition, epoch, is_local, decisions.encoded, self._facts.at)
+
+    @property
+    def key(self) -> GroupPartition:
+        """(group, topic, partition)."""
+        return GROUP, TOPIC, self._partition
+
+    def prepare(self, records: Sequence[Record]) -> Prepared:
+        """See Worker."""
+        items, stopped = decoded(records, self._skips)
+        facts: list[tuple[int, RoomFact]] = []
+        for index, item in enumerate(items):
+            if isinstance(item.fact, RoomFact):
+                facts.append((item.record.offset, item.fact))
+            elif item.fact is not None:
+                stopped = f"{TOPIC}[{self._partition}] {item.record.offset} holds a {type(item.fact).__name__}"
+                items = items[:index]
+                break
+        planned = self._after(records[-1]) if records else self.position
+
+        def work(foreseen: Mapping[str, Loaded], deadline_s: float) -> Work:
+            return self._work(items, facts, stopped, foreseen, deadline_s)
+
+        return Prepared(planned, work, self._foresee(facts))
+
+    def _foresee(self, facts: Sequence[tuple[int, RoomFact]]) -> Needs:
+        """Nearly every PDU is new, and its idempotency key too: the tables must say so."""
+        events: set[tuple[str, str]] = set()
+        keys: set[tuple[str, str]] = set()
+        for _, fact in facts:
+            if isinstance(fact, PduFact):
+                view = self._view_of(fact.room_id)
+                if fact.event_id not in view.events:
+                    events.add((fact.room_id, fact.event_id))
+                key = fact.envelope.idempotency_key
+                if key is not None and key not in view.keys:
+                    keys.add((fact.room_id, key))
+        return Needs(events=frozenset(events), keys=frozenset(keys))
+
+    def passed(self, position: Position) -> Applied:
+        """See Worker. The topic is kept whole, so that this is never asked of it."""
+        raise ValueError(f"{TOPIC}[{self._partition}] has a gap before {position.next_offset}")
+
+    def forget(self) -> None:
+        """See Worker."""
+        self._views.forget(self._partition)
+        self._facts = Facts(self._log, TOPIC, self._partition)
+        self._around = replace(self._around, fact_at=self._facts.at)
+
+    def _work(
+        self,
+        items: Sequence[Decoded],
+        facts: Sequence[tuple[int, RoomFact]],
+        stopped: str | None,
+        foreseen: Mapping[str, Loaded],
+        deadline_s: float,
+    ) -> Work:
+        if not facts:
+            return self._applied(items[-1].record if items else None, [], {}, stopped)
+        batch = RoomBatch(facts, self._view_of, self._around)
+        batch.learn(foreseen)
+        while (needs := batch.advance(deadline_s)) is not None:
+            answers: Answers = yield Wants(rooms=needs, fact_at=self._facts.at)
+            batch.learn(answers.rooms)
+        steps, views = batch.finish()
+        if len(steps) == len(facts):
+            return self._applied(items[-1].record, steps, views, stopped)
+        undone = facts[len(steps)][0]
+        unknown = batch.unknown_fact
+        stopped = unknown[1] if unknown is not None and unknown[0] == undone else None
+        before = [item.record for item in items if item.record.offset < undone]
+        return self._applied(before[-1] if before else None, steps, views, stopped)
+
+    def _applied(
+        self, last: Record | None, steps: Sequence[StepDone], views: Mapping[str, RoomView], stopped: str | None
+    ) -> Applied:
+        position = self._after(last) if last is not None else self.position
+        rows, moved = Rows(), Moved()
+        records: list[tuple[bytes, bytes]] = []
+        for step in steps:
+            rows.merge(step.rows)
+            records.extend(step.records)
+            moved.rooms.add(step.room_id)
+            moved.users.update(step.users)
+
+        def commit(decisions_end: int | None) -> None:
+            decided_to = position.decisions_offset if decisions_end is None else decisions_end
+            self.position = replace(position, decisions_offset=decided_to)
+            self._views.keep(self._partition, views)
+
+        appends = self._decisions.append(self._partition, records)
+        return Applied(position, rows, moved, len(steps), appends, stopped, commit)
+
+    def fold(self, steps: Sequence[DecidedStep], marked_epoch: int, epoch: int | None = None) -> Applied:
+        """Fold what was decided, without deciding. With `epoch`, the decisions are copied to our topic under it."""
+        rows, moved = Rows(), Moved()
+        records: list[tuple[bytes, bytes]] = []
+        for step in steps:
+            fact = self._facts.at(step.offset)
+            others = {source: self._facts.at(source) for source in sources_needed(step.offset, step.decisions)}
+            rows.merge(
+                fold_step(StepFacts(step.offset, fact, others), step.decisions, self._partition, self._around.is_local)
+            )
+            moved.rooms.add(fact.room_id)
+            moved.users.update(filter(self._around.is_local, users_moved(step.decisions)))
+            if epoch is not None:
+                key = fact.room_id.encode()
+                for decision in step.decisions:
+                    copied = replace(decision, epoch=epoch)
+                    records.extend((key, record) for record in self._decisions.encoded(copied))
+        position = self.after_steps(steps, marked_epoch, is_copy=epoch is not None)
+
+        def commit(decisions_end: int | None) -> None:
+            decided_to = position.decisions_offset if decisions_end is None else decisions_end
+            self.position = replace(position, decisions_offset=decided_to)
+
+        appends = self._decisions.append(self._partition, records)
+        return Applied(position, rows, moved, len(steps), appends, None, commit)
+
+    def after_steps(self, steps: Sequence[DecidedStep], marked_epoch: int, *, is_copy: bool) -> Position:
+        """The position after these steps."""
+        last = steps[-1]
+        record = self._log.read(TOPIC, self._partition, last.offset, max_records=1)[0]
+        after = self._after(record)
+        return after if is_copy else replace(after, decisions_offset=last.end, marked_epoch=marked_epoch)
+
+    def _after(self, record: Record) -> Position:
+        return replace(self.position, next_offset=record.offset + 1, last_hash=hash_of(record))
+
+    def _view_of(self, room_id: str) -> RoomView:
+        return self._views.get(room_id) or unknown_room(room_id)

@@ -1,0 +1,208 @@
+"""One transaction of the loop: take the positions, load, decide and fold, write, and commit once the log has it all.
+
+    PostgreSQL   BEGIN, take positions, look up what is foreseen     1 round trip
+                 (what else is lacked: one round trip a kind)
+    log          append the decisions  ┐ at the same time
+    PostgreSQL   write the rows        ┘                             1 round trip, or a COPY a table
+                 NOTIFY, COMMIT                                      1 round trip
+
+Taking the positions is the fence: a row that is not as its owner left it is not taken, and then nothing is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, fields
+from typing import Any
+
+from annals.database.copy_writer import write
+from annals.database.rows import Rows
+from annals.database.text import restore, storable
+from annals.database.write_connection import Part, WriteConnection
+from annals.eventlog.api import Append
+from annals.projectors.errors import FenceLost
+from annals.projectors.folding import Moved, load_rows
+from annals.projectors.notices import CHANNEL, payloads
+from annals.projectors.positions.tables import POSITIONS
+from annals.projectors.rooms.decisions_log import DecisionsLog
+from annals.projectors.rooms.load import load
+from annals.projectors.work import Answers, Applied, Position, Prepared, Wants, Work, Worker
+from annals.rooms.needs import FirstOfKey, Loaded, Needs
+
+WORK_S_MAX = 0.05
+
+_TAKE = """
+WITH claim(group_name, topic, partition, was, epoch, next_offset, decisions_offset, marked_epoch, last_hash) AS (
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::smallint[], %s::bigint[], %s::bigint[],
+                         %s::bigint[], %s::bigint[], %s::bigint[], %s::bytea[])
+), taken AS (
+    UPDATE positions p SET next_offset = c.next_offset, decisions_offset = c.decisions_offset,
+        marked_epoch = c.marked_epoch, last_hash = c.last_hash
+    FROM claim c
+    WHERE p.group_name = c.group_name AND p.topic = c.topic AND p.partition = c.partition
+        AND p.next_offset = c.was AND p.epoch = c.epoch
+    RETURNING p.group_name, p.topic, p.partition
+)
+SELECT 'taken', group_name, topic, partition::bigint, NULL FROM taken"""
+
+_FORESEEN_KEYS = """
+UNION ALL SELECT 'key', e.room_id, e.idempotency_key, e.source, e.event_id
+FROM unnest(%s::text[], %s::text[]) AS k(room_id, idempotency_key)
+JOIN events e ON e.room_id = k.room_id AND e.idempotency_key = k.idempotency_key"""
+
+_FORESEEN_EVENTS = """
+UNION ALL SELECT 'event', e.room_id, e.event_id, 0, NULL
+FROM unnest(%s::text[], %s::text[]) AS n(room_id, event_id)
+JOIN events e ON e.room_id = n.room_id AND e.event_id = n.event_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A partition's part of a transaction."""
+
+    worker: Worker
+    prepared: Prepared
+
+
+class Transactions:
+    """Runs transactions on one connection, for one generation."""
+
+    def __init__(self, connection: WriteConnection, generation: str, decisions: DecisionsLog) -> None:
+        self._connection = connection
+        self._generation = generation
+        self._decisions = decisions
+
+    def run(self, jobs: Sequence[Job], work_s_max: float = WORK_S_MAX) -> list[Applied]:
+        """Do the jobs' work, all or nothing. Raises FenceLost, or what database and log raise: then nothing is done.
+
+        After an exception the connection is not to be used again.
+        """
+        deadline_s = time.monotonic() + work_s_max
+        foreseen = self._take(jobs)
+        applied = self._work([job.prepared.work(foreseen, deadline_s) for job in jobs], jobs)
+        appended = self._append(applied)
+        self._write(jobs, applied)
+        ends = _ends(applied, appended)
+        self._commit(jobs, applied)
+        for done, end in zip(applied, ends, strict=True):
+            done.commit(end)
+        return applied
+
+    def _take(self, jobs: Sequence[Job]) -> Mapping[str, Loaded]:
+        needs = _union(job.prepared.foresee for job in jobs)
+        found = self._connection.execute_many_in_one(["BEGIN", _take_statement(jobs, needs)])
+        taken = {(row[1], row[2], row[3]) for row in found if row[0] == "taken"}
+        lost = [job.worker.key for job in jobs if job.worker.key not in taken]
+        if lost:
+            raise FenceLost(lost)
+        return _foreseen(needs, found)
+
+    def _work(self, works: Sequence[Work], jobs: Sequence[Job]) -> list[Applied]:
+        """Advance all works together: one round of loading for what all of them lack."""
+        done: dict[int, Applied] = {}
+        answers: dict[int, Answers | None] = dict.fromkeys(range(len(works)))
+        while answers:
+            wants: dict[int, Wants] = {}
+            for index, answer in answers.items():
+                try:
+                    wants[index] = next(works[index]) if answer is None else works[index].send(answer)
+                except StopIteration as stop:
+                    done[index] = stop.value
+            answers = dict.fromkeys(wants, self._load(wants) if wants else None)
+        return [done[index] for index in range(len(works))]
+
+    def _load(self, wants: Mapping[int, Wants]) -> Answers:
+        touches = frozenset().union(*(want.touches for want in wants.values()))
+        rows = load_rows(self._connection, touches) if touches else {}
+        rooms: dict[str, Loaded] = {}
+        facts_apart = {index: want for index, want in wants.items() if want.rooms is not None and want.rooms.facts}
+        together = _union(want.rooms for index, want in wants.items() if index not in facts_apart)
+        if together:
+            rooms.update(load(self._connection, together))
+        for want in facts_apart.values():
+            if want.rooms is not None:
+                rooms.update(load(self._connection, want.rooms, want.fact_at))
+        return Answers(rooms, rows)
+
+    def _append(self, applied: Sequence[Applied]) -> Future[list[int]] | None:
+        appends: list[Append] = [append for done in applied for append in done.decisions]
+        return self._decisions.write(appends) if appends else None
+
+    def _write(self, jobs: Sequence[Job], applied: Sequence[Applied]) -> None:
+        rows = applied[0].rows if len(applied) == 1 else Rows()
+        for done in applied if len(applied) > 1 else ():
+            rows.merge(done.rows)
+        for job, done in zip(jobs, applied, strict=True):
+            if done.position != job.prepared.planned:
+                group, topic, partition = job.worker.key
+                key = {"group_name": group, "topic": topic, "partition": partition}
+                rows.update(POSITIONS, key, {f.name: getattr(done.position, f.name) for f in fields(Position)})
+        write(self._connection, rows)
+
+    def _commit(self, jobs: Sequence[Job], applied: Sequence[Applied]) -> None:
+        moved = Moved()
+        positions = {}
+        for job, done in zip(jobs, applied, strict=True):
+            _, topic, partition = job.worker.key
+            positions[topic, partition] = done.position.next_offset
+            moved.update(done.moved)
+        notices = payloads(self._generation, positions, moved)
+        parts: list[Part] = [("SELECT pg_notify(%s, %s)", (CHANNEL, notice)) for notice in notices]
+        self._connection.execute_many_in_one([*parts, "COMMIT"])
+
+
+def _take_statement(jobs: Sequence[Job], needs: Needs) -> Part:
+    claims: list[tuple[Any, ...]] = []
+    for job in jobs:
+        was, planned = job.worker.position, job.prepared.planned
+        moved = (planned.next_offset, planned.decisions_offset, planned.marked_epoch, planned.last_hash)
+        claims.append((*job.worker.key, was.next_offset, job.worker.epoch, *moved))
+    sql, params = _TAKE, [list(column) for column in zip(*claims, strict=True)]
+    for part, wanted in ((_FORESEEN_KEYS, needs.keys), (_FORESEEN_EVENTS, needs.events)):
+        if wanted:
+            sql += part
+            params += [list(column) for column in zip(*sorted(wanted), strict=True)]
+    return sql, params
+
+
+def _foreseen(needs: Needs, found: Sequence[tuple[Any, ...]]) -> dict[str, Loaded]:
+    """What is not here is known; an event that is here is left for the machine to ask for in full."""
+    keys: dict[tuple[str, str], FirstOfKey | None] = dict.fromkeys(needs.keys)
+    new_events = {(storable(room_id), storable(event_id)): (room_id, event_id) for room_id, event_id in needs.events}
+    for kind, stored_room, stored_name, source, event_id in found:
+        if kind == "event":
+            del new_events[stored_room, stored_name]
+        elif kind == "key":
+            name = restore(stored_room), restore(stored_name)
+            first = keys[name]
+            if first is None or source < first.source:
+                keys[name] = FirstOfKey(source, restore(event_id))
+    by_room: dict[str, tuple[dict[tuple[str, str], None], dict[tuple[str, str], FirstOfKey | None]]] = {}
+    for room_id, event_id in new_events.values():
+        by_room.setdefault(room_id, ({}, {}))[0][room_id, event_id] = None
+    for name, known in keys.items():
+        by_room.setdefault(name[0], ({}, {}))[1][name] = known
+    return {room_id: Loaded(events=events, keys=of_room) for room_id, (events, of_room) in by_room.items()}
+
+
+def _ends(applied: Sequence[Applied], appended: Future[list[int]] | None) -> list[int | None]:
+    """Wait for the log; each partition's end of its decisions, None where it made none."""
+    if appended is None:
+        return [None] * len(applied)
+    offsets = iter(appended.result())
+    ends: list[int | None] = []
+    for done in applied:
+        last = None
+        for _ in done.decisions:
+            last = next(offsets)
+        ends.append(None if last is None else last + 1)
+    return ends
+
+
+def _union(many: Any) -> Needs:
+    some = [needs for needs in many if needs is not None]
+    if len(some) == 1:
+        return some[0]  # type: ignore[no-any-return]
+    return Needs(*(frozenset().union(*(getattr(needs, f.name) for needs in some)) for f in fields(Needs)))
