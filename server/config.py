@@ -4,7 +4,8 @@ A variable wins over the file. `ANNALS_<NAME>` sets a setting, `ANNALS_<SECTION>
 JSON; DATABASE_URL, KAFKA_BOOTSTRAP and ANNALS_LOG are the names that other tools use too. A key or an ANNALS_ variable
 that nothing reads is an error, since it is a misspelt one more often than not.
 
-With neither file nor variables the settings describe a server for trying things out: `localhost`, on loopback, in ./data.
+With neither file nor variables the settings describe a server for trying things out: `localhost`, on loopback, with
+its data in ./data.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ ENV_PREFIX = "ANNALS_"
 CONFIG_VARIABLE = "ANNALS_CONFIG"
 # Read by other parts of the program, not as settings.
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "ANNALS_SUPERVISOR_PID"})
+# Settings whose variables have names that other tools use too: name in the file, variable.
+LOG = ("log_backend", "ANNALS_LOG")
+KAFKA = ("kafka_bootstrap", "KAFKA_BOOTSTRAP")
+DATABASE = ("database_url", "DATABASE_URL")
 
 
 class ConfigError(Exception):
@@ -149,9 +154,9 @@ class Config(BaseSettings):
     client_listeners: tuple[Listener, ...] = (Listener(),)
     federation_listener: TlsListener | None = None
 
-    log_backend: Literal["embedded", "kafka"] = Field("embedded", validation_alias=AliasChoices("log_backend", "ANNALS_LOG"))
-    kafka_bootstrap: str | None = Field(None, validation_alias=AliasChoices("kafka_bootstrap", "KAFKA_BOOTSTRAP"))
-    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("database_url", "DATABASE_URL"))
+    log_backend: Literal["embedded", "kafka"] = Field(default="embedded", validation_alias=AliasChoices(*LOG))
+    kafka_bootstrap: str | None = Field(default=None, validation_alias=AliasChoices(*KAFKA))
+    database_url: SecretStr | None = Field(default=None, validation_alias=AliasChoices(*DATABASE))
     # Settings of the embedded PostgreSQL that replace or add to ours.
     postgres_settings: Mapping[str, str] = Field(default_factory=dict)
 
@@ -241,7 +246,7 @@ def _faults(error: ValidationError) -> list[str]:
 
 
 def _unread_variables() -> list[str]:
-    named_otherwise = {name for name, field in Config.model_fields.items() if field.validation_alias is not None}
+    named_otherwise = {name for name, _ in (LOG, KAFKA, DATABASE)}
     known = {(ENV_PREFIX + name).upper() for name in Config.model_fields.keys() - named_otherwise}
-    known |= OTHER_VARIABLES | {"ANNALS_LOG"}
+    known |= OTHER_VARIABLES | {LOG[1]}
     return sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name.partition("__")[0] not in known)

@@ -234,8 +234,8 @@ class EmbeddedPostgres:
 
     def _check_version(self) -> None:
         cluster = (self.pgdata / "PG_VERSION").read_text().strip()
-        output = subprocess.run([self._bin / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
-        program = output.split()[-1].split(".")[0]
+        said = subprocess.run([self._bin / "postgres", "--version"], capture_output=True, text=True, check=True)
+        program = said.stdout.split()[-1].split(".")[0]
         if cluster != program:
             raise PostgresUnavailable(
                 f"the tables in {self.pgdata} were made by PostgreSQL {cluster}, this is {program}: "
@@ -312,7 +312,9 @@ def postmaster_of(pgdata: Path) -> int | None:
 
 
 def stop_orphan(pgdata: Path) -> None:
-    """Stop a postmaster that outlived its owner; remove a pid file that names somebody else.
+    """Stop a postmaster that outlived its owner; remove pid files that name a process that is none, or not ours.
+
+    PostgreSQL takes any live pid in them for a postmaster, a killed one that nobody has waited for included.
 
     The caller holds the directory's lock, so no live owner is robbed. Backends that are still ending hold the
     cluster's shared memory, which PostgreSQL checks itself when it starts.
@@ -321,6 +323,7 @@ def stop_orphan(pgdata: Path) -> None:
     if pid is not None:
         end_process(pid)
     (pgdata / "postmaster.pid").unlink(missing_ok=True)
+    (pgdata.parent / "socket" / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
 
 def end_process(pid: int, fast_s: float = STOP_FAST_S) -> None:

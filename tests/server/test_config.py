@@ -8,14 +8,7 @@ import pytest
 
 from annals.server.config import Config, ConfigError, load
 
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for name in list(os.environ):
-        if name.startswith("ANNALS_") or name in ("DATABASE_URL", "KAFKA_BOOTSTRAP"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def read(folder: Path, text: str) -> Config:

@@ -11,6 +11,8 @@ from signedjson.key import read_signing_keys
 from annals.server.config import Config, ConfigError
 from annals.server.keys import load_master_key, load_signing_key, prepare
 
+pytestmark = pytest.mark.usefixtures("no_settings")
+
 
 def test_first_start_makes_both_and_later_ones_keep_them(tmp_path: Path) -> None:
     config = Config(data_dir=tmp_path / "data")

@@ -1,0 +1,170 @@
+"""A whole `annals serve` as a process of its own, for tests that kill parts of it.
+
+with Serve(tmp_path) as server:
+    server.start()                      # waits for /health
+    server.get("/ready")                # (status, body)
+    server.children()                   # {"api": pid, "projectors": pid, "remote": pid, "postgres": pid}
+    server.kill_all()                   # SIGKILL to the whole process group, PostgreSQL included
+    server.start()                      # the same data again
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+START_TIMEOUT_S = 60.0
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind((address, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def until(probe: Callable[[], T], timeout_s: float = 15.0, what: str = "") -> T:
+    """Call `probe` until its answer is true; AssertionError when that takes longer than `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (got := probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not seen within {timeout_s} s: {what or probe}")
+        time.sleep(0.02)
+    return got
+
+
+class Serve:
+    """One `annals serve` on loopback, with its data below `directory`."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.log = directory / "serve.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.environment: Mapping[str, str] = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ANNALS_")},
+            "ANNALS_DATA_DIR": str(directory / "data"),
+            "ANNALS_CLIENT_LISTENERS": f'[{{"port": {self.port}}}]',
+            "ANNALS_REGISTRATION__ENABLED": "true",
+            "ANNALS_RATE_LIMITS__ENABLED": "false",
+            **environment,
+        }
+
+    def start(self) -> float:
+        """Start it and wait for /health; the seconds that took."""
+        began_s = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "annals.server.cli", "serve"],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until(self._healthy_or_ended, START_TIMEOUT_S, f"/health; see {self.log}")
+        return time.monotonic() - began_s
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, "not started"
+        return self.process.pid
+
+    def _healthy_or_ended(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}")
+        return self.healthy()
+
+    def healthy(self) -> bool:
+        """Does /health answer 200?"""
+        try:
+            return self.get("/health")[0] == 200
+        except OSError:
+            return False
+
+    def get(self, path: str, timeout_s: float = 5.0) -> tuple[int, bytes]:
+        """Status and body of a GET of the client listener. Raises OSError when nobody answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
+        finally:
+            connection.close()
+
+    def children(self) -> dict[str, int]:
+        """The pid of each child that runs now, by its role (`postgres` among them)."""
+        found = {}
+        for pid in _children_of(self.pid):
+            words = _command_line(pid)
+            if words and Path(words[0]).name == "postgres":
+                found["postgres"] = pid
+            elif "run" in words:
+                found[words[words.index("run") + 1]] = pid
+        return found
+
+    def kill_all(self) -> None:
+        """SIGKILL to the whole process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._wait()
+
+    def stop(self, timeout_s: float = 20.0) -> float:
+        """SIGTERM; the seconds until it had ended. AssertionError when it took longer than `timeout_s`."""
+        began_s = time.monotonic()
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"outlived SIGTERM by {timeout_s} s; see {self.log}") from None
+        finally:
+            self.kill_all()
+        return time.monotonic() - began_s
+
+    def _wait(self) -> None:
+        assert self.process is not None
+        self.process.wait()
+
+    def __enter__(self) -> Serve:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process is not None:
+            self.kill_all()
+
+
+def _children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _command_line(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def alive(pid: int) -> bool:
+    """Does the process run (a zombie does not)?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
