@@ -46,9 +46,11 @@ def test_the_paths_exist(path: str) -> None:
 
 
 def test_the_names_exist() -> None:
-    assert "_KEYS" in PAGE and isinstance(records._KEYS, dict)
+    assert "_KEYS" in PAGE
+    assert isinstance(records._KEYS, dict)
     for name, module in (("RoomFact", rooms), ("UserFact", users), ("Decision", decisions), ("Sealable", rooms)):
-        assert f"`{name}`" in PAGE and hasattr(module, name)
+        assert f"`{name}`" in PAGE
+        assert hasattr(module, name)
 
 
 def test_the_commands_run(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from annals.schemas.facts.rooms import PduCreated
 from annals.schemas.facts.users import DeviceLoggedOut
 from annals.schemas.fingerprint import PREFIX_BYTES, fingerprint_of
 from annals.schemas.plain import from_plain, to_plain
-
 from tests.support.fact_strategies import FACTS, facts
 
 ENVELOPE = Envelope(1_790_000_000_000, "api-1", "0.1.0")
