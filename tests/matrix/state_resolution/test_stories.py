@@ -76,6 +76,14 @@ def test_a_topic_is_not_reset_by_an_older_branch(version: str) -> None:
 
 
 @ALL
+def test_what_knew_no_levels_is_older_than_all(version: str) -> None:
+    story = Story(version)
+    story.topic("EARLY", "alice", after="ALICE", ts_ms=9_000_000)
+    story.topic("LATE", "bob", after="START", ts_ms=1)
+    assert story.resolved("EARLY", "LATE")["m.room.topic", ""] == "$LATE"
+
+
+@ALL
 def test_among_equals_the_later_clock_wins_then_the_greater_id(version: str) -> None:
     story = Story(version)
     story.topic("A", "bob", after="START", ts_ms=5)
@@ -122,6 +130,18 @@ def test_a_rejected_event_authorises_nothing(version: str) -> None:
     assert story.outcome("START", "T") == {"EVE", "POWER2", "T"}
     story.source.refused.add("$EVE")
     assert story.outcome("START", "T") == {"POWER2"}
+
+
+@ALL
+def test_a_rejected_event_in_all_states_does_not_count(version: str) -> None:
+    story = Story(version)
+    story.topic("T1", "bob", after="START")
+    story.topic("T2", "bob", after="START")
+    story.member("BAN", "alice", "bob", "ban", after="START")
+    story.source.refused.add("$BAN")
+    for name in ("T1", "T2"):
+        story.assume(f"{name}_BANNED", after=name, BOB="BAN")
+    assert story.outcome("T1_BANNED", "T2_BANNED") == {"BAN", "T2"}
 
 
 # MSC4297, "Problems with the existing algorithm": one server answers with a state that is partly old.
