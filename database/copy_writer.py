@@ -13,7 +13,7 @@ staged before are told apart by their batch; once there are many the table is em
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -24,10 +24,13 @@ from annals.database.errors import BadRow, DatabaseError
 from annals.database.rows import Key, Kind, Row, Rows
 from annals.database.write_connection import WriteConnection
 
-# From this many rows of a kind in a table on, COPY is the faster way. Measured, rows of 1 KB: INSERT and COPY break even
-# at 3 rows (below 12 the round trip that each table costs decides), ON CONFLICT and staging at 130, UPDATE and
+# From this many rows of a kind in a table on, COPY is the faster way. Measured, rows of 1 KB: INSERT and COPY break
+# even at 3 rows (below 12 the round trip that each table costs decides), ON CONFLICT and staging at 130, UPDATE and
 # staging at 16, DELETE and staging at 60.
 BULK_ROWS_MIN = {Kind.DELETE: 64, Kind.UPDATE: 16, Kind.UPSERT: 128, Kind.INSERT: 12}
+
+# Lines handed to libpq at once.
+_COPY_LINES = 64
 
 _batches = itertools.count(1)
 
@@ -135,7 +138,7 @@ class _Writer:
 
     def _bulk(self, plan: _Plan, kind: Kind, changed: Sequence[tuple[Key, Row]]) -> None:
         if kind is Kind.INSERT:
-            self._copy(f"{plan.quoted} ({plan.column_list})", _copy_data(_copy_rows(plan.columns, changed)))
+            self._copy(f"{plan.quoted} ({plan.column_list})", _copy_rows(plan.columns, changed))
         elif kind is Kind.UPSERT:
             batch = self._stage(plan, plan.columns, _copy_rows(plan.columns, changed))
             self._send(
@@ -166,15 +169,24 @@ class _Writer:
         """COPY lines into the table's staging; the number of this batch there."""
         batch = next(_batches)
         prefix = f"{batch}\t"
-        data = _copy_data([prefix + line for line in lines])
-        self._connection.prepare_staging(plan.staging, plan.make_staging, len(data))
-        self._copy(f"{plan.staging} (staged_batch, {', '.join(column.quoted for column in columns)})", data)
+        self._connection.prepare_staging(plan.staging, plan.make_staging)
+        names = ", ".join(column.quoted for column in columns)
+        data_bytes = self._copy(f"{plan.staging} (staged_batch, {names})", (prefix + line for line in lines))
+        self._connection.staged(plan.staging, data_bytes)
         return batch
 
-    def _copy(self, target: str, data: bytes) -> None:
-        self._connection.copy_in(f"COPY {target} FROM STDIN", data)
+    def _copy(self, target: str, lines: Iterable[str]) -> int:
+        source = _CopySource(lines)
+        try:
+            self._connection.copy_in(f"COPY {target} FROM STDIN", source)
+        except DatabaseError:
+            # A source that raises cancels the COPY, and psycopg2 tells of that only.
+            if source.error is not None:
+                raise source.error from None
+            raise
         self.statements += 1
-        self.bytes += len(data)
+        self.bytes += source.bytes
+        return source.bytes
 
     def _send(self, sql: str) -> None:
         self._connection.execute_many_in_one([sql])
@@ -218,18 +230,36 @@ def _small_update(plan: _Plan, key: Key, row: Row) -> str:
     return f"UPDATE {plan.quoted} SET {change} WHERE {match}"
 
 
-def _copy_rows(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> list[str]:
+class _CopySource:
+    """Lines, encoded while PostgreSQL works on the ones before: a file to read from, for copy_in."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self.bytes = 0
+        self.error: Exception | None = None
+
+    def read(self, size: int = 0, /) -> bytes:
+        """The next lines, or nothing at the end; `size` is not honoured, as psycopg2 takes what it gets."""
+        try:
+            lines = list(itertools.islice(self._lines, _COPY_LINES))
+        except Exception as error:
+            self.error = error
+            raise
+        if not lines:
+            return b""
+        data = ("\n".join(lines) + "\n").encode()
+        self.bytes += len(data)
+        return data
+
+
+def _copy_rows(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> Iterator[str]:
     encoders = [(column.name, column.encoding.copy) for column in columns]
-    return ["\t".join([encode(row.get(name)) for name, encode in encoders]) for _, row in changed]
+    return ("\t".join([encode(row.get(name)) for name, encode in encoders]) for _, row in changed)
 
 
-def _copy_keys(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> list[str]:
+def _copy_keys(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> Iterator[str]:
     encoders: list[Encoder] = [column.encoding.copy for column in columns]
-    return ["\t".join([encode(value) for encode, value in zip(encoders, key, strict=True)]) for key, _ in changed]
-
-
-def _copy_data(lines: Iterable[str]) -> bytes:
-    return ("\n".join(lines) + "\n").encode()
+    return ("\t".join([encode(value) for encode, value in zip(encoders, key, strict=True)]) for key, _ in changed)
 
 
 def _by_changed_columns(changed: Iterable[tuple[Key, Row]]) -> dict[tuple[str, ...], list[tuple[Key, Row]]]:

@@ -21,6 +21,10 @@ T = TypeVar("T")
 # A switch may fall between two tries, a second one hardly.
 _GENERATION_TRIES = 4
 
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_OPEN_SERVING = f"{_BEGIN}; EXECUTE open_serving"
+_OPEN_NAMED = f"{_BEGIN}; EXECUTE open_named"
+
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
@@ -59,9 +63,12 @@ class Session:
         self._search_path: str | None = None
         # LEFT JOIN, so that a generation without positions still answers its name; `present` tells the two apart.
         join = f"s LEFT JOIN (SELECT true AS present, p.* FROM ({settings.positions_sql}) p) p ON true"
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT s.generation, p.* FROM "
-        self._begin_serving = f"{begin} ops.serving {join}"
-        self._begin_named = f"{begin} (SELECT current_schema() AS generation) {join}"
+        # Prepared, as planning them costs more than running them; found anew by name when the search path changes.
+        self._prepare = (
+            f"PREPARE open_serving AS SELECT s.generation, p.* FROM ops.serving {join};"
+            f" PREPARE open_named AS SELECT s.generation, p.* FROM (SELECT current_schema() AS generation) {join}"
+        )
+        self._prepared = False
 
     def read(self, fn: Callable[[Snapshot], T], generation: str | None) -> T:
         """`fn` of a snapshot; from its start once more on a new connection when this one breaks."""
@@ -101,6 +108,7 @@ class Session:
         """Close the connection; the next use makes another."""
         close_quietly(self._connection)
         self._connection = self._cursor = self._search_path = None
+        self._prepared = False
 
     def _read(self, fn: Callable[[Snapshot], T], generation: str | None) -> T:
         snapshot = self._begin(generation)
@@ -114,7 +122,7 @@ class Session:
             cursor = self._open()
             wanted = generation or self._shared.generation
             try:
-                return self._begin_in(cursor, wanted, self._begin_named if generation else self._begin_serving)
+                return self._begin_in(cursor, wanted, _OPEN_NAMED if generation else _OPEN_SERVING)
             except _GenerationMoved as moved:
                 self._shared.generation = checked_generation(moved.serving)
             except psycopg2.Error as error:
@@ -127,6 +135,10 @@ class Session:
             # Outside of a transaction, or its ROLLBACK would take this back.
             self._send(cursor, f"SET search_path = {checked_generation(wanted)}")
             self._search_path = wanted
+        if not self._prepared:
+            # Once a connection, so not announced: it would make counts of statements depend on the thread.
+            cursor.execute(self._prepare)
+            self._prepared = True
         self._send(cursor, begin)
         rows = cursor.fetchall()
         if not rows:
@@ -138,6 +150,10 @@ class Session:
 
     def _understand(self, error: psycopg2.Error, wanted: str, generation: str | None) -> None:
         """Return if another generation is to be tried; else raise what the failed BEGIN means."""
+        if isinstance(error, postgres_errors.FeatureNotSupported):
+            # The columns of `positions` are others than when the statement was prepared: prepare it again.
+            self.close()
+            return
         missing = isinstance(error, postgres_errors.UndefinedTable | postgres_errors.InvalidSchemaName)
         if not missing:
             raise translated(error, self._connection) from error

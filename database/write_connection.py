@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg2
 import psycopg2.extensions
@@ -14,11 +13,17 @@ from annals.database.errors import ConnectionLost, StatementFailed, translated
 from annals.database.statements import StatementHook, adapted, one_of
 
 Part = str | tuple[str, Sequence[Any]]
-# Larger reads of a COPY's source mean fewer calls back into Python.
-_COPY_CHUNK_BYTES = 1 << 20
 # A staging table is read whole for each batch: past this the next batch begins with an empty one. Emptying costs a
 # commit that waits for the disk.
 STAGING_BYTES_MAX = 2 << 20
+
+
+class CopySource(Protocol):
+    """Where a COPY takes its bytes from, in COPY's text format."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """The next bytes; none at the end."""
+        ...
 
 
 class WriteConnection:
@@ -107,17 +112,18 @@ class WriteConnection:
         self._send("; ".join([self._bound(part) for part in sql_parts]), None)
         return self._cursor.fetchall() if self._cursor.description else []
 
-    def copy_in(self, sql: str, data: bytes) -> int:
-        """Run a COPY ... FROM STDIN with these bytes; the number of rows."""
+    def copy_in(self, sql: str, source: CopySource) -> int:
+        """Run a COPY ... FROM STDIN; the number of rows. A source that raises makes it fail, as StatementTimeout."""
         self._announce(sql)
         try:
-            self._cursor.copy_expert(sql, io.BytesIO(data), size=_COPY_CHUNK_BYTES)
+            # The stubs ask for readline as well; psycopg2 calls read alone.
+            self._cursor.copy_expert(sql, source)  # type: ignore[arg-type]
         except psycopg2.Error as error:
             raise self._translated(error) from error
         return self._cursor.rowcount
 
-    def prepare_staging(self, table: str, create_sql: str, incoming_bytes: int) -> None:
-        """Have a temporary table ready for so many bytes more: made at first use, emptied when it holds much.
+    def prepare_staging(self, table: str, create_sql: str) -> None:
+        """Have a temporary table ready for more: made at first use, emptied when it holds much.
 
         Not emptied by every commit: ON COMMIT DELETE ROWS truncates files, 1 to 4 ms a commit (measured).
         """
@@ -125,11 +131,14 @@ class WriteConnection:
         if held_bytes is None:
             # A rollback may have taken the table, or left its rows: either way this connection forgot it.
             self.execute_many_in_one([create_sql, f"TRUNCATE {table}"])
-            held_bytes = 0
+            self._staging[table] = 0
         elif held_bytes > STAGING_BYTES_MAX:
             self.execute(f"TRUNCATE {table}")
-            held_bytes = 0
-        self._staging[table] = held_bytes + incoming_bytes
+            self._staging[table] = 0
+
+    def staged(self, table: str, data_bytes: int) -> None:
+        """Remember what was copied into a temporary table."""
+        self._staging[table] += data_bytes
 
     def backend(self) -> tuple[int, str]:
         """Process id and start time (text) of the server's process for this connection: who holds its locks."""

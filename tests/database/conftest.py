@@ -1,4 +1,4 @@
-"""A migrated database, and one with the tables of tests/support/tables.py in g1."""
+"""Databases for the tests of database/, with the tables of tests/support/tables.py in g1 and g2."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import pytest
 
 from annals.database.migrate import create_generation, migrate
 from annals.database.write_connection import WriteConnection
-
 from tests.support.postgres import PostgresServer
 from tests.support.tables import create_tables
 
+RESET = """
+    TRUNCATE g1.positions, g1.every_type, g1.keys_only, g2.positions, g2.every_type, g2.keys_only;
+    TRUNCATE ops.leases, ops.cursors;
+    DELETE FROM ops.serving;
+    INSERT INTO ops.serving (generation) VALUES ('g1')
+"""
 
-@pytest.fixture(scope="session")
-def migrated_template(postgres: PostgresServer) -> str:
-    """The name of a database with `ops`, g1, g2, a table of positions and the test tables in both."""
-    url = postgres.fresh_database("template")
+
+def prepared_database(postgres: PostgresServer) -> str:
+    """A database with `ops`, g1 and g2, a table of positions and the test tables in both."""
+    url = postgres.fresh_database()
     migrate(url)
     create_generation(url, "g2")
     for generation in ("g1", "g2"):
@@ -25,15 +30,33 @@ def migrated_template(postgres: PostgresServer) -> str:
         writer.execute("CREATE TABLE positions (topic text, next bigint)")
         writer.close()
         create_tables(url, generation)
-    return url.partition("?")[0].rpartition("/")[2]
+    return url
+
+
+@pytest.fixture(scope="session")
+def shared_url(postgres: PostgresServer) -> str:
+    """The database of the tests that leave its tables as they are: making one takes longer than most tests."""
+    return prepared_database(postgres)
 
 
 @pytest.fixture
-def url(postgres: PostgresServer, migrated_template: str) -> Iterator[str]:
-    """A copy of that database, for one test."""
-    url = postgres.fresh_database(template=migrated_template)
+def own_database() -> None:
+    """For tests that leave a database unfit for others: `url` is then theirs alone."""
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[str]:
+    """A prepared database, with empty tables, serving g1."""
+    if "own_database" in request.fixturenames:
+        url = prepared_database(postgres)
+        yield url
+        postgres.drop_database(url)
+        return
+    url = request.getfixturevalue("shared_url")
+    connection = WriteConnection(url, lock_timeout_ms=10_000)
+    connection.execute(RESET)
+    connection.close()
     yield url
-    postgres.drop_database(url)
 
 
 @pytest.fixture

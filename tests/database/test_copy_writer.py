@@ -14,7 +14,6 @@ from annals.database.errors import BadRow, DatabaseError, StatementFailed
 from annals.database.rows import Kind, Rows
 from annals.database.text import storable
 from annals.database.write_connection import WriteConnection
-
 from tests.support.statements import count_statements
 from tests.support.tables import EVERY_TYPE, KEYS_ONLY
 
@@ -125,6 +124,19 @@ def test_many_inserts_are_one_copy(writer: WriteConnection) -> None:
     writer.commit()
     assert [sql.split()[0] for sql in sent.all] == ["COPY"]
     assert stats.statements == 1
+
+
+@pytest.mark.parametrize("kind", [Kind.INSERT, Kind.UPSERT])
+def test_much_more_than_a_network_buffer_arrives(writer: WriteConnection, kind: Kind) -> None:
+    rows, count = Rows(), 300
+    for number in range(count):
+        row = {"room": "!r", "number": number, "user": f"{number}," * 1000}
+        (rows.insert if kind is Kind.INSERT else rows.upsert)(EVERY_TYPE, row)
+    stats = written(writer, rows)
+    assert stats.bytes > 1_000_000
+    assert writer.rows('SELECT number, "user" FROM every_type ORDER BY number') == [
+        (number, f"{number}," * 1000) for number in range(count)
+    ]
 
 
 def test_staging_is_made_once_and_its_batches_stay_apart(writer: WriteConnection) -> None:

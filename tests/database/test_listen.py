@@ -89,6 +89,7 @@ def test_nothing_is_heard_after_close(listener: Listener, heard: Queue[str], wri
         heard.get(timeout=0.1)
 
 
+@pytest.mark.usefixtures("own_database")
 def test_close_ends_a_listener_that_cannot_connect(url: str, writer: WriteConnection, heard: Queue[str]) -> None:
     listener = Listener(url, "Moved", heard.put, lambda: None)
     name = url.partition("?")[0].rpartition("/")[2]

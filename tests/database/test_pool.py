@@ -26,7 +26,6 @@ from annals.database.pool import Database
 from annals.database.session import Session
 from annals.database.snapshot import Snapshot
 from annals.database.write_connection import WriteConnection
-
 from tests.support.postgres import PostgresServer
 from tests.support.statements import count_statements
 
@@ -93,6 +92,7 @@ def test_a_switch_is_seen_by_the_next_read(database: Database, writer: WriteConn
         )
 
 
+@pytest.mark.usefixtures("own_database")
 def test_the_old_generation_may_be_gone(database: Database, url: str, writer: WriteConnection) -> None:
     assert database.read_now(lambda snapshot: snapshot.generation) == "g1"
     switch(writer, "g2")
@@ -108,6 +108,15 @@ def test_a_generation_that_does_not_serve_can_be_read_by_name(database: Database
         database.read_now(lambda snapshot: snapshot.positions, generation="g3")
     with pytest.raises(BadGenerationName):
         database.read_now(lambda snapshot: snapshot.positions, generation="ops")
+
+
+@pytest.mark.usefixtures("own_database")
+def test_positions_may_get_other_columns(database: Database, writer: WriteConnection) -> None:
+    for _ in range(4):
+        assert database.read_now(lambda snapshot: snapshot.positions) == []
+    writer.execute("ALTER TABLE positions ADD COLUMN epoch bigint; INSERT INTO positions VALUES ('a', 1, 2)")
+    for _ in range(4):
+        assert database.read_now(lambda snapshot: snapshot.positions) == [("a", 1, 2)]
 
 
 def test_a_database_without_tables_says_so(database_url: str) -> None:
@@ -330,6 +339,7 @@ def test_a_write_that_loses_its_connection_is_not_repeated(database: Database, w
     assert calls == [1]
 
 
+@pytest.mark.usefixtures("own_database")
 def test_postgres_coming_back_is_used_again(postgres: PostgresServer, url: str, database: Database) -> None:
     assert database.read_now(lambda snapshot: snapshot.one("SELECT 1")) == (1,)
     postgres.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'annals read'")

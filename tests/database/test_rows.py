@@ -17,7 +17,6 @@ from annals.database import copy_writer
 from annals.database.errors import BadRow
 from annals.database.rows import Kind, Rows
 from annals.database.write_connection import WriteConnection
-
 from tests.support.postgres import PostgresServer
 from tests.support.tables import EVERY_TYPE
 

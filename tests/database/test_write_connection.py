@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
 
 from annals.database.errors import ConnectionLost, StatementFailed, StatementTimeout
 from annals.database.write_connection import WriteConnection
-
 from tests.support.statements import count_statements
 
 
@@ -81,7 +82,7 @@ def test_a_backend_that_is_ended_by_another_is_lost(url: str, writer: WriteConne
         with pytest.raises(ConnectionLost):
             use()
     with pytest.raises(ConnectionLost):
-        writer.copy_in("COPY positions FROM STDIN", b"a\t1\n")
+        writer.copy_in("COPY positions FROM STDIN", BytesIO(b"a\t1\n"))
     with pytest.raises(ConnectionLost):
         writer.execute_many_in_one([("SELECT %s", (1,))])
     assert other.rows("SELECT * FROM positions") == []
