@@ -276,8 +276,8 @@ class LogContract:
 
     def test_a_tail_serves_its_partitions_in_turn(self, log: Log) -> None:
         put(log, "plain", 0, *[b"x"] * 1000)
-        put(log, "plain", 3, *[b"y"] * 10)
-        put(log, "one", 0, *[b"z"] * 10)
+        put(log, "plain", 3, *[b"y"] * 100)
+        put(log, "one", 0, *[b"z"] * 100)
         tail = log.tail({("plain", 0): 0, ("plain", 1): 0, ("plain", 3): 0, ("one", 0): 0})
         one_each = [r.value for _ in range(4) for r in tail.poll(0, max_records=1)]
         assert set(one_each) == {b"x", b"y", b"z"}
@@ -294,8 +294,8 @@ class LogContract:
         for partition in (("plain", 0), ("plain", 3), ("one", 0)):
             offsets = [r.offset for r in rest if (r.topic, r.partition) == partition]
             assert offsets == list(range(len(offsets)))
-        assert len(rest) == 1020
-        assert tail.positions == {("plain", 0): 1000, ("plain", 1): 0, ("plain", 3): 10, ("one", 0): 10}
+        assert len(rest) == 1200
+        assert tail.positions == {("plain", 0): 1000, ("plain", 1): 0, ("plain", 3): 100, ("one", 0): 100}
         tail.close()
 
     def test_a_poll_without_records_ends_with_its_time(self, log: Log) -> None:
