@@ -25,11 +25,13 @@ from annals.projectors.plain_worker import PlainWorker
 from annals.projectors.poison import Skips, read_skips, skips_in
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.fold import local_to
+from annals.projectors.rooms.tables import HALTED_ROOMS
 from annals.projectors.rooms.views import ViewCache
 from annals.projectors.rooms.worker import RoomsWorker
-from annals.projectors.taking import Taken, Taking, fold_decided, keys_of
+from annals.projectors.taking import Taken, Taking, copy_decided, fold_decided, keys_of
 from annals.projectors.transaction import WORK_S_MAX, Job, Transactions
 from annals.projectors.work import Applied, Position, Prepared, Worker, ready
+from annals.schemas.topics import decisions_topic
 
 _logger = structlog.get_logger(__name__)
 
@@ -160,6 +162,16 @@ class Loop:
         while self.step(0.0) or any(p.backlog and not p.stopped for p in self._partitions.values()):
             pass
 
+    def copy_from(self, source_generation: str, on_progress: Callable[[], None] = lambda: None) -> None:
+        """Fold what another generation decided, into ours and onto our decisions topic. For replays, after `take`."""
+        source_topic = decisions_topic(source_generation).name
+        tail = self._tail
+        for (_, topic, number), partition in self._partitions.items():
+            worker = partition.worker
+            if tail is not None and isinstance(worker, RoomsWorker):
+                copy_decided(self._log, source_topic, worker, self._running(), on_progress)
+                tail.seek(topic, number, worker.position.next_offset)
+
     def close(self) -> None:
         """Give everything back; the position rows keep our epoch, so that a restart takes them at once."""
         if self._tail is not None:
@@ -194,6 +206,8 @@ class Loop:
         metrics.BATCH_RECORDS.observe(count - left)
         metrics.BATCH_SECONDS.observe(time.monotonic() - started_s)
         metrics.VIEWS_BYTES.set(self._views.weight_bytes)
+        if any(table is HALTED_ROOMS for done in applied for table, _ in done.rows.tables()):
+            self._count_halted()
         return count - left
 
     def _after(self, partition: _Partition, done: Applied) -> int:

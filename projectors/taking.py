@@ -12,7 +12,7 @@ new owner   row: epoch 5 ──▶ mark 5 ──▶ fold up to the mark ──�
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -244,7 +244,9 @@ def fold_decided(log: Log, decisions: DecisionsLog, worker: RoomsWorker, mark: i
     return count
 
 
-def copy_decided(log: Log, source_topic: str, worker: RoomsWorker, transactions: Transactions) -> int:
+def copy_decided(
+    log: Log, source_topic: str, worker: RoomsWorker, transactions: Transactions, on_progress: Callable[[], None]
+) -> int:
     """Fold another generation's decisions; what is applied goes to our own topic too, under our epoch."""
     _, _, partition = worker.key
     records = records_between(log, source_topic, partition, 0)
@@ -252,6 +254,7 @@ def copy_decided(log: Log, source_topic: str, worker: RoomsWorker, transactions:
     for steps, _ in decided_steps(records, Assembler(worker.position.next_offset, 0)):
         _run_folded(worker, worker.fold(steps, worker.epoch, worker.epoch), transactions)
         count += len(steps)
+        on_progress()
     return count
 
 

@@ -236,9 +236,9 @@ class _Fold:
         for applied in decision.redactions:
             key = {"room_id": room_id, "event_id": applied.event_id}
             self.rows.update(tables.EVENTS, key, {"redacted_by": applied.redaction})
-            if applied.redaction != decision.event_id:
-                waited = {"room_id": room_id, "redacts": applied.event_id, "event_id": applied.redaction}
-                self.rows.delete(tables.PENDING_REDACTIONS, waited)
+        for redaction in decision.redactions_settled:
+            waited = {"room_id": room_id, "redacts": decision.event_id, "event_id": redaction}
+            self.rows.delete(tables.PENDING_REDACTIONS, waited)
         if decision.redaction_waits_for is not None:
             waiting = {"redacts": decision.redaction_waits_for, "event_id": decision.event_id}
             self.rows.upsert(tables.PENDING_REDACTIONS, {"room_id": room_id, **waiting, **self._of(decision)})

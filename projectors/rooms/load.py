@@ -6,17 +6,25 @@ Answers come by room, each need with an entry: None (or an empty value) says tha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from annals.database.statements import Statements
 from annals.database.text import restore, storable
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms.event_json import join_event
 from annals.rooms.needs import FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader, StoredState
 from annals.schemas.facts.rooms import RoomFact
+
+
+class Reads(Protocol):
+    """A snapshot, or a transaction: what the tables say at one moment."""
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows that a query answers."""
+        ...
+
 
 FactAt = Callable[[int], RoomFact]
 StateKey = tuple[str, str]
@@ -132,7 +140,7 @@ class StateNotStored(Exception):
     """The machine names a state that the tables do not have: they do not belong together."""
 
 
-def load(connection: Statements, needs: Needs, fact_at: FactAt | None = None) -> Mapping[str, Loaded]:
+def load(connection: Reads, needs: Needs, fact_at: FactAt | None = None) -> Mapping[str, Loaded]:
     """The answers to `needs`, by room. `fact_at` reads a fact of the partition from the log."""
     answers: defaultdict[str, _Answers] = defaultdict(_Answers)
     if needs.rooms:
@@ -168,7 +176,7 @@ def _names(texts: Iterable[str]) -> dict[str, str]:
     return {storable(text): text for text in texts}
 
 
-def _load_headers(connection: Statements, room_ids: list[str], answers: Mapping[str, _Answers]) -> None:
+def _load_headers(connection: Reads, room_ids: list[str], answers: Mapping[str, _Answers]) -> None:
     names = _names(room_ids)
     parked: defaultdict[str, list[StoredEvent]] = defaultdict(list)
     for row in connection.rows(_PARKED, (sorted(room_ids),)):
@@ -200,7 +208,7 @@ def _header(row: tuple[Any, ...], parked: tuple[StoredEvent, ...]) -> StoredHead
     )
 
 
-def _load_events(connection: Statements, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
+def _load_events(connection: Reads, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
     for room_id, event_id in wanted:
         answers[room_id].events[room_id, event_id] = None
     for row in connection.rows(_EVENTS, _columns(wanted)):
@@ -208,7 +216,7 @@ def _load_events(connection: Statements, wanted: Collection[tuple[str, str]], an
         answers[event.room_id].events[event.room_id, event.event_id] = event
 
 
-def _load_chains(connection: Statements, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
+def _load_chains(connection: Reads, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
     for room_id, event_id in wanted:
         answers[room_id].events[room_id, event_id] = None
     for row in connection.rows(_CHAINS, _columns(wanted)):
@@ -239,7 +247,7 @@ def stored_event(row: tuple[Any, ...]) -> StoredEvent:
     )
 
 
-def _load_states(connection: Statements, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]) -> None:
+def _load_states(connection: Reads, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]) -> None:
     names = _names(room_id for room_id, _ in wanted)
     frames: dict[tuple[str, int], tuple[int, bytes]] = {}
     chains: defaultdict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
@@ -257,7 +265,7 @@ def _load_states(connection: Statements, wanted: Collection[tuple[str, int]], an
 
 
 def _load_state_keys(
-    connection: Statements, wanted: Collection[tuple[str, int, str, str]], answers: Mapping[str, _Answers]
+    connection: Reads, wanted: Collection[tuple[str, int, str, str]], answers: Mapping[str, _Answers]
 ) -> None:
     for key in wanted:
         answers[key[0]].state_keys[key] = None
@@ -270,9 +278,7 @@ def _load_state_keys(
         answers[room_id].state_keys[key] = event_id and restore(event_id)
 
 
-def _load_whole_states(
-    connection: Statements, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]
-) -> None:
+def _load_whole_states(connection: Reads, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]) -> None:
     for key in wanted:
         answers[key[0]].whole_states[key] = {}
     names = _names(room_id for room_id, _ in wanted)
@@ -282,7 +288,7 @@ def _load_whole_states(
             whole[restore(event_type), restore(state_key)] = restore(event_id)
 
 
-def _load_changes(connection: Statements, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]) -> None:
+def _load_changes(connection: Reads, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]) -> None:
     for key in wanted:
         answers[key[0]].changes[key] = {}
     names = _names(room_id for room_id, _ in wanted)
@@ -291,7 +297,7 @@ def _load_changes(connection: Statements, wanted: Collection[tuple[str, int]], a
         changes[restore(event_type), restore(state_key)] = event_id and restore(event_id)
 
 
-def _load_keys(connection: Statements, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
+def _load_keys(connection: Reads, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
     for room_id, key in wanted:
         answers[room_id].keys[room_id, key] = None
     names = _names(text for pair in wanted for text in pair)
