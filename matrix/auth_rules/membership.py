@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from annals.matrix.auth_rules.case import Case
 from annals.matrix.auth_rules.rejection import Reason, Rejection
-from annals.matrix.auth_rules.signers import authorises_join
+from annals.matrix.auth_rules.signers import authorising_server, names_authoriser
 from annals.matrix.auth_rules.third_party_invite import check_third_party_invite
 from annals.matrix.power_levels import first_creator
 
@@ -20,7 +20,7 @@ def check_membership(case: Case) -> Rejection | None:
     if target is None or "membership" not in case.event.content:
         return case.reject("member.shape", Reason.NO_MEMBERSHIP)
     # 2. If content has a join_authorised_via_users_server key: … (What names nobody, nobody's server can sign.)
-    if authorises_join(case.event) and not isinstance(case.event.content["join_authorised_via_users_server"], str):
+    if names_authoriser(case.event) and not authorising_server(case.event):
         return case.reject("member.authorised.1", Reason.NOT_SIGNED)
     match membership:
         case "join":

@@ -15,18 +15,19 @@ from annals.matrix.signing import required_signers
 
 def check_signers(event: Event) -> Rejection | None:
     """What can be seen of these rules in the event: the signatures are there. (The sender's is reported as rule 0.)"""
-    missing = required_signers(event.pdu, event.rules) - as_map(event.pdu.get("signatures")).keys()
-    if domain_of(event.sender) in missing:
+    signatures = as_map(event.pdu.get("signatures"))
+    sender_server = domain_of(event.sender)
+    if sender_server in required_signers(event.pdu, event.rules) and sender_server not in signatures:
         return Rejection("0", Reason.NOT_SIGNED)
     # 4.2. If content has a join_authorised_via_users_server key: 1. If the event is not validly signed by the
     #      homeserver of the user ID denoted by the key, reject.
     # NOTSPEC: the key is looked at in joins only, as in Synapse; elsewhere nothing reads it.
-    if missing and authorises_join(event):
+    if names_authoriser(event) and authorising_server(event) not in signatures:
         return reject(event.rules, "member.authorised.1", Reason.NOT_SIGNED)
     return None
 
 
-def authorises_join(event: Event) -> bool:
+def names_authoriser(event: Event) -> bool:
     """Whether the event is a join that names an authorising user (rightly or not)."""
     return (
         event.rules.restricted_join
@@ -34,3 +35,9 @@ def authorises_join(event: Event) -> bool:
         and event.content.get("membership") == "join"
         and "join_authorised_via_users_server" in event.content
     )
+
+
+def authorising_server(event: Event) -> str:
+    """The server of the user that the event names; "" where it names nobody."""
+    authoriser = event.content["join_authorised_via_users_server"]
+    return domain_of(authoriser) if isinstance(authoriser, str) else ""

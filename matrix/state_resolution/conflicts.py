@@ -28,9 +28,14 @@ def separate(state_sets: Sequence[State]) -> tuple[dict[StateKey, str], frozense
     "If a given key K is present in every S_i with the same value V in each state map, then the pair (K, V) belongs to
     the unconflicted state map. Otherwise, V belongs to the conflicted state set."
     """
-    common = set(state_sets[0].items()).intersection(*(state_set.items() for state_set in state_sets[1:]))
-    conflicted = frozenset(event_id for state_set in state_sets for key, event_id in set(state_set.items()) - common)
-    return dict(common), conflicted
+    first, *others = state_sets
+    unconflicted = dict(first.items())
+    for other in others:
+        unconflicted = {key: event_id for key, event_id in unconflicted.items() if other.get(key) == event_id}
+    conflicted = frozenset(
+        event_id for state_set in state_sets for key, event_id in state_set.items() if key not in unconflicted
+    )
+    return unconflicted, conflicted
 
 
 def auth_difference(

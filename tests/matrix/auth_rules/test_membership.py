@@ -102,7 +102,7 @@ def test_a_membership_without_its_fields(version: str, rule: str) -> None:
 
 
 @pytest.mark.parametrize(("version", "rule"), [("10", "4.2.1"), ("11", "4.2.1"), ("12", "5.2.1")])
-@pytest.mark.parametrize("via", [None, [], {}, 1])
+@pytest.mark.parametrize("via", [None, [], {}, 1, "", "bob"])
 def test_who_authorises_a_join_has_a_name(version: str, rule: str, via: Any) -> None:
     room, state = room_with(version, {"rule": "public"})
     content = {"membership": "join", "join_authorised_via_users_server": via}
