@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from annals.matrix.auth_rules import Rejection, allowed, check_auth_events, check_signers
 from annals.matrix.room_versions import ROOM_VERSIONS
-
 from tests.support.room_events import RoomEvents, state_of
 
 USERS = ["@alice:a", "@bob:b", "@carol:c"]

@@ -8,7 +8,6 @@ import pytest
 
 from annals.matrix.auth_rules import Rejection, check_auth_events, check_signers
 from annals.matrix.events import Event, event_of
-
 from tests.matrix.auth_rules.cast import room_with
 from tests.matrix.auth_rules.tables import rule_of
 from tests.support.room_events import RoomEvents, State, user

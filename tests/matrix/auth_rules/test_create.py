@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from annals.matrix.auth_rules import allowed, check_auth_events
-
 from tests.matrix.auth_rules.tables import rule_of
 from tests.support.room_events import RoomEvents
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from annals.matrix.auth_rules import allowed
-
 from tests.matrix.auth_rules.cast import room_with, settings_of
 from tests.matrix.auth_rules.tables import Row, rows, rule_of
 from tests.support.room_events import RoomEvents, state_of, user

@@ -10,7 +10,6 @@ from nacl.signing import SigningKey
 from annals.matrix.auth_rules import allowed
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.signing import encode_base64
-
 from tests.matrix.auth_rules.cast import room_with
 from tests.matrix.auth_rules.tables import rule_of
 from tests.support.room_events import user
