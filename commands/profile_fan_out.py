@@ -40,6 +40,8 @@ class SendsEvents(Protocol):
 class ProfileFanOut:
     """A `worker.Kind`. The plan: {"rooms": [room ids], …}."""
 
+    grace_s = 0.0
+
     def __init__(self, database: Database, rooms: SendsEvents) -> None:
         self._database, self._rooms = database, rooms
 

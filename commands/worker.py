@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -64,13 +65,16 @@ class Started:
 class Kind(Protocol):
     """What commands of one kind consist of."""
 
+    #: How long a command is left to the process that began it, which may be at work on it at this moment.
+    grace_s: float
+
     def steps(self, command: Started) -> Sequence[Step]:
         """All steps, in any order; they may run side by side, and again. ValueError for a plan that makes no sense."""
         ...
 
 
 class Lease(Protocol):
-    """The right to be the worker (database.ops)."""
+    """The right to be the worker (commands.leases)."""
 
     async def held(self) -> bool:
         """Whether it is ours now; takes or renews it."""
@@ -88,6 +92,7 @@ class Worker:
         self._appender, self._database, self._kinds, self._lease = appender, database, kinds, lease
         self._woken = asyncio.Event()
         self._attempts: Counter[str] = Counter()
+        self._first_seen_s: dict[str, float] = {}
 
     def wake(self) -> None:
         """Something of `users` moved: there may be a new command."""
@@ -115,6 +120,8 @@ class Worker:
         if not await self._lease.held():
             return True
         commands, bad = await self._database.read(_started)
+        ids = {command.command_id for command in commands}
+        self._first_seen_s = {key: seen_s for key, seen_s in self._first_seen_s.items() if key in ids}
         for user_id, command_id, reason in bad:
             await self._finish(user_id, command_id, "failed", reason)
         gate = asyncio.Semaphore(USERS_AT_ONCE)
@@ -129,11 +136,16 @@ class Worker:
 
     async def _run_in_order(self, commands: list[Started]) -> bool:
         for command in commands:
+            # A long pass may outlive its lease. Steps are harmless twice, but there is no need for them.
+            if not await self._lease.held():
+                return True
             kind = self._kinds.get(command.kind)
             if kind is None:
                 # A newer version's: it will be here, or has been.
                 _log.warning("nobody here runs commands of kind %s (%s)", command.kind, command.command_id)
                 continue
+            if self._is_in_hands(command, kind.grace_s):
+                return False
             try:
                 refused = await _run_steps(kind.steps(command))
             except _Later:
@@ -145,6 +157,10 @@ class Worker:
             reason = f"{refused} steps were refused" if refused else None
             await self._finish(command.user_id, command.command_id, "done", reason)
         return True
+
+    def _is_in_hands(self, command: Started, grace_s: float) -> bool:
+        now_s = time.monotonic()
+        return now_s - self._first_seen_s.setdefault(command.command_id, now_s) < grace_s
 
     async def _failed(self, command: Started, error: Exception) -> bool:
         self._attempts[command.command_id] += 1

@@ -79,6 +79,14 @@ class TokenCache:
         while len(self._moved) > self._moves_max:
             self._floor = self._moved.popitem(last=False)[1]
 
+    def heard(self, users: Iterable[str], everything: bool) -> None:
+        """What a notice of projectors.positions says: subscribe to those with
+        `lambda notice: cache.heard(notice.users, notice.everything)`."""
+        if everything:
+            self.clear()
+        else:
+            self.users_moved(users)
+
     def clear(self) -> None:
         """Nothing is known any more: another generation serves, or notifications may have been missed."""
         self._moves += 1
