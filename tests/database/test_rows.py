@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import psycopg2
@@ -31,13 +31,14 @@ PETS = Table(
 
 # One change: kind, key, columns.
 Change = tuple[str, tuple[str, int], dict[str, Any]]
-Pets = list[tuple[Any, ...]]
+KINDS = ["insert", "upsert", "update", "delete"]
 
-keys = st.tuples(st.sampled_from(["a", "b'"]), st.integers(0, 2))
+# Few keys, so that the changes of one collide.
+keys = st.tuples(st.sampled_from(["a", "b'"]), st.just(1))
 values = st.fixed_dictionaries(
     {}, optional={"name": st.none() | st.text("xy\\\t'", max_size=3), "age": st.integers(0, 9)}
 )
-changes = st.lists(st.tuples(st.sampled_from(["insert", "upsert", "update", "delete"]), keys, values), max_size=25)
+changes = st.lists(st.tuples(st.sampled_from(KINDS), keys, values), min_size=4, max_size=25)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +93,8 @@ def collected(part: list[Change]) -> Rows:
     return rows
 
 
-def with_true_inserts(drawn: list[Change]) -> list[Change]:
+def with_true_inserts(drawn: list[Change], there: set[tuple[str, int]]) -> list[Change]:
     """An insert of a key that is there becomes an upsert: `insert` promises that the key is new."""
-    there: set[tuple[str, int]] = set()
     result: list[Change] = []
     for kind, key, columns in drawn:
         result.append(("upsert" if kind == "insert" and key in there else kind, key, columns))
@@ -115,7 +115,7 @@ def test_batches_leave_what_single_changes_leave(
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(changes, st.lists(st.integers(0, 25), max_size=3), st.integers(0, 25))
     def check(drawn: list[Change], cuts: list[int], merged_at: int) -> None:
-        done = with_true_inserts(drawn)
+        done = with_true_inserts(drawn, set())
         writer.execute("TRUNCATE public.pets, oracle.pets")
         for change in done:
             apply_one(oracle, change)
@@ -131,6 +131,35 @@ def test_batches_leave_what_single_changes_leave(
         assert writer.rows("SELECT * FROM public.pets ORDER BY owner, number") == oracle.fetchall()
 
     check()
+
+
+@pytest.mark.parametrize("merged_at", [0, 1, 2, 3, 4])
+def test_every_sequence_of_changes_of_a_key_collapses_rightly(
+    pets: tuple[WriteConnection, psycopg2.extensions.cursor], merged_at: int
+) -> None:
+    """All sequences up to four, on a key that is there and on one that is not, merged at every place."""
+    writer, oracle = pets
+    first, second = Rows(), Rows()
+    writer.execute("TRUNCATE public.pets, oracle.pets")
+    sequences = [kinds for length in range(1, 5) for kinds in product(KINDS, repeat=length)]
+    for number, (kinds, there) in enumerate(product(sequences, [False, True])):
+        key = ("a", number)
+        if there:
+            writer.execute("INSERT INTO public.pets VALUES ('a', %s, 'old', 99)", (number,))
+            apply_one(oracle, ("insert", key, {"name": "old", "age": 99}))
+        # Each change sets another column than the one before, so that what it keeps and what it clears shows.
+        drawn = [(kind, key, {"name": kind} if at % 2 else {"age": at}) for at, kind in enumerate(kinds)]
+        done = with_true_inserts(drawn, {key} if there else set())
+        for change in done:
+            apply_one(oracle, change)
+        first.merge(collected(done[:merged_at]))
+        second.merge(collected(done[merged_at:]))
+    first.merge(second)
+    writer.begin()
+    copy_writer.write(writer, first)
+    writer.commit()
+    oracle.execute("SELECT * FROM oracle.pets ORDER BY owner, number")
+    assert writer.rows("SELECT * FROM public.pets ORDER BY owner, number") == oracle.fetchall()
 
 
 def test_a_key_that_is_made_and_removed_needs_no_write() -> None:
