@@ -33,6 +33,7 @@ from urllib.parse import quote
 from annals.server.postgres_binaries import PostgresUnavailable, readable_binaries
 
 SUPERUSER = "annals"
+SERVICE_USERS = ("postgres", "nobody")  # whom root gives the server to: the first that exists
 PORT = 5432  # only part of the socket's name
 SOCKET_PATH_BYTES_MAX = 107  # sun_path, less its end
 START_TIMEOUT_S = 60.0
@@ -83,7 +84,7 @@ def service_account() -> Account | None:
     """`postgres`, else `nobody`, when we are root; None when we are not, and run it ourselves."""
     if os.geteuid() != 0:
         return None
-    for name in ("postgres", "nobody"):
+    for name in SERVICE_USERS:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from annals.server.config import Config, ConfigError, Listener, TlsListener
 BACKLOG = 2048
 # The supervisor waits a little longer than this before it kills.
 GRACEFUL_SHUTDOWN_S = 2
+PORT_PATIENCE_S, PORT_RETRY_S = 5.0, 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +40,7 @@ async def serve(app: Any, config: Config, on_stopping: Callable[[], None] = lamb
     if config.federation_listener is not None:
         listeners = [*listeners, config.federation_listener]
     # All sockets first: a port that is taken shows before anything has started.
-    sockets = [_bound(listener) for listener in listeners]
+    sockets = [await _bound(listener) for listener in listeners]
     servers = [_Server(_settings(app, listener, first=n == 0)) for n, listener in enumerate(listeners)]
 
     def stop() -> None:
@@ -52,17 +54,32 @@ async def serve(app: Any, config: Config, on_stopping: Callable[[], None] = lamb
     await asyncio.gather(*(server.serve([sock]) for server, sock in zip(servers, sockets, strict=True)))
 
 
-def _bound(listener: Listener | TlsListener) -> socket.socket:
+async def _bound(listener: Listener | TlsListener) -> socket.socket:
+    """A socket that listens. The process before us may need a moment to let go of the port."""
+    deadline = asyncio.get_running_loop().time() + PORT_PATIENCE_S
+    while True:
+        try:
+            sock = _listening(listener)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or asyncio.get_running_loop().time() > deadline:
+                where = f"{listener.address} port {listener.port}"
+                raise ConfigError(f"cannot listen on {where}: {error.strerror}") from error
+            await asyncio.sleep(PORT_RETRY_S)
+        else:
+            log.info("listening", address=listener.address, port=listener.port, tls=isinstance(listener, TlsListener))
+            return sock
+
+
+def _listening(listener: Listener | TlsListener) -> socket.socket:
     family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((listener.address, listener.port))
         sock.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise ConfigError(f"cannot listen on {listener.address} port {listener.port}: {error.strerror}") from error
-    log.info("listening", address=listener.address, port=listener.port, tls=isinstance(listener, TlsListener))
+        raise
     return sock
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from annals.server import postgres_binaries
+from annals.server import embedded_postgres, postgres_binaries
 from annals.server.embedded_postgres import (
     SOCKET_PATH_BYTES_MAX,
     AlreadyRunning,
@@ -66,6 +67,14 @@ def killed_parent(directory: Path) -> int:
     orphan = postmaster_of(directory / "pgdata")
     assert orphan is not None
     return orphan
+
+
+def service_account_missing(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return True
+    return False
 
 
 def test_each_database_is_empty_and_its_own(postgres: PostgresServer) -> None:
@@ -162,7 +171,12 @@ def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
 
 
 @AS_ROOT
-def test_folders_above_keep_their_mode(tmp_path: Path) -> None:
+@pytest.mark.parametrize("present", ["postgres", "nobody"])
+def test_folders_above_keep_their_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, present: str) -> None:
+    """As `postgres`, and as `nobody` on a machine without that user."""
+    monkeypatch.setattr(embedded_postgres, "SERVICE_USERS", (present,))
+    if service_account_missing(present):
+        pytest.skip(f"there is no user {present} here")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     cluster = EmbeddedPostgres(closed / "postgres")
