@@ -14,11 +14,13 @@ from annals.api.auth.limits import Limits
 from annals.commands.accounts import Accounts
 from annals.commands.aliases import Aliases
 from annals.commands.profiles import Profiles
+from annals.commands.rooms.service import Rooms
 from annals.commands.user_data import UserData
 from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
 from annals.queries.profiles import ProfileReads
+from annals.queries.sync.service import Sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Services:
     user_data: UserData
     aliases: Aliases
     alias_reads: AliasReads
+    rooms: Rooms
+    sync: Sync
     appservices: Mapping[str, Appservice] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

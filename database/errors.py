@@ -5,6 +5,7 @@
     │   ├── DatabaseBusy         too many reads wait already
     │   ├── ConnectionLost       the connection broke, or none can be made
     │   ├── StatementTimeout     a statement ran into its time limit
+    │   ├── TablesBehind         the tables have less than this process has seen in them before
     │   └── DatabaseClosed       the pool is closed, or closing
     ├── NotMigrated              schema `ops` or the serving generation is not there
     ├── UnsupportedServer        PostgreSQL is too old
@@ -41,6 +42,10 @@ class ConnectionLost(Unavailable):
 
 class StatementTimeout(Unavailable):
     """A statement, or its wait for a lock, took longer than allowed."""
+
+
+class TablesBehind(Unavailable):
+    """The tables were set back (a crash of PostgreSQL, a rebuild): they will be here again, nothing is lost."""
 
 
 class DatabaseClosed(Unavailable):

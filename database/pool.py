@@ -73,6 +73,13 @@ class Database:
         for thread in self._threads:
             thread.start()
 
+    def guard_reads(self, guard: Callable[[Snapshot], None]) -> None:
+        """Call `guard`, in the pool's threads, with every snapshot of the serving generation before it is read from.
+
+        It refuses one by raising TablesBehind: tables that a crash set back must not answer.
+        """
+        self._shared.guard = guard
+
     async def read(self, fn: Callable[[Snapshot], T], generation: str | None = None) -> T:
         """What `fn` makes of one snapshot: of the serving generation, or of the one named.
 

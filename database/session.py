@@ -39,10 +39,12 @@ class SessionSettings:
 class Shared:
     """What the sessions of a pool tell each other: the generation that served last. Only ever a guess to verify."""
 
-    __slots__ = ("generation",)
+    __slots__ = ("generation", "guard")
 
     def __init__(self) -> None:
         self.generation = FIRST_GENERATION
+        # Called with each new snapshot of the serving generation; refuses, by raising, one that must not be read from.
+        self.guard: Callable[[Snapshot], None] | None = None
 
 
 class _GenerationMoved(Exception):
@@ -146,7 +148,10 @@ class Session:
         if rows[0][0] != wanted:
             raise _GenerationMoved(rows[0][0])
         positions = [row[2:] for row in rows if row[1]]
-        return Snapshot(cursor, wanted, positions, self._settings.on_statement)
+        snapshot = Snapshot(cursor, wanted, positions, self._settings.on_statement)
+        if self._shared.guard is not None and begin == _OPEN_SERVING:
+            self._shared.guard(snapshot)
+        return snapshot
 
     def _understand(self, error: psycopg2.Error, wanted: str, generation: str | None) -> None:
         """Return if another generation is to be tried; else raise what the failed BEGIN means."""

@@ -39,8 +39,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _migrate(arguments: argparse.Namespace) -> int:
     _end_with_supervisor()
     from annals.database.migrate import migrate
-    from annals.server.config import load
-    from annals.server.roles import database_url
+    from annals.server.config import database_url, load
     from annals.server.telemetry import configure_logging
 
     config = load(arguments.config)

@@ -212,6 +212,13 @@ class Config(BaseSettings):
         return self
 
 
+def database_url(config: Config) -> str:
+    """The URL of PostgreSQL: an operator's own, or the one that `annals serve` started."""
+    if config.database_url is None:
+        raise ConfigError("database_url: not set; `annals serve` starts a PostgreSQL, a role alone does not")
+    return config.database_url.get_secret_value()
+
+
 def load(path: Path | None = None) -> Config:
     """Read file (or the one that ANNALS_CONFIG names, or none) and environment. Raises ConfigError."""
     if path is None and (named := os.environ.get(CONFIG_VARIABLE)):

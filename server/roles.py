@@ -1,18 +1,16 @@
-"""The composition root: what each of the three processes is made of. Everything is wired here and nowhere else."""
+"""The three processes of a server. Everything is wired in server/ and nowhere else."""
 
 from __future__ import annotations
 
-import asyncio
+import resource
 import signal
 import sys
+import threading
 
 import structlog
 import uvloop
-from starlette.applications import Starlette
 
-from annals.server.config import Config, ConfigError
-from annals.server.http import serve
-from annals.server.operational import operational_routes
+from annals.server.config import Config, database_url
 from annals.server.telemetry import configure_logging
 
 # A thread that computes keeps the others waiting for one interval; the default of 5 ms is our whole budget.
@@ -24,44 +22,45 @@ log = structlog.get_logger(__name__)
 def run_api(config: Config) -> None:
     """HTTP for clients, servers and operators, until SIGTERM."""
     _begin(config, "api")
-    uvloop.run(_api(config))
+    from annals.server import api_role
+
+    uvloop.run(api_role.run(config))
 
 
 def run_projectors(config: Config) -> None:
     """Fold the log into tables, until SIGTERM."""
     _begin(config, "projectors")
-    uvloop.run(_until_stopped())
+    from annals.database.pool import Database
+    from annals.projectors.runner import run
+    from annals.server.log_setup import begin_log, open_log
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    eventlog = open_log(config)
+    begin_log(eventlog, config.server_name)
+    database = Database(database_url(config), threads=1)
+    generation = database.read_now(lambda snapshot: snapshot.generation)
+    database.close()
+    try:
+        run(eventlog, database_url(config), generation, config.server_name, stop)
+    finally:
+        eventlog.close()
 
 
 def run_remote(config: Config) -> None:
     """Talk to other servers and resume commands over several keys, until SIGTERM."""
     _begin(config, "remote")
-    uvloop.run(_until_stopped())
+    from annals.server import remote_role
 
-
-def database_url(config: Config) -> str:
-    """The URL of PostgreSQL: an operator's own, or the one that `annals serve` started."""
-    if config.database_url is None:
-        raise ConfigError("database_url: not set; `annals serve` starts a PostgreSQL, a role alone does not")
-    return config.database_url.get_secret_value()
+    uvloop.run(remote_role.run(config))
 
 
 def _begin(config: Config, role: str) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # Each long poll holds a connection: as many as the machine lets us have.
+    _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
     configure_logging(config.logging, role)
     database_url(config)
     log.info("starting", server_name=config.server_name)
-
-
-async def _api(config: Config) -> None:
-    async def readiness() -> str | None:
-        return None
-
-    await serve(Starlette(routes=operational_routes(config, readiness)), config)
-
-
-async def _until_stopped() -> None:
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    await stopped.wait()

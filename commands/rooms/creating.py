@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -29,6 +28,7 @@ from annals.commands.rooms.creation import (
     power_levels_content,
 )
 from annals.commands.rooms.plans import ReadyMade, Send
+from annals.commands.worker import Started, Step
 from annals.matrix.errors import InvalidEvent
 from annals.matrix.events import event_of
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
@@ -38,13 +38,6 @@ from annals.schemas.facts.users import CommandFinished, CommandStarted
 
 CREATE_ROOM = "create_room"
 _MEMBER = "m.room.member"
-
-
-@dataclass(frozen=True, slots=True)
-class MemberProfile:
-    """What a member event shows of a user: displayname and avatar_url, where they have one."""
-
-    fields: Mapping[str, Any]
 
 
 class RoomCreation:
@@ -66,7 +59,12 @@ class RoomCreation:
         text = orjson.dumps(plan)
         started = CommandStarted(self._appender.envelope(cause), request.creator, command_id, CREATE_ROOM, text)
         await self._appender.submit([started])
-        await self.carry_out(request.creator, command_id, plan)
+        try:
+            await self.carry_out(request.creator, command_id, plan)
+        except Refused as refused:
+            await self._finish(request.creator, command_id, "failed", refused.reason)
+            raise
+        await self._finish(request.creator, command_id, "done", None)
         room_id: str = plan["room_id"]
         return room_id
 
@@ -91,7 +89,7 @@ class RoomCreation:
         }
 
     async def carry_out(self, user_id: str, command_id: str, plan: Mapping[str, Any]) -> None:
-        """Do every step that is not done yet; raises Refused where the command has failed for good."""
+        """Do every step that is not done yet; raises Refused where the room cannot be made."""
         room_id = plan["room_id"]
         try:
             if plan["alias"]:
@@ -100,10 +98,9 @@ class RoomCreation:
             if plan["published"]:
                 await self._aliases.publish(room_id, "public", user_id, is_admin=True, cause=command_id)
         except Refused as refused:
-            await self._aliases.lapse(plan["alias"], room_id, refused.reason) if plan["alias"] else None
-            await self._finish(user_id, command_id, "failed", refused.reason)
+            if plan["alias"]:
+                await self._aliases.lapse(plan["alias"], room_id, refused.reason)
             raise
-        await self._finish(user_id, command_id, "done", None)
 
     async def _claim(self, alias: str, room_id: str, user_id: str, command_id: str) -> None:
         try:
@@ -116,6 +113,19 @@ class RoomCreation:
     async def _finish(self, user_id: str, command_id: str, outcome: str, reason: str | None) -> None:
         finished = CommandFinished(self._appender.envelope(command_id), user_id, command_id, outcome, reason)
         await self._appender.submit([finished])
+
+
+class RoomCreationKind:
+    """A `worker.Kind`: rooms whose making somebody began and did not end."""
+
+    grace_s = 15.0
+
+    def __init__(self, creation: RoomCreation) -> None:
+        self._creation = creation
+
+    def steps(self, command: Started) -> Sequence[Step]:
+        """One step, which goes on where the last try was."""
+        return [lambda: self._creation.carry_out(command.user_id, command.command_id, command.plan)]
 
 
 def _random_room_id(server_name: str) -> str:

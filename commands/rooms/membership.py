@@ -153,19 +153,3 @@ def ban_or_knock(change: Change) -> Plan:
         return Send((change.intent(),))
 
     return plan
-
-
-def own_profile(change: Change) -> Plan:
-    """Tell a room of a changed profile; a user who has left meanwhile tells it nothing.
-
-    Keeps what else the member event says that lets the user be there.
-    """
-
-    def plan(view: RoomView) -> Send | Already:
-        require_room(view)
-        event = state_event(view, MEMBER, change.target)
-        if event is None or event.content.get("membership") != JOIN:
-            return Already()
-        return Send((change.intent(),))
-
-    return plan

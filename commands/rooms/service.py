@@ -12,14 +12,16 @@ from annals.commands.errors import Refused
 from annals.commands.rooms.builder import Builders
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.creation import RoomRequest
-from annals.commands.rooms.membership import Change, ban_or_knock, invite, join, kick, leave, own_profile, unban
+from annals.commands.rooms.membership import Change, ban_or_knock, invite, join, kick, leave, unban
 from annals.commands.rooms.plans import Plan, send_one
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.identifiers import is_user_id
 from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.projectors.sealables import unpacked
 from annals.rooms.heads import Intent
+from annals.schemas.facts.envelope import Sealed
 from annals.schemas.facts.rooms import RoomForgotten
 
 _PROFILES_SQL = """
@@ -104,10 +106,12 @@ class Rooms:
         if not forgotten:
             await self._appender.submit_and_settle([RoomForgotten(self._appender.envelope(cause), room_id, user_id)])
 
-    async def show_profile(self, user_id: str, room_id: str, idempotency_key: str) -> None:
-        """Tell a room of a user's profile as it is now: a step of the command that a profile change is."""
-        change = await self._change(user_id, user_id, "join", None, idempotency_key, {}, idempotency_key)
-        await self._carry_out(room_id, own_profile(change))
+    async def send_state(
+        self, room_id: str, sender: str, type: str, state_key: str, content: dict[str, Any], idempotency_key: str
+    ) -> None:
+        """Send a state event under a key: a step of a command that may run again."""
+        intent = Intent(sender, type, content, state_key, None, idempotency_key, idempotency_key)
+        await self.send(room_id, intent)
 
     async def _carry_out(self, room_id: str, plan: Plan) -> None:
         await self._builders.carry_out(room_id, plan)
@@ -120,19 +124,23 @@ class Rooms:
         reason: str | None,
         cause: str,
         more: Mapping[str, Any],
-        key: str | None = None,
     ) -> Change:
         profile = (await self._profiles([target])).get(target, {})
-        return Change(sender, target, membership, {**profile, **more, **_with_reason(reason)}, key, cause)
+        return Change(sender, target, membership, {**profile, **more, **_with_reason(reason)}, None, cause)
 
     async def _profiles(self, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         def read(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
             profiles: dict[str, dict[str, Any]] = {}
             for user_id, field, value in snapshot.rows(_PROFILES_SQL, (list(dict.fromkeys(user_ids)),)):
-                profiles.setdefault(restore(user_id), {})[field] = orjson.loads(restore(value))
+                profiles.setdefault(restore(user_id), {})[field] = orjson.loads(_plain(value))
             return profiles
 
         return await self._database.read(read)
+
+
+def _plain(column: bytes) -> bytes:
+    value = unpacked(bytes(column))
+    return b"null" if isinstance(value, Sealed) else value
 
 
 def _with_reason(reason: str | None) -> dict[str, Any]:

@@ -10,13 +10,14 @@ import orjson
 
 from annals.database.snapshot import Snapshot
 from annals.eventlog.partition import partition_of
+from annals.projectors.positions.read import vector_of
 from annals.queries.client_events import EventRow, shown
 from annals.queries.sync.extras import account_data, receipts, stripped_state, summaries
 from annals.queries.sync.request import SyncRequest
 from annals.queries.sync.rooms import SyncRoom, rooms_of
 from annals.queries.sync.state import questions, state_of
 from annals.queries.sync.timelines import Timeline, moved_rooms, timelines
-from annals.queries.sync.token import SyncToken, token_of
+from annals.queries.sync.token import BadToken, SyncToken, token_of
 from annals.queries.unread import Unread, unread_counts
 from annals.schemas.position import step_start
 
@@ -44,9 +45,10 @@ def read_sync(
     snapshot: Snapshot, request: SyncRequest, log: bytes, typing: Mapping[str, Sequence[str]], ephemeral: int
 ) -> SyncAnswer:
     """What a /sync shows as of `snapshot`. `typing`: rooms whose typing users are to be told."""
-    offsets = {(topic, partition): offset for topic, partition, offset in snapshot.positions}
-    token = token_of(log, offsets, ephemeral)
+    token = token_of(log, vector_of(snapshot.positions), ephemeral)
     since = request.since
+    if since is not None and not since.fits(token):
+        raise BadToken("the token has another number of partitions")
     if since is not None and since.is_ahead_of(token):
         raise Behind
     rooms = rooms_of(snapshot, request)

@@ -42,6 +42,10 @@ class SyncToken:
             numbers += [len(part), *part]
         return _PREFIX + urlsafe_b64encode(self.log + bytes(_varints(numbers))).decode().rstrip("=")
 
+    def fits(self, other: SyncToken) -> bool:
+        """Whether both have the same partitions."""
+        return all(len(getattr(self, name)) == len(getattr(other, name)) for name in _PARTS)
+
     def is_ahead_of(self, other: SyncToken) -> bool:
         """Whether any part of it names more than `other` has."""
         return any(

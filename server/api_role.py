@@ -1,0 +1,176 @@
+"""The process `api`: HTTP for clients, servers and operators."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import structlog
+
+from annals.api.app import make_app
+from annals.api.auth.limits import Limits, Rate
+from annals.api.server.own_keys import OwnKeys
+from annals.api.services import ApiSettings, Services
+from annals.commands.accounts import Accounts
+from annals.commands.passwords import Passwords
+from annals.commands.profiles import Profiles
+from annals.commands.subject_keys import SubjectKeys
+from annals.commands.user_data import UserData
+from annals.eventlog.api import Log
+from annals.eventlog.errors import LogError
+from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.projectors.notices import Notice
+from annals.queries.accounts import AccountReads
+from annals.queries.accounts_tokens import Tokens
+from annals.queries.aliases import AliasReads
+from annals.queries.profiles import ProfileReads
+from annals.queries.sync.notifier import Notifier
+from annals.queries.sync.service import Sync
+from annals.queries.sync.typing import Typing
+from annals.schemas.codec import decode
+from annals.schemas.facts.ephemeral import TypingSet
+from annals.server.clock import now_ms
+from annals.server.config import Config
+from annals.server.house import House, open_house
+from annals.server.http import serve
+from annals.server.keys import load_master_key
+from annals.server.operational import operational_routes
+from annals.server.version import VERSION
+
+_EPHEMERAL = "ephemeral"
+_TYPING_STEP_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+async def run(config: Config) -> None:
+    """Serve until SIGTERM."""
+    house = await open_house(config, "api")
+    services, notifier, typing = make_services(config, house)
+    tail = TypingTail(house.log, typing, notifier)
+    tail.start()
+    expiry = asyncio.create_task(_expire(typing, notifier))
+    try:
+        app = make_app(services, operational=operational_routes(config, house.readiness))
+        await serve(app, config, services.stopping.set)
+    finally:
+        expiry.cancel()
+        await asyncio.to_thread(tail.close)
+        await house.close()
+
+
+def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typing]:
+    """The services of the endpoints, and what has to be told when something moves."""
+    database, appender = house.database, house.appender
+    keys = SubjectKeys(appender, database, load_master_key(config.master_key_path))
+    tokens = Tokens(database)
+    notifier, typing = Notifier(), Typing(now_ms)
+    stopping = asyncio.Event()
+    house.reached.subscribe(lambda notice: _tell(tokens, notifier, notice))
+    services = Services(
+        settings=api_settings(config),
+        clock=now_ms,
+        serving=house.serving,
+        server_keys=OwnKeys(config.server_name, [house.signer.key], now_ms),
+        tokens=tokens,
+        limits=Limits(now_ms, _rates(config)),
+        accounts=Accounts(appender, database, keys, Passwords(), config.server_name),
+        account_reads=AccountReads(database),
+        profiles=Profiles(appender, database),
+        profile_reads=ProfileReads(database),
+        user_data=UserData(appender, database),
+        aliases=house.aliases,
+        alias_reads=AliasReads(database, config.server_name),
+        sync=Sync(database, house.log.log_id, notifier, typing, now_ms, stopping),
+        rooms=house.rooms,
+        stopping=stopping,
+    )
+    return services, notifier, typing
+
+
+def api_settings(config: Config) -> ApiSettings:
+    """What the operator chose, as the endpoints need it."""
+    base_url = config.public_baseurl
+    return ApiSettings(
+        server_name=config.server_name,
+        version=VERSION,
+        default_room_version=config.default_room_version,
+        room_versions=dict.fromkeys(ROOM_VERSIONS, "stable"),
+        registration_enabled=config.registration.enabled,
+        registration_shared_secret=config.registration.secret(),
+        well_known_client={"m.homeserver": {"base_url": base_url.rstrip("/")}} if base_url else None,
+    )
+
+
+def _rates(config: Config) -> dict[str, Rate]:
+    limits = config.rate_limits
+    if not limits.enabled:
+        return {}
+    kinds = {
+        "message": limits.message,
+        "login": limits.login,
+        "registration": limits.registration,
+        "room_creation": limits.room_creation,
+    }
+    return {kind: Rate(limit.per_second, limit.burst) for kind, limit in kinds.items()}
+
+
+def _tell(tokens: Tokens, notifier: Notifier, notice: Notice) -> None:
+    """Caches first, then those who wait."""
+    if notice.everything:
+        tokens.cache.clear()
+    else:
+        tokens.cache.users_moved(notice.users)
+    notifier.moved(notice.rooms, notice.users, notice.everything)
+
+
+class TypingTail:
+    """A thread that follows topic `ephemeral` from its end and hands what it reads to the event loop."""
+
+    def __init__(self, eventlog: Log, typing: Typing, notifier: Notifier) -> None:
+        end = eventlog.end(_EPHEMERAL, 0)
+        typing.offset = end
+        self._tail = eventlog.tail({(_EPHEMERAL, 0): end})
+        self._typing = typing
+        self._notifier = notifier
+        self._loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="typing", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._tail.wake()
+        self._thread.join()
+        self._tail.close()
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                records = self._tail.poll(None)
+            except LogError as error:
+                log.warning("typing_not_read", error=str(error))
+                self._stop.wait(_TYPING_STEP_S)
+                continue
+            facts = [(decode(record.value), record.offset) for record in records if record.value is not None]
+            if facts:
+                self._loop.call_soon_threadsafe(self._apply, facts)
+
+    def _apply(self, facts: list[tuple[object, int]]) -> None:
+        rooms = set()
+        for fact, offset in facts:
+            if isinstance(fact, TypingSet):
+                self._typing.apply(fact, offset)
+                rooms.add(fact.room_id)
+        self._notifier.moved(rooms, ())
+
+
+async def _expire(typing: Typing, notifier: Notifier) -> None:
+    while True:
+        await asyncio.sleep(_TYPING_STEP_S)
+        if changed := typing.expire():
+            notifier.moved(changed, ())

@@ -1,0 +1,97 @@
+"""What `api` and `remote` have in common: the log, the tables, and the commands over both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from annals.commands.aliases import Aliases
+from annals.commands.appending import Appender
+from annals.commands.rooms.builder import Builders, Workshop
+from annals.commands.rooms.creating import RoomCreation
+from annals.commands.rooms.power import RoomPower
+from annals.commands.rooms.service import Rooms
+from annals.commands.rooms.tables import PostgresRoomTables
+from annals.database.errors import TablesBehind
+from annals.database.pool import Database
+from annals.database.snapshot import Snapshot
+from annals.eventlog.api import Log, TopicPartition
+from annals.projectors.notices import Notice
+from annals.projectors.positions.reached import Reached
+from annals.projectors.positions.read import covers, lags, projected_ends, vector_of
+from annals.rooms.heads import Signer
+from annals.server.clock import now_ms
+from annals.server.config import Config, database_url
+from annals.server.keys import load_signing_key
+from annals.server.log_setup import begin_log, open_log
+from annals.server.version import VERSION
+
+#: Readiness: how many records the tables may be behind the log.
+LAG_MAX = 1_000
+
+
+@dataclass(slots=True)
+class House:
+    """One process's share of a server. Make it with `open_house`, on the event loop that is to use it."""
+
+    log: Log
+    database: Database
+    reached: Reached
+    appender: Appender
+    builders: Builders
+    creation: RoomCreation
+    aliases: Aliases
+    rooms: Rooms
+    signer: Signer
+    #: the log's ends at the start of the process: until the tables have them, nothing is answered from tables
+    starting_ends: Mapping[TopicPartition, int]
+    _caught_up: bool = False
+
+    def serving(self) -> bool:
+        """Whether the tables have had, once, all that was on the log when the process started."""
+        if not self._caught_up:
+            self._caught_up = covers(self.reached.known, self.starting_ends)
+        return self._caught_up
+
+    async def readiness(self) -> str | None:
+        """None when ready, else why not."""
+        if not self.serving():
+            return "the tables have not reached the log yet"
+        behind = sum(lags(self.log, self.reached.known).values())
+        return f"the tables are {behind} records behind the log" if behind > LAG_MAX else None
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        await self.reached.close()
+        self.database.close()
+        self.log.close()
+
+
+async def open_house(config: Config, writer: str, threads: int = 4) -> House:
+    """Open log and tables and put the commands together."""
+    log = open_log(config)
+    begin_log(log, config.server_name)
+    database = Database(database_url(config), threads)
+    reached = Reached(database)
+    await reached.start()
+    database.guard_reads(lambda snapshot: _refuse_if_behind(snapshot, reached))
+    appender = Appender(log, reached, now_ms, VERSION, writer)
+    signer = Signer(config.server_name, load_signing_key(config.signing_key_path))
+    builders = Builders(Workshop(appender, PostgresRoomTables(database), signer, now_ms))
+    aliases = Aliases(appender, database, RoomPower(), config.server_name)
+    creation = RoomCreation(appender, builders, aliases, signer)
+    rooms = Rooms(appender, database, builders, creation, config.default_room_version)
+    reached.subscribe(lambda notice: _tell_builders(builders, notice))
+    ends = projected_ends(log)
+    return House(log, database, reached, appender, builders, creation, aliases, rooms, signer, ends)
+
+
+def _refuse_if_behind(snapshot: Snapshot, reached: Reached) -> None:
+    """Tables that a crash of PostgreSQL set back must not answer: who logged in since then would hear 401."""
+    if snapshot.generation == reached.generation and not covers(vector_of(snapshot.positions), reached.known):
+        raise TablesBehind("the tables were set back, and are being folded again")
+
+
+def _tell_builders(builders: Builders, notice: Notice) -> None:
+    for room_id in notice.rooms:
+        builders.room_moved(room_id)
