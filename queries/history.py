@@ -18,9 +18,8 @@ from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.matrix.visibility import HistoryVisibility, may_see
-from annals.projectors.rooms.read import load
+from annals.projectors.rooms.read import state_entries
 from annals.queries.client_events import EventRow
-from annals.rooms.needs import Needs
 
 _VISIBILITY = ("m.room.history_visibility", "")
 _MEMBER = "m.room.member"
@@ -93,8 +92,7 @@ def _judged(
     wanted = {(e.room_id, e.state_before, *key) for e in events if e.state_before for key in (_VISIBILITY, member)}
     state = {
         (room_id, state_id, event_type): event_id
-        for room_id, loaded in load(snapshot, Needs(state_keys=frozenset(wanted))).items()
-        for (_, state_id, event_type, _), event_id in loaded.state_keys.items()
+        for (room_id, state_id, event_type, _), event_id in state_entries(snapshot, wanted).items()
         if event_id is not None
     }
     contents = _contents(snapshot, {(room_id, event_id) for (room_id, _, _), event_id in state.items()})

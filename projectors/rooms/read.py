@@ -3,7 +3,20 @@ in which rows hold things."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from annals.projectors.rooms.event_json import join_event, split_event
 from annals.projectors.rooms.load import Reads, StateNotStored, load, stored_event
+from annals.rooms.needs import Needs
 
-__all__ = ["Reads", "StateNotStored", "join_event", "load", "split_event", "stored_event"]
+__all__ = ["Reads", "StateNotStored", "join_event", "load", "split_event", "state_entries", "stored_event"]
+
+
+def state_entries(
+    reads: Reads, wanted: Iterable[tuple[str, int, str, str]]
+) -> dict[tuple[str, int, str, str], str | None]:
+    """Which event holds each (room_id, state_id, type, state_key) of stored states, if any does."""
+    found: dict[tuple[str, int, str, str], str | None] = {}
+    for loaded in load(reads, Needs(state_keys=frozenset(wanted))).values():
+        found.update(loaded.state_keys)
+    return found
