@@ -17,7 +17,7 @@ from annals.matrix.events import event_of
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms.read import join_event, split_event
-from annals.schemas.transactions import transaction_of
+from annals.matrix.transactions import transaction_of
 
 #: What is shown of a room's timeline; the condition of the index `events_visible`.
 VISIBLE = "e.verdict = 'accepted' AND NOT e.outlier"
