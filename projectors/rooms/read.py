@@ -9,7 +9,16 @@ from annals.projectors.rooms.event_json import join_event, split_event
 from annals.projectors.rooms.load import Reads, StateNotStored, load, stored_event
 from annals.rooms.needs import Needs
 
-__all__ = ["Reads", "StateNotStored", "join_event", "load", "split_event", "state_entries", "stored_event"]
+__all__ = [
+    "Reads",
+    "StateNotStored",
+    "join_event",
+    "load",
+    "split_event",
+    "state_entries",
+    "stored_event",
+    "whole_state",
+]
 
 
 def state_entries(
@@ -20,3 +29,9 @@ def state_entries(
     for loaded in load(reads, Needs(state_keys=frozenset(wanted))).values():
         found.update(loaded.state_keys)
     return found
+
+
+def whole_state(reads: Reads, room_id: str, state_id: int) -> dict[tuple[str, str], str]:
+    """All entries of a stored state: (type, state_key) to event id."""
+    found = load(reads, Needs(whole_states=frozenset([(room_id, state_id)])))
+    return dict(found[room_id].whole_states[room_id, state_id]) if room_id in found else {}
