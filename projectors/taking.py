@@ -100,8 +100,20 @@ class Taking:
         Raises CannotTake, with nothing taken.
         """
         columns = [list(column) for column in zip(*keys, strict=True)]
-        self._connection.rows(_TERMINATE, (_TERMINATE_WAIT_MS, *columns))
         self._connection.execute(_INSERT, (self._log.log_id, *columns))
+        # Before anybody is disturbed: we may be the one who was replaced.
+        self._checked_epochs(keys, held)
+        self._connection.rows(_TERMINATE, (_TERMINATE_WAIT_MS, *columns))
+        # The old owner may have committed once more until it ended.
+        rows, epochs = self._checked_epochs(keys, held)
+        self._set_epochs(rows, epochs)
+        marks = self._mark(epochs)
+        return [Taken(key, epochs[key], rows[key].position, marks.get(key)) for key in keys]
+
+    def _checked_epochs(
+        self, keys: Sequence[GroupPartition], held: Mapping[GroupPartition, int]
+    ) -> tuple[Mapping[GroupPartition, Row], dict[GroupPartition, int]]:
+        """The rows as they stand, and the epochs to take them under. Raises CannotTake."""
         rows = self._rows()
         epochs = {}
         for key in keys:
@@ -109,9 +121,7 @@ class Taking:
             marked = self._highest_mark(key, rows[key])
             self._check_not_superseded(key, rows[key], marked, held.get(key))
             epochs[key] = max(rows[key].epoch, marked.epoch if marked else 0) + 1
-        self._set_epochs(rows, epochs)
-        marks = self._mark(epochs)
-        return [Taken(key, epochs[key], rows[key].position, marks.get(key)) for key in keys]
+        return rows, epochs
 
     def _rows(self) -> dict[GroupPartition, Row]:
         rows = {}

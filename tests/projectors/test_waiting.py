@@ -1,0 +1,98 @@
+"""Notices, and waiting by position."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annals.database.pool import Database
+from annals.database.write_connection import WriteConnection
+from annals.eventlog.embedded import EmbeddedLog
+from annals.projectors.folding import Moved
+from annals.projectors.notices import PAYLOAD_BYTES_MAX, Notice, payloads, understood
+from annals.projectors.positions.reached import Reached
+from annals.projectors.positions.read import lags, projected_ends
+from annals.projectors.runner import run
+from annals.schemas.facts.receipts import ReceiptSet
+from tests.support.projectors import append, append_of, envelope, simple_facts
+
+_ids = st.sets(st.text(max_size=255), max_size=60)
+
+
+@given(_ids, _ids)
+def test_a_commit_names_all_that_moved(rooms: set[str], users: set[str]) -> None:
+    sent = payloads("g1", {("rooms", 3): 124}, Moved(rooms, users))
+    assert all(len(payload.encode()) <= PAYLOAD_BYTES_MAX for payload in sent)
+    notices = [understood(payload) for payload in sent]
+    assert all(notice.positions == {("rooms", 3): 124} and notice.generation == "g1" for notice in notices)
+    if notices[0].everything:
+        return
+    assert set().union(*(notice.rooms for notice in notices)) == rooms
+    assert set().union(*(notice.users for notice in notices)) == users
+
+
+def test_too_many_to_name_is_everything() -> None:
+    (sent,) = payloads("g1", {}, Moved({f"!{n}:" + "x" * 200 for n in range(500)}, set()))
+    assert understood(sent).everything
+
+
+def test_who_waits_wakes_after_the_subscribers(log: EmbeddedLog, tables_url: str) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=run, args=(log, tables_url, "g1", "test", stop))
+    thread.start()
+    try:
+        asyncio.run(_wait_for_receipts(log, tables_url))
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+async def _wait_for_receipts(log: EmbeddedLog, url: str) -> None:
+    database = Database(url, threads=2)
+    reached = Reached(database)
+    await reached.start()
+    heard: list[Notice] = []
+    reached.subscribe(heard.append)
+    fact = ReceiptSet(envelope(), "!r:test", "@u:test", "m.read", "$e", None, 1)
+    vector = {}
+    for _ in range(3):
+        record = append_of(log, fact)
+        (offset,) = await asyncio.to_thread(append, log, [fact])
+        vector = {(record.topic, record.partition): offset + 1}
+        assert await reached.reached(vector, 10)
+        assert any(notice.everything or "!r:test" in notice.rooms for notice in heard)
+    assert await reached.reached(vector, 0), "what is reached needs no waiting"
+    ahead = {which: offset + 1 for which, offset in vector.items()}
+    assert not await reached.reached(ahead, 0.05)
+    append(log, simple_facts(random.Random(1), 20))
+    assert await reached.reached(projected_ends(log), 10)
+    assert set(lags(log, reached.known).values()) == {0}
+    await reached.close()
+    database.close()
+
+
+def test_what_no_notice_told_is_read_within_a_second(log: EmbeddedLog, tables_url: str) -> None:
+    async def wait() -> bool:
+        database = Database(tables_url, threads=2)
+        reached = Reached(database)
+        await reached.start()
+        waiting = asyncio.ensure_future(reached.reached({("users", 0): 5}, 10))
+        await asyncio.sleep(0)
+        connection = WriteConnection(tables_url, "g1")
+        connection.execute(
+            "INSERT INTO positions (group_name, topic, partition, log_id, next_offset, epoch, decisions_offset,"
+            " marked_epoch, decide_version) VALUES ('users', 'users', 0, 'log', 5, 1, 0, 0, 1)"
+        )
+        connection.close()
+        try:
+            return await waiting
+        finally:
+            await reached.close()
+            database.close()
+
+    assert asyncio.run(wait())
