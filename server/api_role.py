@@ -29,6 +29,7 @@ from annals.queries.sync.service import Sync
 from annals.queries.sync.typing import Typing
 from annals.schemas.codec import decode
 from annals.schemas.facts.ephemeral import TypingSet
+from annals.server.appservices import load_appservices
 from annals.server.clock import now_ms
 from annals.server.config import Config
 from annals.server.house import House, open_house
@@ -83,6 +84,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         alias_reads=AliasReads(database, config.server_name),
         sync=Sync(database, house.log.log_id, notifier, typing, now_ms, stopping),
         rooms=house.rooms,
+        appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,
     )
     return services, notifier, typing

@@ -163,6 +163,8 @@ class Config(BaseSettings):
     master_key_file: Path | None = None
     signing_key_file: Path | None = None
 
+    # Registrations of application services: every *.yaml in it.
+    appservice_dir: Path | None = None
     default_room_version: Annotated[str, AfterValidator(_room_version)] = DEFAULT
     registration: Registration = Registration()
     rate_limits: RateLimits = RateLimits()

@@ -13,16 +13,18 @@ from annals.commands.profiles import FAN_OUT
 from annals.commands.rooms.creating import CREATE_ROOM, RoomCreationKind
 from annals.commands.worker import Kind, Worker
 from annals.server.clock import now_ms
+from annals.server.compaction import keep_small
 from annals.server.config import Config
 from annals.server.house import open_house
 
-_COMMANDS = "commands"
+_COMMANDS, _COMPACTION = "commands", "compaction"
 
 
 async def run(config: Config) -> None:
     """Work until SIGTERM."""
     house = await open_house(config, "remote", threads=2)
-    lease = OpsLease(house.database, _COMMANDS, f"remote-{secrets.token_hex(6)}", now_ms)
+    name = f"remote-{secrets.token_hex(6)}"
+    lease = OpsLease(house.database, _COMMANDS, name, now_ms)
     kinds: dict[str, Kind] = {
         FAN_OUT: ProfileFanOut(house.database, house.rooms),
         CREATE_ROOM: RoomCreationKind(house.creation),
@@ -30,14 +32,16 @@ async def run(config: Config) -> None:
     worker = Worker(house.appender, house.database, kinds, lease)
     house.reached.subscribe(lambda notice: worker.wake() if notice.users or notice.everything else None)
     working = asyncio.create_task(worker.run())
+    small = asyncio.create_task(keep_small(house.log, OpsLease(house.database, _COMPACTION, name, now_ms)))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    working.cancel()
-    with suppress(asyncio.CancelledError):
-        await working
+    for task in (working, small):
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
     with suppress(Exception):
         await lease.release()
     await house.close()
