@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from annals.matrix.auth_events import CREATE, auth_types_for
 from annals.matrix.canonical_json import loads
-from annals.matrix.events import Event, event_of, merge
+from annals.matrix.errors import MatrixError
+from annals.matrix.events import Event, StateKey, event_of, merge
+from annals.matrix.format import check_fields
 from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.rooms.ancestors import entries_of, missing_ancestors, permitting_ids
 from annals.rooms.judging import Arrival, judge
 from annals.rooms.needs import FirstOfKey, Needs
-from annals.rooms.parking import close_wanted, drop_for_lack, missing_ancestors, park
-from annals.rooms.state import Lacking
+from annals.rooms.parking import close_wanted, drop_arrival, park, unpark
+from annals.rooms.state import EMPTY_STATE_ID, Lacking
 from annals.rooms.step import Step
-from annals.rooms.view import DROPPED, Entry
+from annals.rooms.view import ACCEPTED, DROPPED, Entry, RoomView
 from annals.schemas.facts.decisions import Duplicate, Skipped
-from annals.schemas.facts.rooms import PduCreated, PduFact, PduFetched
+from annals.schemas.facts.rooms import PduCreated, PduFact, PduFetched, RoomFact
 
 BACKFILL = "backfill"
 #: Purposes of a fetch whose events stand outside the timeline.
@@ -21,53 +27,122 @@ _OUTLIER_PURPOSES = frozenset(("state", "auth"))
 OTHER_ROOM_VERSION = "other_room_version"
 UNKNOWN_ROOM_VERSION = "unknown_room_version"
 OTHER_ROOM = "other_room"
+MALFORMED = "malformed"
+
+#: Of events of ours.
+ANCESTOR_NOT_HERE = "ancestor_not_here"
+PREV_EVENT_NOT_ACCEPTED = "prev_event_not_accepted"
 
 
 def admit(step: Step, fact: PduFact, source: int) -> None:
     """Take a PDU as far as it goes: to a verdict, or to the parking place."""
+    event = _event_or_reason(step.view.room_id, fact)
+    if isinstance(event, str):
+        step.decide(Skipped, source, reason=event, event_id=fact.event_id)
+        return
+    outlier = isinstance(fact, PduFetched) and fact.purpose in _OUTLIER_PURPOSES
+    _ask_at_once(step, fact, event, outlier)
     rules = step.header.rules
-    if rules is not None and rules.version != fact.room_version:
+    if rules is not None and rules is not event.rules:
         step.decide(Skipped, source, reason=OTHER_ROOM_VERSION, event_id=fact.event_id)
         return
-    if fact.room_version not in ROOM_VERSIONS:
-        step.decide(Skipped, source, reason=UNKNOWN_ROOM_VERSION, event_id=fact.event_id)
-        return
-    event = event_in(fact)
-    if event.room_id != step.view.room_id:
-        step.decide(Skipped, source, reason=OTHER_ROOM, event_id=fact.event_id)
-        return
-    _ask_at_once(step, fact, event)
     old = step.view.entry(fact.event_id)
-    outlier = isinstance(fact, PduFetched) and fact.purpose in _OUTLIER_PURPOSES
     if old is not None and _changes_nothing(old, outlier):
         return
     key = fact.envelope.idempotency_key
     if key is not None and old is None and _is_duplicate(step, fact, key, source):
         return
+    unpark(step, fact.event_id)
     backfilled = isinstance(fact, PduFetched) and fact.purpose == BACKFILL
     arrival = Arrival(event, source, old is None, outlier, backfilled, key)
     _place(step, arrival, ours=isinstance(fact, PduCreated))
 
 
+def _event_or_reason(room_id: str, fact: PduFact) -> Event | str:
+    """The event of a fact, or why nothing can be done with it."""
+    if fact.room_version not in ROOM_VERSIONS:
+        return UNKNOWN_ROOM_VERSION
+    try:
+        event = event_in(fact)
+    except MatrixError:
+        return MALFORMED
+    return event if event.room_id == room_id else OTHER_ROOM
+
+
 def event_in(fact: PduFact) -> Event:
-    """The event of a fact, as far as decisions read it: its skeleton, and which event it redacts."""
-    pdu = loads(fact.skeleton)
-    if pdu.get("type") == "m.room.redaction" and isinstance(fact.body, bytes):
-        pdu = merge(pdu, loads(fact.body))
-    return event_of(pdu, ROOM_VERSIONS[fact.room_version], fact.event_id)
+    """The event of a fact, as far as decisions read it: its skeleton, and which event it redacts.
+
+    Raises MatrixError for what is no event: its format was checked before it was logged.
+    """
+    rules = ROOM_VERSIONS[fact.room_version]
+    pdu: dict[str, Any] = loads(fact.skeleton)
+    if type(pdu) is dict and pdu.get("type") == "m.room.redaction" and not rules.redacts_in_content:
+        pdu = _with_body(pdu, fact)
+    check_fields(pdu, rules)
+    return event_of(pdu, rules, fact.event_id)
 
 
-def _ask_at_once(step: Step, fact: PduFact, event: Event) -> None:
+def _with_body(skeleton: dict[str, Any], fact: PduFact) -> dict[str, Any]:
+    # "If the content hash does not match, the event is redacted": then the body is nobody's word.
+    if not isinstance(fact.body, bytes) or not getattr(fact, "content_hash_ok", True):
+        return skeleton
+    body = loads(fact.body)
+    return merge(skeleton, body) if type(body) is dict else skeleton
+
+
+def _ask_at_once(step: Step, fact: PduFact, event: Event, outlier: bool) -> None:
     """One round of needs for all that nearly every PDU needs, instead of one each."""
+    needs = _of_events(step.view, fact, event)
+    if not outlier:
+        needs |= _of_states(step, event)
+    if needs:
+        raise Lacking(needs)
+
+
+def first_needs(view: RoomView, fact: RoomFact) -> Needs:
+    """What is needed of a room of which nothing is loaded: its header, and what goes with it in one round."""
+    needs = Needs(rooms=frozenset([view.room_id]))
+    event = _event_or_reason(view.room_id, fact) if isinstance(fact, PduFact) else None
+    if isinstance(fact, PduFact) and isinstance(event, Event):
+        needs |= _of_events(view, fact, event)
+    return needs
+
+
+def _of_events(view: RoomView, fact: PduFact, event: Event) -> Needs:
+    room_id, key = view.room_id, fact.envelope.idempotency_key
+    event_ids = {fact.event_id, *event.prev_events, *permitting_ids(event)}
+    if event.redacts is not None:
+        event_ids.add(event.redacts)
+    return Needs(
+        events=frozenset((room_id, event_id) for event_id in event_ids if event_id not in view.events),
+        keys=frozenset([(room_id, key)]) if key is not None and key not in view.keys else frozenset(),
+    )
+
+
+def _of_states(step: Step, event: Event) -> Needs:
+    """What judging will read of the current state and of those after the prev_events, as far as these are known."""
     view, room_id = step.view, step.view.room_id
-    event_ids = (fact.event_id, *event.prev_events, *event.auth_events)
-    events = frozenset((room_id, event_id) for event_id in event_ids if event_id not in view.events)
-    key = fact.envelope.idempotency_key
-    keys = frozenset([(room_id, key)]) if key is not None and key not in view.keys else frozenset()
-    current = step.header.current_state_id
-    states = frozenset([(room_id, current)]) if current and current not in view.states else frozenset()
-    if events or keys or states:
-        raise Lacking(Needs(events=events, keys=keys, states=states))
+    state_ids = {step.header.current_state_id}
+    for event_id in event.prev_events:
+        entry = view.events.get(event_id)
+        if entry is not None and entry.state_after is not None:
+            state_ids.add(entry.state_after)
+    state_ids.discard(EMPTY_STATE_ID)
+    keys = _keys_read(event)
+    unknown: list[tuple[str, int, str, str]] = []
+    for state_id in state_ids:
+        state = view.states.get(state_id)
+        if state is None:
+            unknown += [(room_id, state_id, *key) for key in keys]
+        else:
+            unknown += [(room_id, state.stored_id, *key) for key in keys if state.lacks(key)]
+    unloaded = frozenset((room_id, state_id) for state_id in state_ids if state_id not in view.states)
+    return Needs(states=unloaded, state_keys=frozenset(unknown))
+
+
+def _keys_read(event: Event) -> list[StateKey]:
+    own = [event.key] if event.is_state else []
+    return [CREATE, *own, *auth_types_for(event.type, event.sender, event.state_key, event.content, event.rules)]
 
 
 def _changes_nothing(old: Entry, outlier: bool) -> bool:
@@ -88,11 +163,16 @@ def _is_duplicate(step: Step, fact: PduFact, key: str, source: int) -> bool:
 
 
 def _place(step: Step, arrival: Arrival, ours: bool) -> None:
-    prev, auth = missing_ancestors(step, arrival.event, arrival.outlier)
-    if not prev and not auth:
-        judge(step, arrival)
-        close_wanted(step, arrival.event.event_id, "came", arrival.source)
-    elif ours:
-        drop_for_lack(step, arrival)
-    else:
+    event = arrival.event
+    prev, auth = missing_ancestors(step.view, event, arrival.outlier)
+    if ours and (prev or auth):
+        # An event of ours never parks: its builder makes it anew.
+        drop_arrival(step, arrival, ANCESTOR_NOT_HERE)
+    elif ours and any(entry.verdict != ACCEPTED for entry in entries_of(step.view, event.prev_events)):
+        # Nobody else will ever see that prev event, as what is not accepted is not sent.
+        drop_arrival(step, arrival, PREV_EVENT_NOT_ACCEPTED)
+    elif prev or auth:
         park(step, arrival, prev, auth)
+    else:
+        judge(step, arrival)
+        close_wanted(step, event.event_id, arrival.outlier, arrival.source)

@@ -1,16 +1,56 @@
-"""Forward extremities: the events of a room that nothing accepted refers to yet."""
+"""Forward extremities: the accepted events of a room that no accepted event follows.
+
+Rejected and soft-failed events are never extremities, and they are no wall either: who follows such an event follows
+the accepted ones behind it too. So the extremities do not depend on the order in which events came.
+"""
 
 from __future__ import annotations
 
-from annals.matrix.events import Event
+from annals.rooms.ancestors import entries_of
 from annals.rooms.step import Step
+from annals.rooms.view import ACCEPTED, Entry
 
 
-def extremities_after(step: Step, event: Event) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make an accepted event an extremity in place of its prev_events; returns (added, removed)."""
+def extremities_after(step: Step, entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make an accepted event an extremity in place of those that it follows; returns (added, removed)."""
+    event = entry.event
     old = step.header.extremities
-    if event.event_id in old:
-        return (), ()
-    removed = tuple(event_id for event_id in old if event_id in event.prev_events)
+    followed = accepted_before(step, entry)
+    removed = tuple(event_id for event_id in old if event_id in followed)
     step.set_header(extremities=(*(event_id for event_id in old if event_id not in removed), event.event_id))
     return (event.event_id,), removed
+
+
+def accepted_before(step: Step, entry: Entry) -> dict[str, Entry]:
+    """The nearest accepted events before one: its prev_events, and what stands behind those that were not accepted."""
+    found: dict[str, Entry] = {}
+    seen = set(entry.event.prev_events)
+    frontier = entry.event.prev_events
+    while frontier:
+        behind: list[str] = []
+        for before in entries_of(step.view, frontier):
+            if before.verdict == ACCEPTED:
+                found[before.event.event_id] = before
+            else:
+                behind.extend(event_id for event_id in before.event.prev_events if event_id not in seen)
+                seen.update(before.event.prev_events)
+        frontier = tuple(dict.fromkeys(behind))
+    return found
+
+
+def not_followed(step: Step, candidates: dict[str, Entry], heads: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `candidates` that none of `heads`, and no other candidate, follows; sorted.
+
+    An event is decided after all that it follows: below the oldest candidate nothing needs to be looked at.
+    """
+    if not candidates:
+        return ()
+    oldest = min(entry.position for entry in candidates.values())
+    seen: set[str] = set()
+    frontier: tuple[str, ...] = tuple(dict.fromkeys((*heads, *sorted(candidates))))
+    while frontier:
+        entries = [entry for entry in entries_of(step.view, frontier) if entry.position > oldest]
+        before = {event_id for entry in entries for event_id in entry.event.prev_events} - seen
+        seen |= before
+        frontier = tuple(sorted(before))
+    return tuple(sorted(candidates.keys() - seen - set(heads)))

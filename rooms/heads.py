@@ -6,6 +6,7 @@ view that the one before left behind.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +16,13 @@ from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.events import Event, body, skeleton
 from annals.matrix.room_versions import RoomRules
 from annals.matrix.signing import SigningKey
-from annals.rooms.judging import entries_of
+from annals.rooms.ancestors import entries_of
 from annals.rooms.machine import Decided, decide
 from annals.rooms.needs import Needs
+from annals.rooms.resolving import joined_state
 from annals.rooms.state import Lacking, RoomState
-from annals.rooms.view import RoomView
+from annals.rooms.step import Step
+from annals.rooms.view import Entry, RoomView
 from annals.schemas.facts.decisions import Verdict
 from annals.schemas.facts.envelope import Envelope
 from annals.schemas.facts.rooms import PduCreated
@@ -66,12 +69,20 @@ def build_on(view: RoomView, intent: Intent, rules: RoomRules, signer: Signer, n
         state_key=intent.state_key,
         redacts=intent.redacts,
         prev_events=[entry.event.event_id for entry in prev],
-        auth_events=_permitting(view.current_state(), intent, rules),
+        auth_events=_permitting(_state_before(view, prev, rules), intent, rules),
         depth=depth,
         origin_server_ts=now_ms,
         server_name=signer.server_name,
         key=signer.key,
     )
+
+
+def _state_before(view: RoomView, prev: Sequence[Entry], rules: RoomRules) -> RoomState:
+    """Where there are more extremities than an event may follow, not all of the current state stands before it."""
+    if len(prev) == len(view.known_header().extremities):
+        return view.current_state()
+    scratch = Step(view, offset=0, epoch=0)
+    return joined_state(scratch, rules, [entry.event.event_id for entry in prev], view.known_header().extremities)
 
 
 def _permitting(state: RoomState, intent: Intent, rules: RoomRules) -> list[str]:

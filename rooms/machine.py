@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from annals.rooms.admission import admit
+from annals.rooms.admission import admit, first_needs
 from annals.rooms.forgetting import forget
 from annals.rooms.halting import halt_room, resume, wait
 from annals.rooms.needs import Needs
@@ -39,6 +39,8 @@ def decide(view: RoomView, fact: RoomFact, offset: int, epoch: int) -> Decided |
     """Apply the fact at `offset` to the view of its room, or say what the view lacks for that."""
     step = Step(view, offset, epoch)
     try:
+        if view.header is None:
+            return first_needs(view, fact)
         if step.header.halted_at is not None and not isinstance(fact, RoomResumed):
             wait(step, offset)
         elif isinstance(fact, RoomResumed):

@@ -3,66 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from heapq import heappop, heappush
 
-from annals.matrix.events import Event
+from annals.rooms.ancestors import entries_of, missing_ancestors, permitting_ids
 from annals.rooms.judging import Arrival, judge
-from annals.rooms.needs import Needs
-from annals.rooms.state import Lacking
 from annals.rooms.step import Step
-from annals.rooms.view import DROPPED, PARKED, Entry
+from annals.rooms.view import DROPPED, PARKED, Entry, waiting_with, waiting_without
 from annals.schemas.facts.decisions import Verdict, WantedClosed, WantedOpened
 
-#: Constants of the decide version: what a room may hold back.
+#: A constant of the decide version: what a room may hold back (an event is at most 64 KiB).
 PARKED_EVENTS_MAX = 1_000
-PARKED_BYTES_MAX = 16 << 20
 
 PARKING_FULL = "parking_full"
 ABANDONED = "abandoned"
-ANCESTOR_NOT_HERE = "ancestor_not_here"
-
-
-def missing_ancestors(step: Step, event: Event, outlier: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(prev_events, auth_events) that are not present. Asked by existence; an outlier needs no prev_events."""
-    prev_ids = () if outlier else event.prev_events
-    _load(step, (*prev_ids, *event.auth_events))
-    prev = tuple(event_id for event_id in prev_ids if not _known(step, event_id))
-    auth = tuple(event_id for event_id in event.auth_events if not _present_as_auth(step, event_id))
-    return prev, auth
-
-
-def _load(step: Step, event_ids: tuple[str, ...]) -> None:
-    room_id = step.view.room_id
-    unloaded = frozenset((room_id, event_id) for event_id in event_ids if event_id not in step.view.events)
-    if unloaded:
-        raise Lacking(Needs(events=unloaded))
-
-
-def _known(step: Step, event_id: str) -> bool:
-    entry = step.view.entry(event_id)
-    return entry is not None and entry.known
-
-
-def _present_as_auth(step: Step, event_id: str) -> bool:
-    entry = step.view.entry(event_id)
-    return entry is not None and entry.present_as_auth
+CAME = "came"
+OTHER_ROOM_VERSION = "other_room_version"
 
 
 def park(step: Step, arrival: Arrival, prev: tuple[str, ...], auth: tuple[str, ...]) -> None:
     """Hold an event back until `prev` and `auth` are here, and want what nobody else brings."""
     event = arrival.event
-    parked = step.header.parked
-    if len(parked) >= PARKED_EVENTS_MAX:
-        drop(step, _held(step, arrival, DROPPED, ()), PARKING_FULL, arrival.first)
+    header = step.header
+    if len(header.parked) >= PARKED_EVENTS_MAX:
+        drop_arrival(step, arrival, PARKING_FULL)
         return
     entry = _held(step, arrival, PARKED, tuple(dict.fromkeys((*prev, *auth))))
-    step.set_header(parked=parked.set(event.event_id, entry))
+    parked = header.parked.set(event.event_id, entry)
+    step.set_header(parked=parked, waiting_for=waiting_with(header.waiting_for, entry))
     _record(step, entry, None, arrival.first)
+    close_wanted(step, event.event_id, arrival.outlier, arrival.source)
     for event_id in entry.missing:
         # An event whose missing ancestor is itself parked waits for that one and wants nothing.
-        if event_id not in step.header.parked and event_id not in step.header.wanted:
+        if event_id not in step.header.wanted and not _is_parked(step, event_id, as_prev=event_id in prev):
             step.set_header(wanted=step.header.wanted | {event_id})
             kind = "prev" if event_id in prev else "auth"
             step.decide(WantedOpened, arrival.source, event_id=event_id, kind=kind, wanted_by=event.event_id)
+
+
+def _is_parked(step: Step, event_id: str, as_prev: bool) -> bool:
+    entry = step.header.parked.get(event_id)
+    return entry is not None and not (as_prev and entry.outlier)
+
+
+def unpark(step: Step, event_id: str) -> Entry | None:
+    """Take an event out of the parking place, if it is there."""
+    header = step.header
+    entry = header.parked.get(event_id)
+    if entry is not None:
+        waiting_for = waiting_without(header.waiting_for, entry)
+        step.set_header(parked=header.parked.delete(event_id), waiting_for=waiting_for)
+    return entry
 
 
 def _held(step: Step, arrival: Arrival, verdict: str, missing: tuple[str, ...]) -> Entry:
@@ -79,15 +69,32 @@ def _held(step: Step, arrival: Arrival, verdict: str, missing: tuple[str, ...]) 
     )
 
 
-def drop_for_lack(step: Step, arrival: Arrival) -> None:
-    """An event of ours never parks: one whose ancestors are not all here is dropped; its builder makes it anew."""
-    drop(step, _held(step, arrival, DROPPED, ()), ANCESTOR_NOT_HERE, arrival.first)
+def drop_arrival(step: Step, arrival: Arrival, reason: str) -> None:
+    """Give an event up before it was parked, for now: it may come again."""
+    _record(step, _held(step, arrival, DROPPED, ()), reason, arrival.first)
 
 
-def drop(step: Step, entry: Entry, reason: str, first: bool) -> None:
-    """Give an event up, for now: it may come again."""
-    dropped = replace(entry, verdict=DROPPED, missing=(), position=step.position)
-    _record(step, dropped, reason, first)
+def _drop_parked(step: Step, entries: dict[str, Entry], reason: str) -> None:
+    for event_id in entries:
+        unpark(step, event_id)
+    for entry in sorted(entries.values(), key=lambda entry: entry.source):
+        dropped = replace(entry, verdict=DROPPED, missing=(), position=step.position)
+        _record(step, dropped, reason, first=False)
+        for event_id in entry.missing:
+            if event_id not in step.header.waiting_for:
+                _close(step, event_id, ABANDONED, entry.source)
+
+
+def _waiting_behind(step: Step, event_ids: list[str]) -> dict[str, Entry]:
+    """The parked events that wait for these, and those that wait for them."""
+    behind: dict[str, Entry] = {}
+    todo = list(event_ids)
+    while todo:
+        for other in step.header.waiting_for.get(todo.pop(), ()):
+            if other not in behind:
+                behind[other] = step.header.parked[other]
+                todo.append(other)
+    return behind
 
 
 def _record(step: Step, entry: Entry, reason: str | None, first: bool) -> None:
@@ -105,8 +112,18 @@ def _record(step: Step, entry: Entry, reason: str | None, first: bool) -> None:
     )
 
 
-def close_wanted(step: Step, event_id: str, outcome: str, source: int) -> None:
-    """What was wanted came, or was given up."""
+def close_wanted(step: Step, event_id: str, outlier: bool, source: int) -> None:
+    """What was wanted came. As an outlier it is none of the timeline: who has it as a prev event still lacks it."""
+    if event_id not in step.header.wanted:
+        return
+    if outlier:
+        waiting = (step.header.parked[other] for other in step.header.waiting_for.get(event_id, ()))
+        if any(event_id in entry.event.prev_events and not entry.outlier for entry in waiting):
+            return
+    _close(step, event_id, CAME, source)
+
+
+def _close(step: Step, event_id: str, outcome: str, source: int) -> None:
     if event_id in step.header.wanted:
         step.set_header(wanted=step.header.wanted - {event_id})
         step.decide(WantedClosed, source, event_id=event_id, outcome=outcome)
@@ -114,32 +131,43 @@ def close_wanted(step: Step, event_id: str, outcome: str, source: int) -> None:
 
 def wake(step: Step) -> None:
     """Judge every parked event whose ancestors are here, always the one of the lowest offset next."""
-    while (ready := _next_ready(step)) is not None:
-        event = ready.event
-        step.set_header(parked=step.header.parked.delete(event.event_id))
-        arrival = Arrival(event, ready.source, False, ready.outlier, ready.backfilled, ready.idempotency_key)
-        judge(step, arrival)
-        close_wanted(step, event.event_id, "came", ready.source)
+    ready: list[tuple[int, str]] = []
+    while True:
+        for entry in _woken(step):
+            heappush(ready, (entry.source, entry.event.event_id))
+        if not ready:
+            return
+        _, event_id = heappop(ready)
+        if event_id in step.header.parked:
+            _judge_parked(step, step.header.parked[event_id])
 
 
-def _next_ready(step: Step) -> Entry | None:
-    for entry in sorted(step.header.parked.values(), key=lambda parked: parked.source):
-        # What it lacked when it was parked is the least that must have come.
-        if any(event_id in step.header.parked or event_id in step.header.wanted for event_id in entry.missing):
-            continue
-        prev, auth = missing_ancestors(step, entry.event, entry.outlier)
-        if not prev and not auth:
-            return entry
-    return None
+def _judge_parked(step: Step, entry: Entry) -> None:
+    event, rules = entry.event, step.header.rules
+    if rules is not None and rules is not event.rules:
+        # It came before the room's version was known.
+        _drop_parked(step, {event.event_id: entry} | _waiting_behind(step, [event.event_id]), OTHER_ROOM_VERSION)
+        return
+    unpark(step, event.event_id)
+    judge(step, Arrival(event, entry.source, False, entry.outlier, entry.backfilled, entry.idempotency_key))
+    close_wanted(step, event.event_id, entry.outlier, entry.source)
+
+
+def _woken(step: Step) -> list[Entry]:
+    """The parked events for which something came since the last look, and which now lack nothing."""
+    came, step.came = step.came, []
+    header = step.header
+    waiting = {other for event_id in came for other in header.waiting_for.get(event_id, ())}
+    candidates = [header.parked[other] for other in sorted(waiting)]
+    events = (entry.event for entry in candidates)
+    entries_of(step.view, {other for event in events for other in (*event.prev_events, *permitting_ids(event))})
+    return [entry for entry in candidates if missing_ancestors(step.view, entry.event, entry.outlier) == ((), ())]
 
 
 def abandon(step: Step, event_ids: tuple[str, ...], source: int) -> None:
     """These events cannot be had: drop what waits for them, and what waits for that."""
-    gone = set(event_ids)
-    for event_id in event_ids:
-        close_wanted(step, event_id, ABANDONED, source)
-    while dropped := [e for e in step.header.parked.values() if not gone.isdisjoint(e.missing)]:
-        for entry in sorted(dropped, key=lambda parked: parked.source):
-            step.set_header(parked=step.header.parked.delete(entry.event.event_id))
-            drop(step, entry, ABANDONED, first=False)
-            gone.add(entry.event.event_id)
+    # One that has come meanwhile is not given up, though it may lack others itself.
+    gone = [event_id for event_id in dict.fromkeys(event_ids) if not _is_parked(step, event_id, as_prev=True)]
+    for event_id in gone:
+        _close(step, event_id, ABANDONED, source)
+    _drop_parked(step, _waiting_behind(step, gone), ABANDONED)

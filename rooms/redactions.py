@@ -7,19 +7,22 @@ the sender of the event it redacts. Whichever of the two events comes first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from annals.matrix.auth_events import POWER_LEVELS
+from annals.matrix.auth_events import CREATE, POWER_LEVELS
 from annals.matrix.events import Event
 from annals.matrix.identifiers import domain_of
 from annals.matrix.power_levels import PowerLevels
+from annals.rooms.ancestors import entries_of
 from annals.rooms.needs import Needs
-from annals.rooms.state import Lacking
+from annals.rooms.state import EMPTY_STATE_ID, Lacking
 from annals.rooms.step import Step
-from annals.rooms.view import ACCEPTED, Entry
+from annals.rooms.view import ACCEPTED, SOFT_FAILED, Entry
 from annals.schemas.facts.decisions import RedactionApplied
 
 _REDACTION = "m.room.redaction"
+#: Verdicts of events whose content can be taken away; a rejected one is shown to nobody.
+_REDACTABLE = frozenset((ACCEPTED, SOFT_FAILED))
 _UNREDACTABLE = frozenset(("m.room.create",))
 
 
@@ -35,32 +38,46 @@ class Redactions:
 def redactions_with(step: Step, entry: Entry) -> Redactions:
     """The redactions that take effect as `entry` is accepted."""
     event = entry.event
-    settled = step.header.pending_redactions.get(event.event_id, ())
-    waiting = _redactions_of(step, entry, settled)
+    of_it = redactions_of(step, entry)
     target_id = event.redacts
     if event.type != _REDACTION or target_id is None or target_id == event.event_id:
-        return Redactions(waiting, settled=settled)
+        return of_it
     target = step.view.entry(target_id)
-    if target is None or target.outlier or target.verdict not in (ACCEPTED, "soft_failed"):
+    if target is None or not target.known:
+        # It may still come.
         pending = step.header.pending_redactions
         step.set_header(pending_redactions=pending.set(target_id, (*pending.get(target_id, ()), event.event_id)))
-        return Redactions(waiting, target_id, settled)
-    if target.redacted_by is None and _may_redact(step, entry, target.event):
-        return Redactions((*waiting, RedactionApplied(target_id, event.event_id)), settled=settled)
-    return Redactions(waiting, settled=settled)
+        return replace(of_it, waits_for=target_id)
+    if target.verdict in _REDACTABLE and target.redacted_by is None and _may_redact(step, entry, target.event):
+        return replace(of_it, applied=(*of_it.applied, RedactionApplied(target_id, event.event_id)))
+    return of_it
 
 
-def _redactions_of(step: Step, entry: Entry, waiting: tuple[str, ...]) -> tuple[RedactionApplied, ...]:
-    """The first of the waiting redactions of this event that may take effect."""
+def redactions_of(step: Step, entry: Entry) -> Redactions:
+    """Of the redactions that waited for `entry`, the first that may take effect."""
     event_id = entry.event.event_id
-    if not waiting:
-        return ()
-    step.set_header(pending_redactions=step.header.pending_redactions.delete(event_id))
-    for redaction_id in waiting:
-        redaction = step.view.entry(redaction_id)
-        if redaction is not None and redaction.verdict == ACCEPTED and _may_redact(step, redaction, entry.event):
-            return (RedactionApplied(event_id, redaction_id),)
-    return ()
+    settled = settle_unredacted(step, event_id)
+    for redaction in entries_of(step.view, settled):
+        if redaction.verdict == ACCEPTED and _may_redact(step, redaction, entry.event):
+            return Redactions((RedactionApplied(event_id, redaction.event.event_id),), settled=settled)
+    return Redactions(settled=settled)
+
+
+def settle_unredacted(step: Step, event_id: str) -> tuple[str, ...]:
+    """The redactions that waited for an event; from now on they do not."""
+    pending = step.header.pending_redactions
+    settled = pending.get(event_id, ())
+    if settled:
+        step.set_header(pending_redactions=pending.delete(event_id))
+    return settled
+
+
+def mark_redacted(step: Step, redactions: Redactions) -> None:
+    """Let the view know what a verdict has redacted."""
+    for applied in redactions.applied:
+        target = step.view.entry(applied.event_id)
+        if target is not None:
+            step.set_entry(replace(target, redacted_by=applied.redaction))
 
 
 def _may_redact(step: Step, redaction: Entry, target: Event) -> bool:
@@ -68,16 +85,11 @@ def _may_redact(step: Step, redaction: Entry, target: Event) -> bool:
         return False
     if domain_of(redaction.event.sender) == domain_of(target.sender):
         return True
-    state = step.view.state(redaction.state_before or 0)
-    keys = (("m.room.create", ""), POWER_LEVELS)
+    state = step.view.state(redaction.state_before or EMPTY_STATE_ID)
+    keys = (CREATE, POWER_LEVELS)
     lacking = [(state.room_id, state.stored_id, *key) for key in keys if state.lacks(key)]
     if lacking:
         raise Lacking(Needs(state_keys=frozenset(lacking)))
-    create, power_levels = (_event(step, state.get(key)) for key in keys)
-    levels = PowerLevels.of(create, power_levels)
+    in_force = {e.event.key: e.event for e in entries_of(step.view, filter(None, map(state.get, keys)))}
+    levels = PowerLevels.of(in_force.get(CREATE), in_force.get(POWER_LEVELS))
     return levels.user(redaction.event.sender) >= levels.named("redact")
-
-
-def _event(step: Step, event_id: str | None) -> Event | None:
-    entry = step.view.entry(event_id) if event_id else None
-    return entry.event if entry else None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from annals.rooms.extremities import accepted_before, not_followed
 from annals.rooms.fingerprint import fingerprint
-from annals.rooms.judging import current_delta, entries_of
-from annals.rooms.resolving import current_changes, joined_state, state_after
+from annals.rooms.judging import current_delta
+from annals.rooms.resolving import current_changes, joined_state
 from annals.rooms.step import Step
 from annals.rooms.view import ACCEPTED, REJECTED, Entry
 from annals.schemas.facts.decisions import Retraction, Verdict
@@ -18,41 +19,40 @@ REFUSED = "refused"
 def refuse(step: Step, fact: EventRefused, source: int) -> None:
     """Retract the event; one that this machine accepted after all is taken out of the timeline again."""
     entry = step.view.entry(fact.event_id)
-    if fact.refused_key is not None:
-        _free_key(step, fact.refused_key, fact.event_id)
+    accepted = entry is not None and entry.verdict == ACCEPTED and not entry.outlier
+    key = fact.refused_key
+    holds_key = key is not None and _holds(step, key, fact.event_id)
+    if key is not None and not holds_key and not accepted:
+        return  # a repeat, or the event was a duplicate: the key is not its own
+    if key is not None and holds_key:
+        step.view = step.view.with_keys(step.view.keys.set(key, None))
     step.decide(Retraction, source, event_id=fact.event_id, reason=fact.reason)
     if entry is not None:
         freed = replace(entry, idempotency_key=None)
         step.set_entry(freed)
-        if entry.verdict == ACCEPTED and not entry.outlier:
+        if accepted:
             _take_back(step, freed)
 
 
-def _free_key(step: Step, key: str, event_id: str) -> None:
+def _holds(step: Step, key: str, event_id: str) -> bool:
     first = step.view.first_of_key(key)
-    if first is not None and first.event_id == event_id:
-        step.view = replace(step.view, keys=step.view.keys.set(key, None))
+    return first is not None and first.event_id == event_id
 
 
 def _take_back(step: Step, entry: Entry) -> None:
     """Where code has changed, an event that somebody was told is refused may pass: what was told stands."""
     event = entry.event
-    header = step.header
-    rejected = replace(entry, verdict=REJECTED, state_after=entry.state_before, position=step.position)
-    step.set_entry(rejected)
+    old, old_extremities = step.view.current_state(), step.header.extremities
+    step.set_entry(replace(entry, verdict=REJECTED, state_after=entry.state_before, position=step.position))
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    old = step.view.current_state()
     current = old
-    if event.event_id in header.extremities:
+    if event.event_id in old_extremities:
         removed = (event.event_id,)
-        others = tuple(event_id for event_id in header.extremities if event_id != event.event_id)
-        prev = entries_of(step.view, event.prev_events)
-        added = tuple(
-            sorted(e.event.event_id for e in prev if e.verdict == ACCEPTED and e.event.event_id not in others)
-        )
+        others = tuple(event_id for event_id in old_extremities if event_id != event.event_id)
+        added = not_followed(step, accepted_before(step, entry), others)
         step.set_header(extremities=(*others, *added))
-        current = joined_state(step, event.rules, (state_after(step.view, e) for e in step.header.extremities))
+        current = joined_state(step, event.rules, step.header.extremities, old_extremities)
         step.set_header(current_state_id=current.state_id)
     changed = current.state_id != old.state_id
     step.decide(
@@ -62,6 +62,7 @@ def _take_back(step: Step, entry: Entry) -> None:
         verdict=REJECTED,
         reason=REFUSED,
         backfilled=entry.backfilled,
+        provisional=entry.provisional,
         first=False,
         state_before=entry.state_before,
         state_after=entry.state_before,

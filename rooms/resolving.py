@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from annals.matrix.events import Event, StateKey
 from annals.matrix.room_versions import RoomRules
 from annals.matrix.state_resolution import EventsNeeded, resolve
+from annals.rooms.ancestors import entries_of
 from annals.rooms.needs import Needs
-from annals.rooms.state import Lacking, RoomState, difference, empty_state
+from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState, difference, empty_state, sum_after
 from annals.rooms.step import Step
-from annals.rooms.view import REJECTED, RoomView
+from annals.rooms.view import REJECTED, Entry, RoomView
+
+
+class NotInTheDag(Exception):
+    """An event without a state, or one that is not here, where the tables say that others stand behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,65 +27,85 @@ class ViewedEvents:
 
     def get(self, event_id: str) -> Event:
         """The event; raises EventsNeeded where it is not loaded."""
-        entry = self.view.events.get(event_id)
-        if entry is None:
-            raise EventsNeeded([event_id])
-        return entry.event
+        return self._entry(event_id).event
 
     def rejected(self, event_id: str) -> bool:
         """Whether the event was rejected."""
-        entry = self.view.events.get(event_id)
+        return self._entry(event_id).verdict == REJECTED
+
+    def _entry(self, event_id: str) -> Entry:
+        try:
+            entry = self.view.events[event_id]
+        except KeyError:
+            raise EventsNeeded([event_id]) from None
         if entry is None:
-            raise EventsNeeded([event_id])
-        return entry.verdict == REJECTED
+            raise NotInTheDag(f"{event_id} is cited in {self.view.room_id}, and not here")
+        return entry
 
 
 def state_before(step: Step, event: Event) -> RoomState:
     """The state before an event all of whose prev_events are known: of several states, their resolution."""
-    return joined_state(step, event.rules, (state_after(step.view, event_id) for event_id in event.prev_events))
+    return joined_state(step, event.rules, event.prev_events, step.header.extremities)
 
 
-def state_after(view: RoomView, event_id: str) -> RoomState:
-    """The state after an event of the DAG."""
-    entry = view.entry(event_id)
-    if entry is None or entry.state_after is None:
-        raise ValueError(f"{event_id} has no state: it is not in the DAG of {view.room_id}")
-    return view.state(entry.state_after)
+def joined_state(step: Step, rules: RoomRules, event_ids: Iterable[str], extremities: Iterable[str]) -> RoomState:
+    """The one state after several events: the same where they agree, else the resolution of their states.
 
-
-def joined_state(step: Step, rules: RoomRules, states: Iterable[RoomState]) -> RoomState:
-    """One state of several: the same where they agree, else the resolution, which is a new state of the oldest line."""
-    distinct: dict[int, RoomState] = {}
-    for state in states:
-        # Of equal states the oldest, whatever the order in which they are named.
-        known = distinct.get(state.element_sum)
-        if known is None or state.state_id < known.state_id:
-            distinct[state.element_sum] = state
+    `extremities` are those of which the room's current state is the joined one: what joins the same states, or comes
+    to the same, is the current state again. Else the resolution is a new state, of the longest line.
+    """
+    distinct = _distinct_states_after(step.view, event_ids)
     if not distinct:
         return empty_state(step.view.room_id)
     if len(distinct) == 1:
         return next(iter(distinct.values()))
+    current = step.view.current_state()
+    if distinct.keys() == _distinct_states_after(step.view, extremities).keys():
+        return current
     ordered = sorted(distinct.values(), key=lambda state: (-state.depth, state.state_id))
-    return _resolved(step, rules, ordered)
+    return _resolved(step, rules, ordered, current)
 
 
-def _resolved(step: Step, rules: RoomRules, ordered: Sequence[RoomState]) -> RoomState:
-    lacking = Needs()
-    for state in ordered:
-        if not state.complete:
-            lacking |= Needs(whole_states=frozenset([(state.room_id, state.stored_id)]))
-    if lacking:
-        raise Lacking(lacking)
+def _distinct_states_after(view: RoomView, event_ids: Iterable[str]) -> dict[int, RoomState]:
+    """By fingerprint sum; of equal states the oldest, whatever the order in which they are named."""
+    distinct: dict[int, RoomState] = {}
+    for state in states_after(view, event_ids):
+        known = distinct.get(state.element_sum)
+        if known is None or state.state_id < known.state_id:
+            distinct[state.element_sum] = state
+    return distinct
+
+
+def states_after(view: RoomView, event_ids: Iterable[str]) -> list[RoomState]:
+    """The states after events of the DAG; raises one Lacking for all that are not loaded."""
+    state_ids: list[int] = []
+    for entry in entries_of(view, event_ids):
+        if entry.state_after is None:
+            raise NotInTheDag(f"{entry.event.event_id} has no state in {view.room_id}")
+        state_ids.append(entry.state_after)
+    unloaded = {i for i in state_ids if i not in view.states} - {EMPTY_STATE_ID}
+    if unloaded:
+        raise Lacking(Needs(states=frozenset((view.room_id, state_id) for state_id in unloaded)))
+    return [view.state(state_id) for state_id in state_ids]
+
+
+def _resolved(step: Step, rules: RoomRules, ordered: Sequence[RoomState], current: RoomState) -> RoomState:
+    partial = frozenset((state.room_id, state.stored_id) for state in ordered if not state.complete)
+    if partial:
+        raise Lacking(Needs(whole_states=partial))
     maps = [state.entries() for state in ordered]
     try:
         resolution = resolve(rules, maps, ViewedEvents(step.view))
     except EventsNeeded as needed:
-        room_id = step.view.room_id
-        raise Lacking(Needs(auth_chains=frozenset((room_id, event_id) for event_id in needed.event_ids))) from None
+        ids = frozenset((step.view.room_id, event_id) for event_id in needed.event_ids)
+        raise Lacking(Needs(auth_chains=ids) if needed.with_auth_chains else Needs(events=ids)) from None
     for state, entries in zip(ordered, maps, strict=True):
         if entries == resolution:
             return state
-    return step.follow_state(ordered[0], _delta(maps[0], resolution))
+    delta = _delta(maps[0], resolution)
+    if sum_after(ordered[0], delta) == current.element_sum:
+        return current
+    return step.follow_state(ordered[0], delta)
 
 
 def _delta(old: Mapping[StateKey, str], new: Mapping[StateKey, str]) -> dict[StateKey, str | None]:
@@ -89,21 +114,6 @@ def _delta(old: Mapping[StateKey, str], new: Mapping[StateKey, str]) -> dict[Sta
     return changed
 
 
-def current_changes(old: RoomState, new: RoomState) -> dict[StateKey, tuple[str | None, str | None]]:
+def current_changes(old: RoomState, new: RoomState) -> Mapping[StateKey, tuple[str | None, str | None]]:
     """The keys in which the current state changed: (old event, new event). Cheap where the new one follows the old."""
-    if new.state_id == old.state_id:
-        return {}
-    if new.parent_id == old.state_id and new.link is not None and new.link.changes is not None:
-        return _own_changes(old, new, new.link.changes)
-    return difference(old, new)
-
-
-def _own_changes(
-    old: RoomState, new: RoomState, keys: Iterable[StateKey]
-) -> dict[StateKey, tuple[str | None, str | None]]:
-    changed = {}
-    for key in keys:
-        before, after = old.get(key), new.get(key)
-        if before != after:
-            changed[key] = (before, after)
-    return changed
+    return new.changed if new.parent_id == old.state_id != new.state_id else difference(old, new)

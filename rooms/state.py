@@ -51,8 +51,8 @@ class RoomState:
     """The state map of a room, or the part of it that is known.
 
     `known` maps keys to event ids (None: certainly not set). Keys that are not in it are, unless the state is
-    `complete`, those of the stored state `stored_id`. `parent_id` is the state that this one directly follows, where
-    that is known.
+    `complete`, those of the stored state `stored_id`. `parent_id` is the state that this one directly follows, and
+    `changed` the keys in which it differs from that one (old event, new event), where they are known.
     """
 
     room_id: str
@@ -64,6 +64,7 @@ class RoomState:
     stored_id: int
     link: Link | None = field(repr=False)
     parent_id: int | None = None
+    changed: Mapping[StateKey, tuple[str | None, str | None]] = field(default_factory=dict, repr=False)
 
     def get(self, key: StateKey) -> str | None:
         """The event that holds `key`; raises Lacking where that is not known."""
@@ -109,18 +110,42 @@ def stored_state(room_id: str, stored: StoredState, element_sum: int) -> RoomSta
 def with_changes(state: RoomState, delta: Mapping[StateKey, str | None], state_id: int) -> tuple[RoomState, StateMade]:
     """The state that follows `state` by `delta`, under `state_id`, and the record by which it is stored."""
     depth = state.depth + 1
-    total = state.element_sum
-    known = state.known
-    for key, event_id in delta.items():
-        total = changed_sum(total, key, state.get(key), event_id)
-        known = known.set(key, event_id)
+    _have_for_change(state, depth, delta)
+    before = {key: state.get(key) for key in delta}
+    changed = {key: (before[key], event_id) for key, event_id in delta.items() if before[key] != event_id}
     base, stored_delta = _skip(state, depth, delta)
-    link = Link(state_id, depth, stored_delta, base)
+    total = sum_after(state, delta)
     made = RoomState(
-        state.room_id, state_id, depth, total, known, state.complete, state.stored_id, link, parent_id=state.state_id
+        room_id=state.room_id,
+        state_id=state_id,
+        depth=depth,
+        element_sum=total,
+        known=state.known.update(delta),
+        complete=state.complete,
+        stored_id=state.stored_id,
+        link=Link(state_id, depth, stored_delta, base),
+        parent_id=state.state_id,
+        changed=changed,
     )
     entries = tuple(StateEntry(t, k, stored_delta[(t, k)]) for t, k in sorted(stored_delta))
     return made, StateMade(state_id, base.state_id if base else None, depth, entries, sum_bytes(total))
+
+
+def sum_after(state: RoomState, delta: Mapping[StateKey, str | None]) -> int:
+    """The fingerprint's sum of the state that follows `state` by `delta`."""
+    total = state.element_sum
+    for key, event_id in delta.items():
+        total = changed_sum(total, key, state.get(key), event_id)
+    return total
+
+
+def _have_for_change(state: RoomState, depth: int, delta: Mapping[StateKey, str | None]) -> None:
+    """One Lacking for all that a change of the state reads."""
+    keys = frozenset((state.room_id, state.stored_id, *key) for key in delta if state.lacks(key))
+    line = _line(state.link, base_depth(depth))
+    changes = frozenset((state.room_id, link.state_id) for link in line if link.changes is None)
+    if keys or changes:
+        raise Lacking(Needs(state_keys=keys, changes=changes))
 
 
 def base_depth(depth: int) -> int:
@@ -137,14 +162,10 @@ def _skip(
     """The base of a state at `depth`, and its difference from that; the youngest change of a key counts."""
     target = base_depth(depth)
     changes = dict(delta)
-    link = parent.link
-    for link in _line(parent.link, target):
-        if link.changes is None:
-            raise Lacking(_changes_needed(parent, target))
-        for key, event_id in link.changes.items():
-            changes.setdefault(key, event_id)
     base = parent.link
     while base is not None and base.depth > target:
+        for key, event_id in (base.changes or {}).items():
+            changes.setdefault(key, event_id)
         base = base.base
     return base, changes
 
@@ -153,11 +174,6 @@ def _line(link: Link | None, above: int) -> Iterator[Link]:
     while link is not None and link.depth > above:
         yield link
         link = link.base
-
-
-def _changes_needed(parent: RoomState, target: int) -> Needs:
-    lacking = ((parent.room_id, link.state_id) for link in _line(parent.link, target) if link.changes is None)
-    return Needs(changes=frozenset(lacking))
 
 
 def learn_changes(state: RoomState, found: Mapping[int, Mapping[StateKey, str | None]]) -> RoomState:
@@ -180,6 +196,9 @@ def difference(old: RoomState, new: RoomState) -> dict[StateKey, tuple[str | Non
     """The keys in which two states differ: (old event, new event). Both must be complete."""
     if old.state_id == new.state_id or old.element_sum == new.element_sum:
         return {}
+    partial = frozenset((state.room_id, state.stored_id) for state in (old, new) if not state.complete)
+    if partial:
+        raise Lacking(Needs(whole_states=partial))
     before, after = old.entries(), new.entries()
     keys = before.keys() | after.keys()
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}

@@ -27,6 +27,8 @@ class Step:
     offset: int
     epoch: int
     decisions: list[Decision] = field(default_factory=list)
+    came: list[str] = field(default_factory=list)
+    """Events judged since parked ones were last looked at."""
     _states_made: list[StateMade] = field(default_factory=list)
 
     @property

@@ -69,8 +69,24 @@ class Header:
     halted_at: int | None = None
     waiting: tuple[int, ...] = ()
     parked: Map[str, Entry] = field(default_factory=Map)
+    waiting_for: Map[str, frozenset[str]] = field(default_factory=Map)
+    """By an event that parked ones lack: these. Follows from `parked`."""
     wanted: frozenset[str] = frozenset()
     pending_redactions: Map[str, tuple[str, ...]] = field(default_factory=Map)
+
+
+def waiting_with(waiting_for: Map[str, frozenset[str]], parked: Entry) -> Map[str, frozenset[str]]:
+    """`Header.waiting_for` after an event was parked."""
+    waits = frozenset([parked.event.event_id])
+    return waiting_for.update({other: waiting_for.get(other, frozenset()) | waits for other in parked.missing})
+
+
+def waiting_without(waiting_for: Map[str, frozenset[str]], parked: Entry) -> Map[str, frozenset[str]]:
+    """`Header.waiting_for` after an event left the parking place."""
+    for other in parked.missing:
+        rest = waiting_for.get(other, frozenset()) - {parked.event.event_id}
+        waiting_for = waiting_for.set(other, rest) if rest else waiting_for.delete(other)
+    return waiting_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +197,10 @@ def _learned_states(view: RoomView, loaded: Loaded) -> Map[int, RoomState]:
 
 
 def _header(stored: StoredHeader) -> Header:
+    parked = {event.event_id: _entry(event) for event in stored.parked}
+    waiting_for: Map[str, frozenset[str]] = Map()
+    for entry in parked.values():
+        waiting_for = waiting_with(waiting_for, entry)
     return Header(
         rules=ROOM_VERSIONS[stored.room_version] if stored.room_version else None,
         create_event_id=stored.create_event_id or None,
@@ -189,7 +209,8 @@ def _header(stored: StoredHeader) -> Header:
         min_depth=stored.min_depth,
         halted_at=stored.halted_at,
         waiting=stored.waiting,
-        parked=Map({event.event_id: _entry(event) for event in stored.parked}),
+        parked=Map(parked),
+        waiting_for=waiting_for,
         wanted=stored.wanted,
         pending_redactions=Map(stored.pending_redactions),
     )
