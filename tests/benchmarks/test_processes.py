@@ -22,8 +22,12 @@ def test_children_count_also_after_they_ended() -> None:
 
 
 def test_a_tree_has_the_children_that_run() -> None:
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b"up\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"up\n"
         assert {os.getpid(), child.pid} <= set(tree(os.getpid()))
         assert part_of(child.pid) == "cat"
         alone, both = memory([child.pid]), memory([os.getpid()])
