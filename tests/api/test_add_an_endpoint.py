@@ -1,4 +1,4 @@
-"""docs/howto/add-an-endpoint.md is true: the files it names are there, its example is code of ours, its rule is kept."""
+"""docs/howto/add-an-endpoint.md is true: the files it names are there, its example is ours, its rule is kept."""
 
 from __future__ import annotations
 
