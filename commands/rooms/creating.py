@@ -14,8 +14,6 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from annals.commands.aliases import Aliases
 from annals.commands.appending import Appender
 from annals.commands.errors import Refused
@@ -29,7 +27,8 @@ from annals.commands.rooms.creation import (
 )
 from annals.commands.rooms.plans import ReadyMade, Send
 from annals.commands.worker import Started, Step
-from annals.matrix.errors import InvalidEvent
+from annals.matrix.canonical_json import strict_bytes
+from annals.matrix.errors import InvalidEvent, NotCanonical
 from annals.matrix.events import event_of
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.rooms.heads import Intent, Signer, build_on
@@ -56,7 +55,7 @@ class RoomCreation:
         check_request(request)
         command_id = secrets.token_hex(8)
         plan = self._plan(request, rules, profiles)
-        text = orjson.dumps(plan)
+        text = _text_of(plan)
         started = CommandStarted(self._appender.envelope(cause), request.creator, command_id, CREATE_ROOM, text)
         await self._appender.submit([started])
         try:
@@ -94,13 +93,22 @@ class RoomCreation:
         try:
             if plan["alias"]:
                 await self._claim(plan["alias"], room_id, user_id, command_id)
-            await self._builders.carry_out(room_id, lambda _view: _events(user_id, command_id, plan))
+            await self._build(user_id, command_id, plan)
             if plan["published"]:
                 await self._aliases.publish(room_id, "public", user_id, is_admin=True, cause=command_id)
         except Refused as refused:
             if plan["alias"]:
                 await self._aliases.lapse(plan["alias"], room_id, refused.reason)
             raise
+
+    async def _build(self, user_id: str, command_id: str, plan: Mapping[str, Any]) -> None:
+        try:
+            await self._builders.carry_out(plan["room_id"], lambda _view: _events(user_id, command_id, plan))
+        except Refused as refused:
+            if refused.status != 403:
+                raise
+            # "The initial state implied by the parameters to the request is invalid."
+            raise Refused(400, "M_INVALID_ROOM_STATE", refused.reason) from None
 
     async def _claim(self, alias: str, room_id: str, user_id: str, command_id: str) -> None:
         try:
@@ -126,6 +134,14 @@ class RoomCreationKind:
     def steps(self, command: Started) -> Sequence[Step]:
         """One step, which goes on where the last try was."""
         return [lambda: self._creation.carry_out(command.user_id, command.command_id, command.plan)]
+
+
+def _text_of(plan: Mapping[str, Any]) -> bytes:
+    # What no event can hold must be found before the command begins.
+    try:
+        return strict_bytes(plan)
+    except NotCanonical as error:
+        raise Refused(400, "M_BAD_JSON", str(error)) from None
 
 
 def _random_room_id(server_name: str) -> str:

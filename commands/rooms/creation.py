@@ -101,7 +101,7 @@ def power_levels_content(request: RoomRequest, rules: RoomRules) -> dict[str, An
     if rules.creators_have_infinite_power:
         events["m.room.tombstone"] = _TOMBSTONE_LEVEL_BELOW_CREATORS
     elif request.effective_preset == "trusted_private_chat":
-        users.update({user_id: 100 for user_id in request.invite})
+        users.update(dict.fromkeys(request.invite, 100))
     content: dict[str, Any] = {
         "users": users,
         "users_default": 0,

@@ -21,6 +21,7 @@ from annals.commands.rooms.reading import (
     MEMBER,
     membership,
     power_levels,
+    require_known,
     require_room,
     state_event,
 )
@@ -113,7 +114,7 @@ def kick(change: Change) -> Plan:
     """Make somebody else leave."""
 
     def plan(view: RoomView) -> Send:
-        require_room(view)
+        require_known(view)
         if membership(view, change.target) not in (JOIN, INVITE, KNOCK):
             raise Refused(403, "M_FORBIDDEN", "The target user is not in the room")
         return Send((change.intent(),))
@@ -125,7 +126,7 @@ def unban(change: Change) -> Plan:
     """Lift a ban: a leave event for a user who is banned."""
 
     def plan(view: RoomView) -> Send:
-        require_room(view)
+        require_known(view)
         if membership(view, change.target) != BAN:
             raise Refused(403, "M_BAD_STATE", "The target user is not banned")
         return Send((change.intent(),))
@@ -137,7 +138,7 @@ def invite(change: Change) -> Plan:
     """Invite somebody; who is in the room already cannot be."""
 
     def plan(view: RoomView) -> Send:
-        require_room(view)
+        require_known(view)
         if membership(view, change.target) == JOIN:
             raise Refused(403, "M_FORBIDDEN", "The target user is already in the room")
         return Send((change.intent(),))
@@ -145,8 +146,18 @@ def invite(change: Change) -> Plan:
     return plan
 
 
-def ban_or_knock(change: Change) -> Plan:
-    """Changes for which the room's rules say all."""
+def ban(change: Change) -> Plan:
+    """Ban somebody, in the room or not."""
+
+    def plan(view: RoomView) -> Send:
+        require_known(view)
+        return Send((change.intent(),))
+
+    return plan
+
+
+def knock(change: Change) -> Plan:
+    """Ask to be let in."""
 
     def plan(view: RoomView) -> Send:
         require_room(view)

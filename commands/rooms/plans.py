@@ -42,12 +42,3 @@ class Sent:
     """The events that a command made, or found made by an earlier try; all accepted."""
 
     event_ids: tuple[str, ...]
-
-
-def send_one(intent: Intent) -> Plan:
-    """The plan to send one event whatever the room is like."""
-
-    def plan(_view: RoomView) -> Send:
-        return Send((intent,))
-
-    return plan

@@ -19,6 +19,12 @@ def require_room(view: RoomView) -> None:
         raise Refused(404, "M_NOT_FOUND", "Unknown room")
 
 
+def require_known(view: RoomView) -> None:
+    """The same for what only members may do: strangers hear the same of every room, here or not."""
+    if view.known_header().rules is None:
+        raise Refused(403, "M_FORBIDDEN", "You are not in this room")
+
+
 def state_event(view: RoomView, event_type: str, state_key: str = "") -> Event | None:
     """The event that holds a key of the current state, as far as the auth rules read it."""
     event_id = view.current_state().get((event_type, state_key))

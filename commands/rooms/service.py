@@ -7,20 +7,22 @@ from typing import Any
 
 import orjson
 
+from annals.commands.aliases import CANONICAL_ALIAS
 from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.commands.rooms.builder import Builders
+from annals.commands.rooms.checks import check_aliases, check_annotation
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.creation import RoomRequest
-from annals.commands.rooms.membership import Change, ban_or_knock, invite, join, kick, leave, unban
-from annals.commands.rooms.plans import Plan, send_one
+from annals.commands.rooms.membership import Change, ban, invite, join, kick, knock, leave, unban
+from annals.commands.rooms.plans import Plan
+from annals.commands.rooms.sending import annotation_of, check_key, intent_of, redact, send
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.identifiers import is_user_id
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.sealables import unpacked
-from annals.rooms.heads import Intent
 from annals.schemas.facts.envelope import Sealed
 from annals.schemas.facts.rooms import RoomForgotten
 
@@ -56,9 +58,30 @@ class Rooms:
         profiles = await self._profiles([request.creator, *request.invite])
         return await self._creation.create(request, rules, profiles, cause)
 
-    async def send(self, room_id: str, intent: Intent) -> str:
-        """Send an event; its id."""
-        return (await self._builders.carry_out(room_id, send_one(intent))).event_ids[0]
+    async def send(
+        self,
+        room_id: str,
+        sender: str,
+        event_type: str,
+        content: dict[str, Any],
+        cause: str,
+        *,
+        state_key: str | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Send an event (with `state_key`, a state event); its id. The same `key` again gives the first one's.
+
+        Refused: M_FORBIDDEN; M_BAD_JSON, M_TOO_LARGE for what cannot be an event; of single types, what checks.py and
+        sending.py say.
+        """
+        check_key(key)
+        intent = intent_of(sender, event_type, content, state_key, key, cause)
+        if (annotation := annotation_of(content)) is not None:
+            await self._database.read(lambda s: check_annotation(s, room_id, sender, event_type, annotation, key))
+        if event_type == CANONICAL_ALIAS and state_key == "":
+            await self._database.read(lambda s: check_aliases(s, room_id, content))
+        plan = send(intent) if intent.redacts is None else redact(intent, intent.redacts)
+        return (await self._builders.carry_out(room_id, plan)).event_ids[0]
 
     async def join(self, user_id: str, room_id: str, reason: str | None, more: Mapping[str, Any], cause: str) -> None:
         """Join a room that this server is in. `more`: e.g. a third_party_signed."""
@@ -73,7 +96,7 @@ class Rooms:
 
     async def knock(self, user_id: str, room_id: str, reason: str | None, cause: str) -> None:
         """Ask to be let in."""
-        await self._carry_out(room_id, ban_or_knock(await self._change(user_id, user_id, "knock", reason, cause, {})))
+        await self._carry_out(room_id, knock(await self._change(user_id, user_id, "knock", reason, cause, {})))
 
     async def invite(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
         """Invite a user."""
@@ -88,7 +111,7 @@ class Rooms:
     async def ban(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
         """Ban a user."""
         _check_user(target)
-        await self._carry_out(room_id, ban_or_knock(Change(sender, target, "ban", _with_reason(reason), None, cause)))
+        await self._carry_out(room_id, ban(Change(sender, target, "ban", _with_reason(reason), None, cause)))
 
     async def unban(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
         """Lift a ban."""
@@ -110,8 +133,7 @@ class Rooms:
         self, room_id: str, sender: str, type: str, state_key: str, content: dict[str, Any], idempotency_key: str
     ) -> None:
         """Send a state event under a key: a step of a command that may run again."""
-        intent = Intent(sender, type, content, state_key, None, idempotency_key, idempotency_key)
-        await self.send(room_id, intent)
+        await self.send(room_id, sender, type, content, idempotency_key, state_key=state_key, key=idempotency_key)
 
     async def _carry_out(self, room_id: str, plan: Plan) -> None:
         await self._builders.carry_out(room_id, plan)
