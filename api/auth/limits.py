@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from annals.api.errors import ApiError
 
 BUCKETS_MAX = 100_000
+WHO_LENGTH_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Limits:
         if rate is None:
             return
         now_ms = self.clock()
-        bucket = self._bucket((kind, who), rate, now_ms)
+        # A user name that was only tried may be as long as a body: it must not be kept whole.
+        bucket = self._bucket((kind, who[:WHO_LENGTH_MAX]), rate, now_ms)
         bucket.tokens = min(float(rate.burst), bucket.tokens + (now_ms - bucket.at_ms) / 1000 * rate.per_second)
         bucket.at_ms = now_ms
         if bucket.tokens >= 1:

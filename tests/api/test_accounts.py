@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from annals.api.services import Appservice
 from annals.commands.tokens import token_hash
 from annals.queries.accounts_tokens import hash_of
 from annals.schemas.codec import decode
@@ -182,6 +183,17 @@ def test_tokens_come_in_header_or_query(house: House) -> None:
     for bad in ("nonsense", "x" * 10_000):
         assert house.call("GET", WHOAMI, token=bad)[1]["errcode"] == "M_UNKNOWN_TOKEN"
     assert house.call("GET", f"{WHOAMI}?access_token=%00%ff")[1]["errcode"] == "M_UNKNOWN_TOKEN"
+
+
+def test_an_application_service_is_its_sender(house: House) -> None:
+    bridge = Appservice("bridge", "as-token", f"@bridge:{SERVER}")
+    client = TestClient(house.app(appservices={bridge.token: bridge}))
+    me = {"user_id": bridge.sender, "is_guest": False}
+    assert house.call("GET", WHOAMI, token="as-token", client=client) == (200, me)
+    assert house.call("GET", f"{WHOAMI}?user_id=@bridge:{SERVER}", token="as-token", client=client) == (200, me)
+    # Not silently as somebody else.
+    assert house.call("GET", f"{WHOAMI}?user_id=@alice:{SERVER}", token="as-token", client=client)[0] == 403
+    assert house.call("GET", WHOAMI, token="as-token")[0] == 401
 
 
 def test_a_registration_that_is_not_decided_in_time_is_503(house: House) -> None:

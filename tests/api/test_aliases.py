@@ -11,7 +11,7 @@ from tests.support import room_rows
 from tests.support.accounts_house import SERVER, House
 
 ALICE, BOB = f"@alice:{SERVER}", f"@bob:{SERVER}"
-ROOM, OTHER = "!room/x:test.example", "!other:test.example"
+ROOM, OTHER = "!room/x:test", "!other:test"
 ALIAS = f"/_matrix/client/v3/directory/room/%23a%2Fb:{SERVER}"
 NAME = f"#a/b:{SERVER}"
 
@@ -36,7 +36,7 @@ def test_an_alias_is_claimed_resolved_listed_and_freed(house: House, tokens: tup
     assert house.call("PUT", ALIAS, {"room_id": ROOM}, alice) == (200, {})
     found = {"room_id": ROOM, "servers": [SERVER, "elsewhere.example"]}
     assert house.call("GET", ALIAS) == (200, found)
-    listed = "/_matrix/client/v3/rooms/!room%2Fx:test.example/aliases"
+    listed = "/_matrix/client/v3/rooms/!room%2Fx:test/aliases"
     assert house.call("GET", listed, token=alice) == (200, {"aliases": [NAME]})
     assert house.call("GET", listed, token=bob)[1]["errcode"] == "M_FORBIDDEN"
     for body in ({"room_id": OTHER}, {"room_id": ROOM}):
@@ -63,7 +63,7 @@ def test_aliases_of_world_readable_rooms_are_for_all(house: House, tokens: tuple
     visibility = {"history_visibility": "world_readable"}
     room_rows.state(rows, ROOM, "m.room.history_visibility", "", visibility, ALICE)
     house.put_rows(rows)
-    listed = "/_matrix/client/v3/rooms/!room%2Fx:test.example/aliases"
+    listed = "/_matrix/client/v3/rooms/!room%2Fx:test/aliases"
     assert house.call("GET", listed, token=bob) == (200, {"aliases": [NAME]})
     assert house.call("GET", "/_matrix/client/v3/rooms/nonsense/aliases", token=bob)[0] == 400
 

@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ from annals.queries.profiles import ProfileReads
 from annals.schemas.codec import decode
 from annals.schemas.topics import TOPICS
 
-SERVER = "test.example"
+SERVER = "test"
 PASSWORD = "long enough password"
 SHARED_SECRET = "complement"
 #: Argon2 as cheap as it can be.
@@ -218,19 +218,23 @@ def _house(database: Database, log: Log, waiter: Reached, connection: WriteConne
     times = Times()
     appender = Appender(log, waiter, times.now, "test")
     keys = SubjectKeys(appender, database, secrets.token_bytes(32))
-    services = Services(
-        settings=ApiSettings(SERVER, "0.0.1", registration_enabled=True, registration_shared_secret=SHARED_SECRET),
-        clock=times.now,
-        serving=lambda: True,
-        server_keys=OwnKeys(SERVER, [SigningKey("ed25519:1", b"\x01" * 32)], times.now),
-        tokens=Tokens(database),
-        limits=Limits(times.now),
-        accounts=Accounts(appender, database, keys, passwords, SERVER),
-        account_reads=AccountReads(database),
-        profiles=Profiles(appender, database),
-        profile_reads=ProfileReads(database),
-        user_data=UserData(appender, database),
-        aliases=Aliases(appender, database, power, SERVER),
-        alias_reads=AliasReads(database, SERVER),
-    )
+    given: dict[str, Any] = {
+        "settings": ApiSettings(SERVER, "0.0.1", registration_enabled=True, registration_shared_secret=SHARED_SECRET),
+        "clock": times.now,
+        "serving": lambda: True,
+        "server_keys": OwnKeys(SERVER, [SigningKey("ed25519:1", b"\x01" * 32)], times.now),
+        "tokens": Tokens(database),
+        "limits": Limits(times.now),
+        "accounts": Accounts(appender, database, keys, passwords, SERVER),
+        "account_reads": AccountReads(database),
+        "profiles": Profiles(appender, database),
+        "profile_reads": ProfileReads(database),
+        "user_data": UserData(appender, database),
+        "aliases": Aliases(appender, database, power, SERVER),
+        "alias_reads": AliasReads(database, SERVER),
+    }
+    # What rooms need is not called here.
+    needed = {wanted.name for wanted in fields(Services) if wanted.default is wanted.default_factory is MISSING}
+    nothing: dict[str, Any] = dict.fromkeys(needed - given.keys())
+    services = Services(**nothing, **given)
     return House(database, log, waiter, connection, appender, services, power, times)
