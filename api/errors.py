@@ -83,6 +83,12 @@ def as_api_error(error: Exception) -> ApiError | None:
             return error
         case command_errors.Refused():
             return ApiError(error.status, error.errcode, error.reason, error.extra)
+        case query_errors.NoAccess():
+            return forbidden("You are not in this room")
+        case query_errors.NotThere():
+            return not_found()
+        case query_errors.BadPlace():
+            return invalid_param("A token that this server did not give")
         case HTTPException(status_code=405):
             return unrecognized(405)
         case HTTPException(status_code=404):

@@ -23,6 +23,7 @@ from annals.api.hot import HotRoute, HotRoutes
 from annals.commands.errors import Refused, TryAgain
 from annals.database.errors import DatabaseBusy, StatementFailed
 from annals.eventlog.errors import AppendFailed, BackPressure
+from annals.queries.errors import BadPlace, NoAccess, NotThere, NotYet
 from tests.support.accounts_house import House
 
 CORS = {
@@ -212,6 +213,10 @@ def _raising(error: Exception) -> Callable[[Request, dict[str, str]], Any]:
         (BackPressure("full"), 503, "M_UNKNOWN"),
         (AppendFailed("disk"), 503, "M_UNKNOWN"),
         (TimeoutError(), 503, "M_UNKNOWN"),
+        (NotYet("behind"), 503, "M_UNKNOWN"),
+        (NoAccess("who"), 403, "M_FORBIDDEN"),
+        (NotThere("what"), 404, "M_NOT_FOUND"),
+        (BadPlace("where"), 400, "M_INVALID_PARAM"),
         (StatementFailed("bug", "42601"), 500, "M_UNKNOWN"),
         (KeyError("bug"), 500, "M_UNKNOWN"),
     ],
