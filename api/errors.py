@@ -89,6 +89,12 @@ def as_api_error(error: Exception) -> ApiError | None:
             return not_found()
         case query_errors.BadPlace():
             return invalid_param("A token that this server did not give")
+        case query_errors.NoAccess():
+            return forbidden("You are not, and were not, in this room")
+        case query_errors.NotThere():
+            return not_found()
+        case query_errors.BadPlace():
+            return invalid_param("The token names no place in this room")
         case HTTPException(status_code=405):
             return unrecognized(405)
         case HTTPException(status_code=404):

@@ -7,7 +7,23 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 
 from annals.api.admin import registration as admin_registration
-from annals.api.client import account_data, aliases, devices, discovery, filters, login, profile, push_rules, register
+from annals.api.client import (
+    account_data,
+    aliases,
+    devices,
+    discovery,
+    filters,
+    login,
+    profile,
+    push_rules,
+    register,
+    room_creation,
+    room_membership,
+    room_reading,
+    room_receipts,
+    room_sending,
+    sync,
+)
 from annals.api.hot import HotRoute
 from annals.api.server import keys
 
@@ -21,8 +37,13 @@ ROUTERS: Sequence[APIRouter] = (
     account_data.router,
     push_rules.router,
     aliases.router,
+    room_creation.router,
+    room_membership.router,
+    room_sending.router,
+    room_reading.router,
+    room_receipts.router,
     admin_registration.router,
     keys.router,
 )
 
-HOT_ROUTES: Sequence[HotRoute] = ()
+HOT_ROUTES: Sequence[HotRoute] = (*room_sending.HOT_ROUTES, *sync.HOT_ROUTES, *room_reading.HOT_ROUTES)

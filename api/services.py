@@ -14,12 +14,16 @@ from annals.api.auth.limits import Limits
 from annals.commands.accounts import Accounts
 from annals.commands.aliases import Aliases
 from annals.commands.profiles import Profiles
+from annals.commands.receipts import Receipts
 from annals.commands.rooms.service import Rooms
+from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
 from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
+from annals.queries.messages import Messages
 from annals.queries.profiles import ProfileReads
+from annals.queries.room_state import RoomReads
 from annals.queries.sync.service import Sync
 
 
@@ -71,6 +75,10 @@ class Services:
     alias_reads: AliasReads
     rooms: Rooms
     sync: Sync
+    messages: Messages
+    room_reads: RoomReads
+    receipts: Receipts
+    typing: TypingNotices
     appservices: Mapping[str, Appservice] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

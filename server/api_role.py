@@ -14,7 +14,9 @@ from annals.api.services import ApiSettings, Services
 from annals.commands.accounts import Accounts
 from annals.commands.passwords import Passwords
 from annals.commands.profiles import Profiles
+from annals.commands.receipts import Receipts
 from annals.commands.subject_keys import SubjectKeys
+from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
 from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
@@ -23,7 +25,10 @@ from annals.projectors.notices import Notice
 from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
+from annals.queries.messages import Messages
+from annals.queries.places import PlaceReader
 from annals.queries.profiles import ProfileReads
+from annals.queries.room_state import RoomReads
 from annals.queries.sync.notifier import Notifier
 from annals.queries.sync.service import Sync
 from annals.queries.sync.typing import Typing
@@ -67,6 +72,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
     tokens = Tokens(database)
     notifier, typing = Notifier(), Typing(now_ms)
     stopping = asyncio.Event()
+    places = PlaceReader(house.log.log_id)
     house.reached.subscribe(lambda notice: _tell(tokens, notifier, notice))
     services = Services(
         settings=api_settings(config),
@@ -84,6 +90,10 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         alias_reads=AliasReads(database, config.server_name),
         sync=Sync(database, house.log.log_id, notifier, typing, now_ms, stopping),
         rooms=house.rooms,
+        messages=Messages(database, places),
+        room_reads=RoomReads(database, places),
+        receipts=Receipts(appender, database),
+        typing=TypingNotices(appender, database),
         appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,
     )
