@@ -24,7 +24,7 @@ from annals.commands.rooms.plans import Already, Plan, ReadyMade, Sent
 from annals.matrix.errors import InvalidEvent
 from annals.matrix.room_versions import RoomRules
 from annals.rooms.heads import Intent, Signer, build_on, fact_of, foresee
-from annals.rooms.needs import Needs
+from annals.rooms.needs import Loaded, Needs
 from annals.rooms.state import Lacking
 from annals.rooms.view import ACCEPTED, DROPPED, RoomView, learn, trim, unknown_room
 from annals.schemas.facts.rooms import EventRefused, PduCreated
@@ -33,6 +33,7 @@ GROUP_MAX = 100
 TRIES_MAX = 5
 _NEEDS_ROUNDS_MAX = 50
 _ANSWERS: tuple[type[Exception], ...] = (Refused, *NOT_NOW)
+_UNPLANNED: tuple[type[Exception], ...] = (Lacking, *_ANSWERS)
 #: Stand-ins for offsets that the log has not given yet; above all real ones, so that state ids do not meet.
 _FORESEEN_OFFSET = 1 << 40
 
@@ -98,7 +99,7 @@ class RoomBuilder:
 
     async def _carry_out_group(self, group: Sequence[Command]) -> None:
         try:
-            view = self._view
+            view = await self._with_keys(self._view, group)
             for command in group:
                 view = await self._build(view, command)
             self._view = trim(view)
@@ -109,6 +110,14 @@ class RoomBuilder:
             self._view = unknown_room(self._room_id)
             for command in group:
                 _fail(command, error)
+
+    async def _with_keys(self, view: RoomView, group: Sequence[Command]) -> RoomView:
+        """The view with the idempotency keys of the whole group: one read, where each event would ask for its own."""
+        load = self._workshop.tables.load
+        if view.header is None:
+            view = learn(view, await load(Needs(rooms=frozenset([self._room_id]))))
+        unknown = frozenset().union(*(_unknown_keys(view, command.plan) for command in group))
+        return learn(view, await load(Needs(keys=unknown))) if unknown else view
 
     async def _build(self, view: RoomView, command: Command) -> RoomView:
         """Plan and build one command; where it is refused, the view stays as it was."""
@@ -147,6 +156,8 @@ class RoomBuilder:
             fact = fact_of(wish.event, workshop.appender.envelope(idempotency_key=key))
         else:
             event = build_on(view, wish, _rules(view), workshop.signer, workshop.clock())
+            # Made this moment: no table has it. To ask would be in vain, as the next try makes another one, later.
+            view = learn(view, Loaded(events={(self._room_id, event.event_id): None}))
             fact = fact_of(event, workshop.appender.envelope(wish.cause, key))
         self._foreseen += 1
         foreseen = foresee(view, fact, self._foreseen)
@@ -195,6 +206,16 @@ class RoomBuilder:
             self._queue.appendleft(command)
         else:
             _fail(command, _forbidden(bad[0][2].reason))
+
+
+def _unknown_keys(view: RoomView, plan: Plan) -> frozenset[tuple[str, str]]:
+    try:
+        planned = plan(view)
+    except _UNPLANNED:  # it is heard again when the plan's turn comes
+        return frozenset()
+    wishes = () if isinstance(planned, Already) else planned.wishes
+    keys = {wish.idempotency_key for wish in wishes}
+    return frozenset((view.room_id, key) for key in keys if key is not None and key not in view.keys)
 
 
 def _rules(view: RoomView) -> RoomRules:
