@@ -17,8 +17,6 @@ from annals.database.snapshot import Snapshot
 from annals.projectors.sealables import unpacked
 from annals.schemas.facts.envelope import Sealed
 
-MEMBER = "m.room.member"
-
 _PROFILE_SQL = "SELECT field, value FROM profiles WHERE user_id = %s AND field = ANY(%s)"
 _MEMBER_SQL = """
     SELECT c.membership, e.client_json
@@ -30,10 +28,8 @@ _MEMBER_SQL = """
 class SendsEvents(Protocol):
     """The builder of rooms, as far as this needs it."""
 
-    async def send_state(
-        self, room_id: str, sender: str, type: str, state_key: str, content: dict[str, Any], idempotency_key: str
-    ) -> object:
-        """Build, log and decide a state event. The same key again gives the first one's outcome. Raises Refused."""
+    async def show_member(self, room_id: str, user_id: str, content: dict[str, Any], idempotency_key: str) -> None:
+        """Tell a room how a user who is in it looks. The same key again does nothing. Raises Refused."""
         ...
 
 
@@ -59,7 +55,7 @@ class ProfileFanOut:
             content = await self._database.read(lambda snapshot: _new_content(snapshot, room_id, user_id))
             if content is not None:
                 key = f"{command.command_id} {room_id}"
-                await self._rooms.send_state(room_id, user_id, MEMBER, user_id, content, key)
+                await self._rooms.show_member(room_id, user_id, content, key)
 
         return step
 

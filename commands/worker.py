@@ -93,6 +93,8 @@ class Worker:
         self._woken = asyncio.Event()
         self._attempts: Counter[str] = Counter()
         self._first_seen_s: dict[str, float] = {}
+        # When the first command that is left to who began it (`grace_s`) will be ours to carry on.
+        self._due_s: float | None = None
 
     def wake(self) -> None:
         """Something of `users` moved: there may be a new command."""
@@ -110,7 +112,7 @@ class Worker:
             if complete:
                 failures = 0
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), IDLE_S_MAX)
+                    await asyncio.wait_for(self._woken.wait(), self._idle_s())
             else:
                 failures += 1
                 await asyncio.sleep(min(RETRY_S_MAX, RETRY_S_MIN * 2 ** min(failures, 10)))
@@ -120,6 +122,7 @@ class Worker:
         if not await self._lease.held():
             return True
         commands, bad = await self._database.read(_started)
+        self._due_s = None
         ids = {command.command_id for command in commands}
         self._first_seen_s = {key: seen_s for key, seen_s in self._first_seen_s.items() if key in ids}
         for user_id, command_id, reason in bad:
@@ -145,7 +148,8 @@ class Worker:
                 _log.warning("nobody here runs commands of kind %s (%s)", command.kind, command.command_id)
                 continue
             if self._is_in_hands(command, kind.grace_s):
-                return False
+                # The user's later commands wait behind it; `run` comes again when it is due.
+                return True
             try:
                 refused = await _run_steps(kind.steps(command))
             except _Later:
@@ -160,7 +164,17 @@ class Worker:
 
     def _is_in_hands(self, command: Started, grace_s: float) -> bool:
         now_s = time.monotonic()
-        return now_s - self._first_seen_s.setdefault(command.command_id, now_s) < grace_s
+        due_s = self._first_seen_s.setdefault(command.command_id, now_s) + grace_s
+        if due_s <= now_s:
+            return False
+        self._due_s = due_s if self._due_s is None else min(due_s, self._due_s)
+        return True
+
+    def _idle_s(self) -> float:
+        """How long to wait for a notification before the next pass."""
+        if self._due_s is None:
+            return IDLE_S_MAX
+        return max(0.0, min(IDLE_S_MAX, self._due_s - time.monotonic()))
 
     async def _failed(self, command: Started, error: Exception) -> bool:
         self._attempts[command.command_id] += 1

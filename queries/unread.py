@@ -82,8 +82,7 @@ def unread_counts(snapshot: Snapshot, room_ids: Sequence[str], user_id: str) -> 
     rooms = _rooms(snapshot, sorted({restore(row[0]) for row in rows}), user_id)
     for room_id, event in _events(rows):
         room = rooms[room_id]
-        levels = room.levels.content or {}
-        notification_levels = levels.get("notifications")
+        notification_levels = room.levels.event.content.get("notifications") if room.levels.event else None
         occasion = Occasion(
             event,
             room.member_count,

@@ -80,7 +80,7 @@ def _authoriser(view: RoomView, user_id: str, joined_rooms: frozenset[str]) -> s
     if not joined_rooms.intersection(_allowed_rooms(join_rules.content.get("allow") if join_rules else None)):
         return None
     levels = power_levels(view)
-    users = levels.content.get("users") if levels.content else None
+    users = levels.event.content.get("users") if levels.event else None
     named = users if isinstance(users, Mapping) else {}
     everybody: set[str] = {*levels.privileged, *named, str(levels.creator)}
     for candidate in sorted(everybody, key=lambda user: (-levels.user(user), user)):
@@ -162,5 +162,15 @@ def knock(change: Change) -> Plan:
     def plan(view: RoomView) -> Send:
         require_room(view)
         return Send((change.intent(),))
+
+    return plan
+
+
+def stay(change: Change) -> Plan:
+    """Tell a room anew that somebody is in it, say with another name; who has left meanwhile is not brought back."""
+
+    def plan(view: RoomView) -> Send | Already:
+        require_known(view)
+        return Send((change.intent(),)) if membership(view, change.target) == JOIN else Already()
 
     return plan

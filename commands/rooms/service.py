@@ -14,7 +14,7 @@ from annals.commands.rooms.builder import Builders
 from annals.commands.rooms.checks import check_aliases, check_annotation
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.creation import RoomRequest
-from annals.commands.rooms.membership import Change, ban, invite, join, kick, knock, leave, unban
+from annals.commands.rooms.membership import Change, ban, invite, join, kick, knock, leave, stay, unban
 from annals.commands.rooms.plans import Plan
 from annals.commands.rooms.sending import annotation_of, check_key, intent_of, redact, send
 from annals.database.pool import Database
@@ -129,11 +129,10 @@ class Rooms:
         if not forgotten:
             await self._appender.submit_and_settle([RoomForgotten(self._appender.envelope(cause), room_id, user_id)])
 
-    async def send_state(
-        self, room_id: str, sender: str, type: str, state_key: str, content: dict[str, Any], idempotency_key: str
-    ) -> None:
-        """Send a state event under a key: a step of a command that may run again."""
-        await self.send(room_id, sender, type, content, idempotency_key, state_key=state_key, key=idempotency_key)
+    async def show_member(self, room_id: str, user_id: str, content: dict[str, Any], idempotency_key: str) -> None:
+        """Tell a room how a user who is in it looks now: a step of a command that may run again."""
+        change = Change(user_id, user_id, "join", content, idempotency_key, idempotency_key)
+        await self._carry_out(room_id, stay(change))
 
     async def _carry_out(self, room_id: str, plan: Plan) -> None:
         await self._builders.carry_out(room_id, plan)

@@ -34,10 +34,8 @@ class Rooms:
         self.keys: set[str] = set()
         self.fails: Callable[[str], BaseException | None] = lambda room_id: None
 
-    async def send_state(
-        self, room_id: str, sender: str, type: str, state_key: str, content: dict[str, Any], idempotency_key: str
-    ) -> None:
-        assert (sender, type, state_key) == (ALICE, "m.room.member", ALICE)
+    async def show_member(self, room_id: str, user_id: str, content: dict[str, Any], idempotency_key: str) -> None:
+        assert user_id == ALICE
         if (error := self.fails(room_id)) is not None:
             raise error
         if idempotency_key in self.keys:
@@ -45,7 +43,7 @@ class Rooms:
         self.keys.add(idempotency_key)
         self.sent.append((room_id, content))
         rows = Rows()
-        room_rows.state(rows, room_id, type, state_key, content, sender)
+        room_rows.state(rows, room_id, "m.room.member", user_id, content, user_id)
         self.house.put_rows(rows)
 
 
