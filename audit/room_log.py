@@ -2,87 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from annals.audit.plain import plain, printable
 from annals.eventlog.api import Log, Record
 from annals.eventlog.partition import partition_of
 from annals.matrix.canonical_json import loads
+from annals.projectors.rooms.decided import Assembler, DecidedStep
+from annals.projectors.taking import decided_steps, records_between
 from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
-from annals.schemas.facts.decisions import Decision, DecisionPart, Mark, Verdict
+from annals.schemas.facts.decisions import Decision, Verdict
 from annals.schemas.facts.rooms import PduFact, RoomFact
-from annals.schemas.parts import Joiner
 from annals.schemas.position import offset_of, ordinal_of
+from annals.schemas.topics import decisions_topic
 
 TOPIC = "rooms"
-_BATCH = 1_000
+_HEADER = frozenset(field.name for field in fields(Decision))
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One fact (`offset`) or one decision (`position` offset/ordinal) of a room, ready to be printed."""
+    """One fact (`at` is partition/offset) or one decision (`at` is offset.ordinal) of a room.
+
+    `what` is the fact's name, a verdict or the decision's name; `detail` is ready to be printed; `data` is all of it.
+    """
 
     kind: str
     at: str
     what: str
     detail: str
+    data: Mapping[str, Any]
 
 
 def room_log(log: Log, room_id: str, generation: str) -> Iterator[Line]:
     """Each fact of the room, followed by the decisions of its step."""
     partition = partition_of(room_id, log.partitions(TOPIC))
-    decisions = _decisions(log, room_id, generation, partition)
-    pending = next(decisions, None)
-    for record in _records(log, TOPIC, partition):
-        fact = _decoded(record)
-        if not isinstance(fact, RoomFact) or fact.room_id != room_id:
+    steps = _steps(log, generation, partition)
+    step = next(steps, None)
+    key = room_id.encode()
+    for record in records_between(log, TOPIC, partition, 0):
+        if record.key != key:
             continue
-        yield _fact_line(record, fact)
-        while pending is not None and offset_of(pending.position) <= record.offset:
-            yield _decision_line(pending)
-            pending = next(decisions, None)
+        yield _fact_line(record)
+        while step is not None and step.offset < record.offset:
+            step = next(steps, None)
+        if step is not None and step.offset == record.offset:
+            for decision in step.decisions:
+                yield _decision_line(decision)
 
 
-def _records(log: Log, topic: str, partition: int) -> Iterator[Record]:
-    offset, end = 0, log.end(topic, partition)
-    while offset < end:
-        batch = log.read(topic, partition, offset, _BATCH)
-        if not batch:
-            return
-        yield from batch
-        offset = batch[-1].offset + 1
+def _steps(log: Log, generation: str, partition: int) -> Iterator[DecidedStep]:
+    """The steps that count: what lost its partition, or came twice, is left out."""
+    records = records_between(log, decisions_topic(generation).name, partition, 0)
+    for steps, _ in decided_steps(records, Assembler(0, 0)):
+        yield from steps
 
 
-def _decoded(record: Record) -> Any:
+def _fact_line(record: Record) -> Line:
+    at = f"{record.partition}/{record.offset}"
+    data: dict[str, Any] = {"kind": "fact", "partition": record.partition, "offset": record.offset}
     try:
-        return decode(record.value) if record.value is not None else None
-    except Undecodable:
-        return None
-
-
-def _decisions(log: Log, room_id: str, generation: str, partition: int) -> Iterator[Decision]:
-    """The decisions that count: of the epoch in force, each position once."""
-    epoch, seen, joiner = 0, -1, Joiner()
-    for record in _records(log, f"decisions.{generation}", partition):
-        made = _decoded(record)
-        if isinstance(made, Mark):
-            epoch = max(epoch, made.epoch)
-            joiner.reset()
-        if isinstance(made, DecisionPart):
-            whole = joiner.add(made)
-            made = decode(whole) if whole is not None else None
-        if isinstance(made, Decision) and made.epoch >= epoch and made.position > seen:
-            seen = made.position
-            if made.room_id == room_id:
-                yield made
-
-
-def _fact_line(record: Record, fact: RoomFact) -> Line:
+        fact = decode(record.value) if record.value is not None else None
+    except Undecodable as error:
+        return Line("fact", at, "undecodable", printable(str(error)), {**data, "error": str(error)})
+    if not isinstance(fact, RoomFact):
+        return Line("fact", at, "filler" if fact is None else type(fact).__name__, "", data)
     when = datetime.fromtimestamp(fact.envelope.recorded_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    return Line("fact", f"{record.partition}/{record.offset}", type(fact).__name__, f"{when}  {_said(fact)}")
+    name = type(fact).__name__
+    return Line("fact", at, name, printable(f"{when}  {_said(fact)}"), {**data, "fact": name, **plain(fact)})
 
 
 def _said(fact: RoomFact) -> str:
@@ -90,20 +81,29 @@ def _said(fact: RoomFact) -> str:
         pdu = loads(fact.skeleton)
         key = f" [{pdu['state_key']}]" if "state_key" in pdu else ""
         return f"{pdu.get('type')}{key} by {pdu.get('sender')}  {fact.event_id}"
-    return "  ".join(f"{name}={getattr(fact, name)!r}" for name in _fields(fact))
-
-
-def _fields(fact: RoomFact) -> list[str]:
-    return [name for name in type(fact).__dataclass_fields__ if name not in ("envelope", "room_id")]
+    own = [field.name for field in fields(fact) if field.name not in ("envelope", "room_id")]
+    return "  ".join(f"{name}={plain(getattr(fact, name))!r}" for name in own)
 
 
 def _decision_line(decision: Decision) -> Line:
     at = f"{offset_of(decision.position)}.{ordinal_of(decision.position)}"
-    if not isinstance(decision, Verdict):
-        return Line("decision", at, type(decision).__name__, f"about {decision.source}")
-    said = [decision.verdict + (f" by rule {decision.rule}" if decision.rule else "")]
+    name = type(decision).__name__
+    data = {"kind": "decision", "at": at, "decision": name, **plain(decision)}
+    if isinstance(decision, Verdict):
+        return Line("decision", at, decision.verdict, printable(_verdict_said(decision)), data)
+    own = [field.name for field in fields(decision) if field.name not in _HEADER]
+    said = [f"{field}={plain(getattr(decision, field))!r}" for field in own if getattr(decision, field) is not None]
+    return Line("decision", at, name, printable("  ".join([*said, f"about {decision.source}"])), data)
+
+
+def _verdict_said(decision: Verdict) -> str:
+    said = [decision.event_id]
+    said += [f"by rule {decision.rule}"] if decision.rule else []
     said += [decision.reason] if decision.reason else []
-    said += ["outlier"] if decision.outlier else []
-    said += [f"state {change.type} [{change.state_key}] is now this" for change in decision.current_delta[:3]]
+    said += [flag for flag in ("outlier", "backfilled", "provisional") if getattr(decision, flag)]
+    said += [f"waits for {len(decision.missing)} events"] if decision.missing else []
+    said += [f"state {change.type} [{change.state_key}]" for change in decision.current_delta[:3]]
+    more = len(decision.current_delta) - 3
+    said += [f"and {more} more"] if more > 0 else []
     said += [f"redacts {applied.event_id}" for applied in decision.redactions]
-    return Line("decision", at, decision.event_id, ", ".join(said))
+    return ", ".join(said)

@@ -54,14 +54,18 @@ def diff_rows(database: Database, left: str, right: str, tables: Iterable[Table]
 
 def _diff_table(snapshot: Snapshot, table: Table, left: str, right: str) -> TableDiff:
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
-    only_left = _only(snapshot, table.name, columns, left, right)
-    only_right = _only(snapshot, table.name, columns, right, left)
+    count_left, some_left = _only(snapshot, table.name, columns, left, right)
+    count_right, some_right = _only(snapshot, table.name, columns, right, left)
     ((rows,),) = snapshot.rows(f'SELECT count(*) FROM "{left}"."{table.name}"')
-    examples = [(left, row) for row in only_left[:EXAMPLES_MAX]] + [(right, row) for row in only_right[:EXAMPLES_MAX]]
-    return TableDiff(table.name, table.info["rebuild"], rows, len(only_left), len(only_right), tuple(examples))
+    examples = [(left, row) for row in some_left] + [(right, row) for row in some_right]
+    return TableDiff(table.name, table.info["rebuild"], rows, count_left, count_right, tuple(examples))
 
 
-def _only(snapshot: Snapshot, table: str, columns: str, one: str, other: str) -> Sequence[tuple[Any, ...]]:
-    return snapshot.rows(
-        f'SELECT {columns} FROM "{one}"."{table}" EXCEPT ALL SELECT {columns} FROM "{other}"."{table}"'
+def _only(snapshot: Snapshot, table: str, columns: str, one: str, other: str) -> tuple[int, Sequence[tuple[Any, ...]]]:
+    """How many rows `one` has and `other` lacks, and some of them."""
+    difference = f'SELECT {columns} FROM "{one}"."{table}" EXCEPT ALL SELECT {columns} FROM "{other}"."{table}"'
+    found = snapshot.rows(
+        f"WITH only_here AS ({difference})"
+        f" SELECT count(*) OVER (), * FROM only_here ORDER BY {columns} LIMIT {EXAMPLES_MAX}"
     )
+    return (found[0][0] if found else 0), [row[1:] for row in found]

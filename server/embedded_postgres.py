@@ -183,6 +183,17 @@ class EmbeddedPostgres:
             self.process.wait()
             self.process = None
 
+    def is_free(self) -> bool:
+        """Whether no live process runs the cluster of this directory (or there is none)."""
+        if not self.directory.is_dir():
+            return True
+        try:
+            self._lock()
+        except AlreadyRunning:
+            return False
+        self._end_server(STOP_FAST_S)
+        return True
+
     # -- parts of start()
 
     def _lock(self) -> None:

@@ -1,0 +1,125 @@
+"""The generations of a server: what the log says of them, and how far their tables are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from annals.audit.operating import Operating
+from annals.database.errors import NotMigrated
+from annals.database.migrate import drop_generation, generations
+from annals.database.pool import Database
+from annals.database.snapshot import Snapshot
+from annals.eventlog.api import Log, TopicPartition
+from annals.projectors.positions.read import lags, vector_of
+from annals.projectors.taking import records_between
+from annals.schemas.codec import decode
+from annals.schemas.errors import Undecodable
+from annals.schemas.facts.operations import GenerationCreated, GenerationDropped
+
+OPERATIONS = "operations"
+
+# A backend is known by its pid and start: the pid alone may be somebody else's by now.
+_OWNERS = """
+SELECT DISTINCT p.owner FROM positions p
+JOIN pg_stat_activity a ON a.pid = p.pid AND a.backend_start::text = p.backend_start"""
+
+
+class GenerationInUse(Exception):
+    """A generation cannot be written or dropped now; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the log says of a generation. `mode`: serve, fold or recompute."""
+
+    mode: str
+    dropped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation. `mode` None: its creation is not on the log. `lag`: records that its tables do not have yet.
+
+    `owner` is the process that writes it now, None where nobody does; `positions` None: it has no tables.
+    """
+
+    name: str
+    mode: str | None
+    serves: bool
+    owner: str | None
+    positions: Mapping[TopicPartition, int] | None
+    lag: int
+
+
+def recorded_generations(log: Log) -> dict[str, Recorded]:
+    """The generations that the log knows, dropped ones included. A name is used once."""
+    found: dict[str, Recorded] = {}
+    for record in records_between(log, OPERATIONS, 0, 0):
+        try:
+            fact = decode(record.value) if record.value is not None else None
+        except Undecodable:
+            continue
+        if isinstance(fact, GenerationCreated):
+            found.setdefault(fact.generation, Recorded(fact.mode, dropped=False))
+        elif isinstance(fact, GenerationDropped) and fact.generation in found:
+            found[fact.generation] = Recorded(found[fact.generation].mode, dropped=True)
+    return found
+
+
+def serving(database: Database) -> str | None:
+    """The generation that answers readers; None in a database without tables."""
+    try:
+        return database.read_now(lambda snapshot: snapshot.generation)
+    except NotMigrated:
+        return None
+
+
+def list_generations(log: Log, database: Database) -> list[Generation]:
+    """All that have tables, or are on the log and not dropped, by number."""
+    recorded = recorded_generations(log)
+    names = {name for name, entry in recorded.items() if not entry.dropped} | set(generations(database.url))
+    serves = serving(database)
+    return [_look(log, database, name, recorded, serves) for name in sorted(names, key=lambda name: int(name[1:]))]
+
+
+def _look(log: Log, database: Database, name: str, recorded: Mapping[str, Recorded], serves: str | None) -> Generation:
+    def read(snapshot: Snapshot) -> tuple[dict[TopicPartition, int], str | None]:
+        return vector_of(snapshot.positions), _owner(snapshot)
+
+    mode = recorded[name].mode if name in recorded else None
+    try:
+        positions, owner = database.read_now(read, generation=name)
+    except NotMigrated:
+        return Generation(name, mode, name == serves, None, None, sum(lags(log, {}).values()))
+    return Generation(name, mode, name == serves, owner, positions, sum(lags(log, positions).values()))
+
+
+def _owner(snapshot: Snapshot) -> str | None:
+    rows = snapshot.rows(_OWNERS)
+    return rows[0][0] if rows else None
+
+
+def live_owner(database: Database, name: str) -> str | None:
+    """The process that writes a generation at this moment; None where nobody does."""
+    try:
+        return database.read_now(_owner, generation=name)
+    except NotMigrated:
+        return None
+
+
+def drop(operating: Operating, database: Database, name: str, actor: str) -> None:
+    """Drop a generation's tables, as a fact. Raises GenerationInUse.
+
+    Its decisions stay on the log, so that its name is not used again.
+    """
+    if serving(database) == name:
+        raise GenerationInUse(f"{name} serves: it cannot be dropped")
+    if owner := live_owner(database, name):
+        raise GenerationInUse(f"{name} is being written by {owner}")
+    recorded = recorded_generations(operating.log).get(name)
+    if recorded is None and name not in generations(database.url):
+        raise GenerationInUse(f"there is no generation {name}")
+    if recorded is None or not recorded.dropped:
+        operating.append([GenerationDropped(operating.envelope(is_cause=True), name, actor)])
+    drop_generation(database.url, name)
