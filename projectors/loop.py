@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from annals.database.errors import DatabaseError
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log, Record, Tail
-from annals.eventlog.errors import LogError
 from annals.projectors import metrics
-from annals.projectors.errors import FenceLost, GivenUp, GroupPartition
+from annals.projectors.errors import CannotTake, FenceLost, GivenUp, GroupPartition
 from annals.projectors.groups import GROUPS
 from annals.projectors.plain_worker import PlainWorker
 from annals.projectors.poison import Skips, read_skips, skips_in
@@ -36,11 +34,11 @@ from annals.schemas.topics import decisions_topic
 _logger = structlog.get_logger(__name__)
 
 RECORDS_MAX = 1_000
+_RECORDS_MIN = 20
 _IDLE_S = 1.0
 _BACKOFF_S_MIN, _BACKOFF_S_MAX = 0.05, 5.0
 
 Connect = Callable[[], WriteConnection]
-_ROOM_FAILURES = (DatabaseError, LogError, GivenUp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +79,12 @@ class Loop:
         self._transactions: Transactions | None = None
         self._tail: Tail | None = None
         self._stopping = threading.Event()
+        self._records_next = settings.records_max
 
     @property
     def positions(self) -> Mapping[GroupPartition, int]:
         """Next offsets of the partitions that are ours."""
-        return {key: partition.worker.position.next_offset for key, partition in self._partitions.items()}
+        return {key: partition.worker.position.next_offset for key, partition in list(self._partitions.items())}
 
     @property
     def stopped(self) -> Mapping[GroupPartition, str]:
@@ -102,7 +101,10 @@ class Loop:
                         self.take()
                         backoff_s = _BACKOFF_S_MIN
                     self.step(_IDLE_S)
-                except _ROOM_FAILURES as error:
+                except CannotTake:
+                    raise
+                except Exception as error:
+                    # Whatever it is: nothing of the batch was committed, and what the log has decided stays decided.
                     self._give_up(error)
                     self._stopping.wait(backoff_s)
                     backoff_s = min(_BACKOFF_S_MAX, backoff_s * 2)
@@ -195,20 +197,31 @@ class Loop:
 
     def _fold(self, batch: Sequence[_Partition]) -> int:
         started_s = time.monotonic()
-        count = sum(len(partition.backlog) for partition in batch)
-        jobs = [Job(partition.worker, partition.worker.prepare(partition.backlog)) for partition in batch]
+        share = max(1, self._records_next // len(batch))
+        jobs = [Job(partition.worker, partition.worker.prepare(partition.backlog[:share])) for partition in batch]
+        before = sum(len(partition.backlog) for partition in batch)
         try:
             applied = self._running().run(jobs, self._settings.work_s_max)
         except FenceLost as lost:
             _logger.error("fence_lost", partitions=sorted(lost.partitions))
             raise
         left = sum([self._after(partition, done) for partition, done in zip(batch, applied, strict=True)])
-        metrics.BATCH_RECORDS.observe(count - left)
+        count = before - left
+        self._plan(started_s, count)
+        metrics.BATCH_RECORDS.observe(count)
         metrics.BATCH_SECONDS.observe(time.monotonic() - started_s)
         metrics.VIEWS_BYTES.set(self._views.weight_bytes)
         if any(table is HALTED_ROOMS for done in applied for table, _ in done.rows.tables()):
             self._count_halted()
-        return count - left
+        return count
+
+    def _plan(self, started_s: float, count: int) -> None:
+        """How many records the next batch takes: about what fits into its time, as what is left over is read anew."""
+        took_s = time.monotonic() - started_s
+        if took_s > self._settings.work_s_max:
+            self._records_next = min(self._settings.records_max, max(_RECORDS_MIN, count))
+        else:
+            self._records_next = min(self._settings.records_max, self._records_next * 2)
 
     def _after(self, partition: _Partition, done: Applied) -> int:
         group, _, number = partition.worker.key
@@ -248,7 +261,7 @@ class Loop:
     def _give_up(self, error: Exception) -> None:
         for group, _, _ in self._partitions:
             metrics.GIVEN_UP.labels(group).inc()
-        _logger.error("partitions_given_up", error=repr(error), partitions=len(self._partitions))
+        _logger.error("partitions_given_up", partitions=len(self._partitions), exc_info=error)
         self.close()
 
     def _count_halted(self) -> None:

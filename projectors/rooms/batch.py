@@ -1,14 +1,13 @@
-"""One batch of one partition of `rooms`: every room's facts are decided in order, rooms beside one another.
+"""One batch of one partition of `rooms`: facts are decided in their order, but a room that lacks something is passed.
 
-A room that lacks something waits for the next round while the others go on; what all of them lack is asked for at once.
-Each step is decided and folded at once, so that a fold that raises halts its room like a decision that raises. Past the
-deadline the batch ends after the longest run of offsets that are all done.
+It waits for the next round while the others go on; what all of them lack is asked for at once. Each step is decided and
+folded at once, so that a fold that raises halts its room like a decision that raises. Past the deadline the batch ends
+after the longest run of offsets that are all done.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -47,7 +46,6 @@ class _Room:
     """A room's part of the batch. `before` is its view before each step that was done."""
 
     view: RoomView
-    queue: deque[tuple[int, RoomFact]] = field(default_factory=deque)
     before: list[tuple[int, RoomView]] = field(default_factory=list)
     asked: Needs | None = None
     failure: str | None = None
@@ -76,14 +74,9 @@ class RoomBatch:
         self, facts: Iterable[tuple[int, RoomFact]], view_of: Callable[[str], RoomView], around: Surroundings
     ) -> None:
         self._around = around
-        self._rooms: dict[str, _Room] = {}
-        self._offsets: list[int] = []
-        for offset, fact in facts:
-            room = self._rooms.get(fact.room_id)
-            if room is None:
-                room = self._rooms[fact.room_id] = _Room(view_of(fact.room_id))
-            room.queue.append((offset, fact))
-            self._offsets.append(offset)
+        self._facts = list(facts)
+        self._undone = self._facts
+        self._rooms = {room_id: _Room(view_of(room_id)) for room_id in {fact.room_id for _, fact in self._facts}}
         self.done: dict[int, StepDone] = {}
         self.unknown_fact: tuple[int, str] | None = None
         """The first fact that the machine has no rule for: the partition stops before it."""
@@ -97,19 +90,28 @@ class RoomBatch:
 
     def advance(self, deadline_s: float) -> Needs | None:
         """Decide as far as it goes; what is lacked then, or None when the batch is done or its time is up."""
-        lacking: list[Needs] = []
-        for room in self._rooms.values():
-            needs = self._advance_room(room, deadline_s)
+        lacking: dict[str, Needs] = {}
+        passed: list[tuple[int, RoomFact]] = []
+        for index, (offset, fact) in enumerate(self._undone):
+            if self._is_over(offset, deadline_s):
+                passed.extend(self._undone[index:])
+                break
+            if fact.room_id in lacking:
+                passed.append((offset, fact))
+                continue
+            needs = self._step(self._rooms[fact.room_id], fact, offset)
             if needs is not None:
-                lacking.append(needs)
-        if not lacking or self._is_late(deadline_s):
+                lacking[fact.room_id] = needs
+                passed.append((offset, fact))
+        self._undone = passed
+        if not passed or self._is_over(passed[0][0], deadline_s):
             return None
-        return _union(lacking)
+        return _union(list(lacking.values()))
 
     def finish(self) -> tuple[list[StepDone], dict[str, RoomView]]:
         """The steps of the longest run of offsets that are done, in order, and the views after them."""
         steps = []
-        for offset in self._offsets:
+        for offset, _ in self._facts:
             if offset not in self.done:
                 break
             steps.append(self.done[offset])
@@ -120,27 +122,22 @@ class RoomBatch:
             views[room_id] = next(later, room.view)
         return steps, views
 
-    def _is_late(self, deadline_s: float) -> bool:
-        """Past the deadline, with something to show: the first fact is always decided."""
-        return self._offsets[0] in self.done and self._around.monotonic_s() > deadline_s
+    def _is_over(self, offset: int, deadline_s: float) -> bool:
+        """Whether the batch ends before `offset`: its time is up (but its first fact is always decided), or a fact
+        stands there that nobody understands."""
+        if self.unknown_fact is not None and offset >= self.unknown_fact[0]:
+            return True
+        return self._facts[0][0] in self.done and self._around.monotonic_s() > deadline_s
 
-    def _advance_room(self, room: _Room, deadline_s: float) -> Needs | None:
-        while room.queue:
-            offset, fact = room.queue[0]
-            if self._is_late(deadline_s) or (self.unknown_fact and offset >= self.unknown_fact[0]):
-                return None
-            view = room.view
-            outcome = self._decide(room, fact, offset)
-            if isinstance(outcome, Needs):
-                return outcome
-            if outcome is None:
-                return None
-            decided, done = outcome
-            room.before.append((offset, view))
-            room.view = decided.view
-            room.asked = None
-            room.queue.popleft()
-            self.done[offset] = done
+    def _step(self, room: _Room, fact: RoomFact, offset: int) -> Needs | None:
+        outcome = self._decide(room, fact, offset)
+        if isinstance(outcome, Needs) or outcome is None:
+            return outcome
+        decided, done = outcome
+        room.before.append((offset, room.view))
+        room.view = decided.view
+        room.asked = None
+        self.done[offset] = done
         return None
 
     def _decide(self, room: _Room, fact: RoomFact, offset: int) -> tuple[Decided, StepDone] | Needs | None:

@@ -9,8 +9,8 @@ from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
 from annals.schemas.facts.rooms import RoomFact
 
-_AHEAD_RECORDS = 500
-_KEPT_FACTS = 1_500
+_AHEAD_RECORDS = 256
+_KEPT_FACTS = 320
 
 
 class NoFact(Exception):

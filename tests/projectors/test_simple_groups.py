@@ -6,10 +6,13 @@ import random
 
 import pytest
 
+from annals.eventlog.api import Append
 from annals.eventlog.embedded import EmbeddedLog
 from annals.projectors.sealables import packed, unpacked
 from annals.schemas.facts import directory, users
 from annals.schemas.facts.envelope import Sealed
+from annals.schemas.facts.subject_keys import SubjectKeyMade
+from annals.schemas.records import erased_subject_key
 from tests.support.projectors import append, connector, dump, empty, envelope, running, simple_facts
 
 SEEDS = (1, 2)
@@ -82,6 +85,25 @@ def test_a_new_token_of_a_device_ends_the_old_one(log: EmbeddedLog, tables_url: 
     (device,) = dump(tables_url)["devices"]
     assert token[0] == devices[1].token_hash
     assert packed(b"name") in device
+
+
+def test_an_erased_key_is_gone_and_its_gap_is_passed(log: EmbeddedLog, tables_url: str) -> None:
+    made = SubjectKeyMade(envelope(), "@ann:test", "k1", b"nonce", b"wrapped")
+    later = SubjectKeyMade(envelope(), "@ann:test", "k2", b"nonce", b"wrapped")
+    append(log, [made, later])
+    with running(log, connector(tables_url)) as loop:
+        loop.catch_up()
+        assert [row[1] for row in dump(tables_url)["subject_keys"]] == ["k1"], "the first key counts"
+        for key_id in ("k2", "k1"):
+            erased = erased_subject_key("@ann:test", key_id)
+            log.append([Append(erased.topic, 0, erased.record_key, None)]).result()
+        loop.catch_up()
+        assert not dump(tables_url)["subject_keys"]
+    assert log.compact("subject_keys", now_ms=1 << 50) == 4
+    empty(tables_url)
+    with running(log, connector(tables_url), owner="rebuild") as loop:
+        loop.catch_up()
+        assert loop.positions["subject_keys", "subject_keys", 0] == log.end("subject_keys", 0) == 4
 
 
 def test_sealed_fields_stay_sealed() -> None:
