@@ -10,6 +10,7 @@ pg_stat_statements counts its statements. One folder holds it all:
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -23,6 +24,7 @@ from benchmarks.processes import part_of, tree
 FOLDER = Path(__file__).parent / "profiles"
 SAMPLES_A_SECOND = 250
 ROWS = 45
+_LINE = re.compile(r":\d+\)$")
 
 
 def profile(peer: Peer, seconds: float) -> Path:
@@ -71,7 +73,7 @@ def _top(collapsed: str) -> str:
     total = 0
     for line in collapsed.splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = [frame.rpartition(":")[0] or frame for frame in stack.split(";")]
+        frames = [_LINE.sub(")", frame) for frame in stack.split(";")]
         samples = int(count)
         total += samples
         own[frames[-1]] += samples
