@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from annals.matrix.auth_events import CREATE, auth_types_for
 from annals.matrix.canonical_json import loads
 from annals.matrix.errors import MatrixError
-from annals.matrix.events import Event, StateKey, event_of, merge
+from annals.matrix.events import Event, event_of, merge
 from annals.matrix.format import check_fields
 from annals.matrix.room_versions import ROOM_VERSIONS
-from annals.rooms.ancestors import entries_of, missing_ancestors, permitting_ids
+from annals.rooms.ancestors import entries_of, missing_ancestors
+from annals.rooms.asking import ask_at_once, needs_of_events
 from annals.rooms.judging import Arrival, judge
 from annals.rooms.needs import FirstOfKey, Needs
 from annals.rooms.parking import close_wanted, drop_arrival, park, unpark
-from annals.rooms.state import EMPTY_STATE_ID, Lacking
 from annals.rooms.step import Step
 from annals.rooms.view import ACCEPTED, DROPPED, Entry, RoomView
 from annals.schemas.facts.decisions import Duplicate, Skipped
@@ -41,7 +40,7 @@ def admit(step: Step, fact: PduFact, source: int) -> None:
         step.decide(Skipped, source, reason=event, event_id=fact.event_id)
         return
     outlier = isinstance(fact, PduFetched) and fact.purpose in _OUTLIER_PURPOSES
-    _ask_at_once(step, fact, event, outlier)
+    ask_at_once(step.view, fact, event, outlier)
     rules = step.header.rules
     if rules is not None and rules is not event.rules:
         step.decide(Skipped, source, reason=OTHER_ROOM_VERSION, event_id=fact.event_id)
@@ -54,7 +53,11 @@ def admit(step: Step, fact: PduFact, source: int) -> None:
         return
     unpark(step, fact.event_id)
     backfilled = isinstance(fact, PduFetched) and fact.purpose == BACKFILL
-    arrival = Arrival(event, source, old is None, outlier, backfilled, key)
+    if old is None:
+        arrival = Arrival(event, source, True, outlier, backfilled, key)
+    else:
+        # An event is judged again as it came first: that is the one that is kept.
+        arrival = Arrival(old.event, old.source, False, outlier, backfilled, old.idempotency_key)
     _place(step, arrival, ours=isinstance(fact, PduCreated))
 
 
@@ -90,59 +93,13 @@ def _with_body(skeleton: dict[str, Any], fact: PduFact) -> dict[str, Any]:
     return merge(skeleton, body) if type(body) is dict else skeleton
 
 
-def _ask_at_once(step: Step, fact: PduFact, event: Event, outlier: bool) -> None:
-    """One round of needs for all that nearly every PDU needs, instead of one each."""
-    needs = _of_events(step.view, fact, event)
-    if not outlier:
-        needs |= _of_states(step, event)
-    if needs:
-        raise Lacking(needs)
-
-
 def first_needs(view: RoomView, fact: RoomFact) -> Needs:
     """What is needed of a room of which nothing is loaded: its header, and what goes with it in one round."""
     needs = Needs(rooms=frozenset([view.room_id]))
     event = _event_or_reason(view.room_id, fact) if isinstance(fact, PduFact) else None
     if isinstance(fact, PduFact) and isinstance(event, Event):
-        needs |= _of_events(view, fact, event)
+        needs |= needs_of_events(view, fact, event) or Needs()
     return needs
-
-
-def _of_events(view: RoomView, fact: PduFact, event: Event) -> Needs:
-    room_id, key = view.room_id, fact.envelope.idempotency_key
-    event_ids = {fact.event_id, *event.prev_events, *permitting_ids(event)}
-    if event.redacts is not None:
-        event_ids.add(event.redacts)
-    return Needs(
-        events=frozenset((room_id, event_id) for event_id in event_ids if event_id not in view.events),
-        keys=frozenset([(room_id, key)]) if key is not None and key not in view.keys else frozenset(),
-    )
-
-
-def _of_states(step: Step, event: Event) -> Needs:
-    """What judging will read of the current state and of those after the prev_events, as far as these are known."""
-    view, room_id = step.view, step.view.room_id
-    state_ids = {step.header.current_state_id}
-    for event_id in event.prev_events:
-        entry = view.events.get(event_id)
-        if entry is not None and entry.state_after is not None:
-            state_ids.add(entry.state_after)
-    state_ids.discard(EMPTY_STATE_ID)
-    keys = _keys_read(event)
-    unknown: list[tuple[str, int, str, str]] = []
-    for state_id in state_ids:
-        state = view.states.get(state_id)
-        if state is None:
-            unknown += [(room_id, state_id, *key) for key in keys]
-        else:
-            unknown += [(room_id, state.stored_id, *key) for key in keys if state.lacks(key)]
-    unloaded = frozenset((room_id, state_id) for state_id in state_ids if state_id not in view.states)
-    return Needs(states=unloaded, state_keys=frozenset(unknown))
-
-
-def _keys_read(event: Event) -> list[StateKey]:
-    own = [event.key] if event.is_state else []
-    return [CREATE, *own, *auth_types_for(event.type, event.sender, event.state_key, event.content, event.rules)]
 
 
 def _changes_nothing(old: Entry, outlier: bool) -> bool:
@@ -155,8 +112,7 @@ def _changes_nothing(old: Entry, outlier: bool) -> bool:
 def _is_duplicate(step: Step, fact: PduFact, key: str, source: int) -> bool:
     first = step.view.first_of_key(key)
     if first is None:
-        keys = step.view.keys.set(key, FirstOfKey(source, fact.event_id))
-        step.view = step.view.with_keys(keys)
+        step.view = step.view.with_key(key, FirstOfKey(source, fact.event_id))
         return False
     step.decide(Duplicate, source, event_id=fact.event_id, first_source=first.source, first_event_id=first.event_id)
     return True

@@ -60,11 +60,7 @@ def judge(step: Step, arrival: Arrival) -> Entry:
     passed = [{key: permitting.event_id for key, permitting in auth.items()}]
     # 5. Passes authorisation rules based on the state before the event, otherwise it is rejected.
     refusal = refusal or _refused_by_state(step, event, before, passed)
-    entry = replace(
-        _entry(step, arrival, REJECTED if refusal else ACCEPTED, provisional),
-        state_before=before.state_id,
-        state_after=before.state_id,
-    )
+    entry = _entry(step, arrival, REJECTED if refusal else ACCEPTED, provisional, before.state_id)
     if refusal:
         return _reject(step, entry, arrival, refusal)
     # 6. Passes authorisation rules based on the current state of the room, otherwise it is "soft failed".
@@ -76,7 +72,7 @@ def judge(step: Step, arrival: Arrival) -> Entry:
     return _accept(step, _with_state_after(step, entry, before), arrival, before)
 
 
-def _entry(step: Step, arrival: Arrival, verdict: str, provisional: bool) -> Entry:
+def _entry(step: Step, arrival: Arrival, verdict: str, provisional: bool, state_id: int | None = None) -> Entry:
     return Entry(
         event=arrival.event,
         verdict=verdict,
@@ -85,6 +81,8 @@ def _entry(step: Step, arrival: Arrival, verdict: str, provisional: bool) -> Ent
         provisional=provisional,
         source=arrival.source,
         position=step.position,
+        state_before=state_id,
+        state_after=state_id,
         idempotency_key=arrival.idempotency_key,
     )
 

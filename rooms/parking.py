@@ -157,6 +157,8 @@ def _woken(step: Step) -> list[Entry]:
     """The parked events for which something came since the last look, and which now lack nothing."""
     came, step.came = step.came, []
     header = step.header
+    if not header.waiting_for:
+        return []
     waiting = {other for event_id in came for other in header.waiting_for.get(event_id, ())}
     candidates = [header.parked[other] for other in sorted(waiting)]
     events = (entry.event for entry in candidates)

@@ -25,7 +25,7 @@ def refuse(step: Step, fact: EventRefused, source: int) -> None:
     if key is not None and not holds_key and not accepted:
         return  # a repeat, or the event was a duplicate: the key is not its own
     if key is not None and holds_key:
-        step.view = step.view.with_keys(step.view.keys.set(key, None))
+        step.view = step.view.with_key(key, None)
     step.decide(Retraction, source, event_id=fact.event_id, reason=fact.reason)
     if entry is not None:
         freed = replace(entry, idempotency_key=None)

@@ -43,18 +43,18 @@ class Step:
 
     def set_header(self, **changes: Any) -> None:
         """Change fields of the header."""
-        self.view = replace(self.view, header=replace(self.header, **changes))
+        self.view = self.view.with_header(replace(self.header, **changes))
 
     def set_entry(self, entry: Entry) -> None:
         """Put an event with its verdict into the view."""
-        self.view = replace(self.view, events=self.view.events.set(entry.event.event_id, entry))
+        self.view = self.view.with_entry(entry)
 
     def follow_state(self, state: RoomState, delta: dict[tuple[str, str], str | None]) -> RoomState:
         """The state that follows `state` by `delta`; its record goes out with the next decision."""
         state_id = self.position * _STATES_PER_DECISION + len(self._states_made) + 1
         made, record = with_changes(state, delta, state_id)
         self._states_made.append(record)
-        self.view = replace(self.view, states=self.view.states.set(state_id, made))
+        self.view = self.view.with_state(made)
         return made
 
     def decide(self, kind: type[D], source: int, /, **fields: Any) -> D:
@@ -77,5 +77,6 @@ class Step:
     def finish(self) -> tuple[Decision, ...]:
         """The decisions of the step, the last one marked."""
         if self.decisions:
-            self.decisions[-1] = replace(self.decisions[-1], last_of_step=True)
+            # Nobody has seen it yet; to copy it would cost a fifth of the whole step.
+            object.__setattr__(self.decisions[-1], "last_of_step", True)
         return tuple(self.decisions)

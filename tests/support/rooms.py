@@ -19,9 +19,11 @@ from annals.rooms.machine import Decided, decide, halt
 from annals.rooms.needs import FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader, StoredState
 from annals.rooms.state import Lacking
 from annals.rooms.view import RoomView, learn, trim, unknown_room
+from annals.schemas.codec import decode, encode
 from annals.schemas.facts import decisions as d
 from annals.schemas.facts.envelope import Envelope
 from annals.schemas.facts.rooms import PduCreated, PduFact, PduFetched, PduReceived, RoomFact
+from annals.schemas.position import pack
 
 KEY = SigningKey("ed25519:test", b"\1" * 32)
 SERVER = "test"
@@ -278,6 +280,8 @@ class Driver:
     view: RoomView = field(init=False)
     offset: int = 0
     decided: list[tuple[d.Decision, ...]] = field(default_factory=list)
+    asked: list[Needs] = field(default_factory=list)
+    """The needs of the last step, a round each."""
 
     def __post_init__(self) -> None:
         self.tables = MemoryTables(self.room_id)
@@ -288,29 +292,44 @@ class Driver:
         decisions: tuple[d.Decision, ...] = ()
         for fact in facts:
             if self.cold:
-                self.view = unknown_room(self.room_id)
+                self.forget()
             decisions = self._step(fact)
         return decisions
 
     def _step(self, fact: RoomFact) -> tuple[d.Decision, ...]:
-        for _ in range(60):
-            outcome = decide(self.view, fact, self.offset, epoch=1)
-            if isinstance(outcome, Decided):
-                self.view = trim(outcome.view)
-                self.tables.apply(self.offset, fact, outcome.decisions)
-                self.decided.append(outcome.decisions)
-                self.offset += 1
-                return outcome.decisions
+        self.asked = []
+        while isinstance(outcome := decide(self.view, fact, self.offset, epoch=1), Needs):
+            assert outcome not in self.asked, f"asked twice: {outcome}"
+            self.asked.append(outcome)
             self.view = learn(self.view, self.tables.load(outcome))
-        raise AssertionError(f"needs without end: {outcome}")
+        self.view = trim(outcome.view)
+        return self._keep(fact, outcome)
+
+    def _keep(self, fact: RoomFact, outcome: Decided) -> tuple[d.Decision, ...]:
+        # The tables learn what the log would tell them.
+        logged = tuple(decode(encode(decision)) for decision in outcome.decisions)
+        assert logged == outcome.decisions
+        assert [decision.position for decision in logged] == [pack(self.offset, n) for n in range(len(logged))]
+        assert [decision.last_of_step for decision in logged] == [n + 1 == len(logged) for n in range(len(logged))]
+        self.tables.apply(self.offset, fact, logged)
+        self.decided.append(logged)
+        self.offset += 1
+        return logged
+
+    def encoded(self) -> list[list[bytes]]:
+        """Every step's decisions as records."""
+        return [[encode(decision) for decision in step] for step in self.decided]
+
+    def forget(self) -> None:
+        """Throw the view away: all that is known is in the tables."""
+        self.view = unknown_room(self.room_id)
 
     def halt(self, fact: RoomFact, error: str) -> None:
         """What the loop does where the machine raises."""
         self.view = learn(self.view, self.tables.load(Needs(rooms=frozenset([self.room_id]))))
         outcome = halt(self.view, fact, self.offset, 1, error)
         self.view = outcome.view
-        self.tables.apply(self.offset, fact, outcome.decisions)
-        self.offset += 1
+        self._keep(fact, outcome)
 
     def build(self, intent: Intent, rules: RoomRules, now_ms: int = 1) -> Event:
         """An event on the room's head."""

@@ -1,0 +1,70 @@
+"""One round of needs for all that nearly every PDU needs, instead of one each.
+
+Nothing here decides anything: what is not asked for at once is asked for later, a round each.
+"""
+
+from __future__ import annotations
+
+from annals.matrix.auth_events import CREATE, auth_types_for
+from annals.matrix.events import Event, StateKey
+from annals.rooms.ancestors import permitting_ids
+from annals.rooms.needs import Needs
+from annals.rooms.state import EMPTY_STATE_ID, Lacking
+from annals.rooms.view import RoomView
+from annals.schemas.facts.rooms import PduFact
+
+
+def ask_at_once(view: RoomView, fact: PduFact, event: Event, outlier: bool) -> None:
+    """Raise Lacking for what the view lacks to judge this event, as far as that can be told."""
+    of_events = needs_of_events(view, fact, event)
+    # Of an event that is here most arrivals are repeats, which read no state.
+    of_states = None if outlier or view.events.get(fact.event_id) else _needs_of_states(view, event)
+    if of_events is not None or of_states is not None:
+        raise Lacking((of_events or Needs()) | (of_states or Needs()))
+
+
+def needs_of_events(view: RoomView, fact: PduFact, event: Event) -> Needs | None:
+    """The event itself, what it refers to, and who has its idempotency key."""
+    events, key = view.events, fact.envelope.idempotency_key
+    event_ids = [fact.event_id, *event.prev_events, *permitting_ids(event)]
+    if event.redacts is not None:
+        event_ids.append(event.redacts)
+    unknown = [event_id for event_id in event_ids if event_id not in events]
+    unknown_key = key is not None and key not in view.keys
+    if not unknown and not unknown_key:
+        return None
+    return Needs(
+        events=frozenset((view.room_id, event_id) for event_id in unknown),
+        keys=frozenset([(view.room_id, key)]) if key is not None and unknown_key else frozenset(),
+    )
+
+
+def _needs_of_states(view: RoomView, event: Event) -> Needs | None:
+    """What judging will read of the current state and of those after the prev_events, as far as these are known."""
+    room_id = view.room_id
+    unloaded: list[tuple[str, int]] = []
+    unknown: list[tuple[str, int, str, str]] = []
+    keys = _keys_read(event)
+    for state_id in _states_read(view, event):
+        state = view.states.get(state_id)
+        if state is None:
+            unloaded.append((room_id, state_id))
+            unknown += [(room_id, state_id, *key) for key in keys]
+        elif not state.complete:
+            unknown += [(room_id, state.stored_id, *key) for key in keys if key not in state.known]
+    return Needs(states=frozenset(unloaded), state_keys=frozenset(unknown)) if unloaded or unknown else None
+
+
+def _states_read(view: RoomView, event: Event) -> set[int]:
+    state_ids = {view.known_header().current_state_id}
+    for event_id in event.prev_events:
+        entry = view.events.get(event_id)
+        if entry is not None and entry.state_after is not None:
+            state_ids.add(entry.state_after)
+    state_ids.discard(EMPTY_STATE_ID)
+    return state_ids
+
+
+def _keys_read(event: Event) -> list[StateKey]:
+    own = [event.key] if event.is_state else []
+    return [CREATE, *own, *auth_types_for(event.type, event.sender, event.state_key, event.content, event.rules)]
