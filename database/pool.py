@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from annals.database.errors import DatabaseBusy, DatabaseClosed, DatabaseError
-from annals.database.session import Session, SessionSettings, Shared
+from annals.database.session import Guard, Session, SessionSettings, Shared
 from annals.database.snapshot import Snapshot
 from annals.database.statements import StatementHook, Statements
 
@@ -73,10 +73,12 @@ class Database:
         for thread in self._threads:
             thread.start()
 
-    def guard_reads(self, guard: Callable[[Snapshot], None]) -> None:
-        """Call `guard`, in the pool's threads, with every snapshot of the serving generation before it is read from.
+    def guard_reads(self, guard: Guard) -> None:
+        """Call `guard`, in the pool's threads, before each snapshot of the serving generation is taken, and what it
+        returns with that snapshot, before it is read from.
 
-        It refuses one by raising TablesBehind: tables that a crash set back must not answer.
+        That refuses the snapshot by raising TablesBehind: tables that a crash set back must not answer. Two calls, as
+        what is expected of a snapshot must be known before: more may arrive while it is on its way.
         """
         self._shared.guard = guard
 

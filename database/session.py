@@ -17,6 +17,7 @@ from annals.database.snapshot import Snapshot
 from annals.database.statements import StatementHook, Statements, one_of, run
 
 T = TypeVar("T")
+Guard = Callable[[], Callable[[Snapshot], None]]
 
 # A switch may fall between two tries, a second one hardly.
 _GENERATION_TRIES = 4
@@ -43,8 +44,8 @@ class Shared:
 
     def __init__(self) -> None:
         self.generation = FIRST_GENERATION
-        # Called with each new snapshot of the serving generation; refuses, by raising, one that must not be read from.
-        self.guard: Callable[[Snapshot], None] | None = None
+        # See Database.guard_reads.
+        self.guard: Guard | None = None
 
 
 class _GenerationMoved(Exception):
@@ -141,6 +142,8 @@ class Session:
             # Once a connection, so not announced: it would make counts of statements depend on the thread.
             cursor.execute(self._prepare)
             self._prepared = True
+        guard = self._shared.guard
+        refuse = guard() if guard is not None and begin == _OPEN_SERVING else None
         self._send(cursor, begin)
         rows = cursor.fetchall()
         if not rows:
@@ -149,8 +152,8 @@ class Session:
             raise _GenerationMoved(rows[0][0])
         positions = [row[2:] for row in rows if row[1]]
         snapshot = Snapshot(cursor, wanted, positions, self._settings.on_statement)
-        if self._shared.guard is not None and begin == _OPEN_SERVING:
-            self._shared.guard(snapshot)
+        if refuse is not None:
+            refuse(snapshot)
         return snapshot
 
     def _understand(self, error: psycopg2.Error, wanted: str, generation: str | None) -> None:

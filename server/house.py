@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from annals.commands.aliases import Aliases
@@ -74,7 +74,7 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     database = Database(database_url(config), threads)
     reached = Reached(database)
     await reached.start()
-    database.guard_reads(lambda snapshot: _refuse_if_behind(snapshot, reached))
+    database.guard_reads(lambda: _expecting(reached))
     appender = Appender(log, reached, now_ms, VERSION, writer)
     signer = Signer(config.server_name, load_signing_key(config.signing_key_path))
     builders = Builders(Workshop(appender, PostgresRoomTables(database), signer, now_ms))
@@ -86,10 +86,15 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     return House(log, database, reached, appender, builders, creation, aliases, rooms, signer, ends)
 
 
-def _refuse_if_behind(snapshot: Snapshot, reached: Reached) -> None:
+def _expecting(reached: Reached) -> Callable[[Snapshot], None]:
     """Tables that a crash of PostgreSQL set back must not answer: who logged in since then would hear 401."""
-    if snapshot.generation == reached.generation and not covers(vector_of(snapshot.positions), reached.known):
-        raise TablesBehind("the tables were set back, and are being folded again")
+    generation, known = reached.generation, dict(reached.known)
+
+    def refuse_if_behind(snapshot: Snapshot) -> None:
+        if snapshot.generation == generation and not covers(vector_of(snapshot.positions), known):
+            raise TablesBehind("the tables were set back, and are being folded again")
+
+    return refuse_if_behind
 
 
 def _tell_builders(builders: Builders, notice: Notice) -> None:
