@@ -7,6 +7,7 @@ from typing import Any
 
 from annals.matrix.format import check_format, is_create
 from annals.matrix.hashing import event_id as id_of
+from annals.matrix.identifiers import is_event_id
 from annals.matrix.record_parts import body, merge, skeleton
 from annals.matrix.room_versions import EventIdFormat, RoomRules
 
@@ -79,7 +80,7 @@ def event_of(pdu: dict[str, Any], rules: RoomRules, event_id: str) -> Event:
     if event_type == "m.room.redaction":
         # v11+: "The `redacts` property of m.room.redaction events is moved ... to a property under the event content"
         named = (content if rules.redacts_in_content else pdu).get("redacts")
-        redacts = named if type(named) is str else None
+        redacts = named if type(named) is str and is_event_id(named) else None
     return Event(
         event_id=event_id,
         # v12: the room id is the create's own hash; it never enters the hashed JSON.

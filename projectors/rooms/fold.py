@@ -13,7 +13,7 @@ from typing import Any
 from annals.database.rows import Rows
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of, merge
-from annals.matrix.identifiers import domain_of
+from annals.matrix.identifiers import domain_of, is_event_id
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms import tables
 from annals.projectors.rooms.event_json import split_event
@@ -328,7 +328,8 @@ def _membership(event: Event) -> str | None:
 def _parent(event: Event) -> str | None:
     relation = event.content.get("m.relates_to")
     parent = relation.get("event_id") if isinstance(relation, dict) else None
-    return parent if isinstance(parent, str) else None
+    # Anybody may write anything here, and an index entry has a size limit.
+    return parent if isinstance(parent, str) and is_event_id(parent) else None
 
 
 def _clamped(number: int) -> int:
