@@ -61,6 +61,11 @@ class _Partition:
     backlog: list[Record] = field(default_factory=list)
     stopped: str | None = None
 
+    @property
+    def next_wanted(self) -> int:
+        """The lowest offset that is neither in the tables nor in the backlog."""
+        return self.backlog[-1].offset + 1 if self.backlog else self.worker.position.next_offset
+
 
 class Loop:
     """Owns partitions and folds what comes. `run` blocks until `stop`; the other methods are for tests and replays."""
@@ -193,7 +198,10 @@ class Loop:
     def _sort_in(self, records: Sequence[Record]) -> None:
         by_topic = {(topic, number): p for (_, topic, number), p in self._partitions.items()}
         for record in records:
-            by_topic[record.topic, record.partition].backlog.append(record)
+            partition = by_topic[record.topic, record.partition]
+            # A log may deliver a record again (a rebalance, a reconnection): what we have, we have.
+            if record.offset >= partition.next_wanted:
+                partition.backlog.append(record)
 
     def _fold(self, batch: Sequence[_Partition]) -> int:
         started_s = time.monotonic()
