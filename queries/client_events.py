@@ -16,8 +16,8 @@ from annals.matrix.canonical_json import loads
 from annals.matrix.events import event_of
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import ROOM_VERSIONS
-from annals.projectors.rooms.read import join_event, split_event
 from annals.matrix.transactions import transaction_of
+from annals.projectors.rooms.read import join_event, split_event
 
 #: What is shown of a room's timeline; the condition of the index `events_visible`.
 VISIBLE = "e.verdict = 'accepted' AND NOT e.outlier"

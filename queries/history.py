@@ -7,7 +7,7 @@ events once the user is in it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -18,108 +18,114 @@ from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.matrix.visibility import HistoryVisibility, may_see
-from annals.projectors.rooms.read import state_entries
 from annals.queries.client_events import EventRow
 
-_VISIBILITY = ("m.room.history_visibility", "")
+_VISIBILITY = "m.room.history_visibility"
 _MEMBER = "m.room.member"
 _OPEN = frozenset((HistoryVisibility.SHARED, HistoryVisibility.WORLD_READABLE))
 
-_SETTINGS_SQL = """
-    SELECT d.room_id, e.client_json FROM current_state_deltas d
-    JOIN events e ON e.room_id = d.room_id AND e.event_id = d.event_id
-    WHERE d.room_id = ANY (%s) AND d.type = 'm.room.history_visibility' AND d.state_key = ''
+_KNOWN_SQL = """
+    SELECT w.room_id, m.membership,
+        ARRAY(SELECT d.position FROM current_state_deltas d
+            WHERE d.room_id = w.room_id AND d.type = 'm.room.member' AND d.state_key = %s AND d.membership = 'join'),
+        ARRAY(SELECT e.client_json FROM current_state_deltas d JOIN events e USING (room_id, event_id)
+            WHERE d.room_id = w.room_id AND d.type = 'm.room.history_visibility' AND d.state_key = '')
+    FROM unnest(%s::text[]) AS w(room_id)
+    LEFT JOIN local_current_membership m ON m.room_id = w.room_id AND m.user_id = %s
 """
-_MEMBERSHIPS_SQL = """
-    SELECT room_id, membership FROM local_current_membership WHERE room_id = ANY (%s) AND user_id = %s
-"""
-_LAST_JOINS_SQL = """
-    SELECT room_id, max(position) FROM current_state_deltas
-    WHERE room_id = ANY (%s) AND type = 'm.room.member' AND state_key = %s AND membership = 'join'
-    GROUP BY room_id
-"""
-_CONTENTS_SQL = """
-    SELECT e.room_id, e.event_id, e.client_json
-    FROM unnest(%s::text[], %s::text[]) AS w(room_id, event_id)
-    JOIN events e ON e.room_id = w.room_id AND e.event_id = w.event_id
+# The visibility and the user's membership in stored states: of a key's entries along the line of bases the nearest
+# counts.
+_BEFORE_SQL = """
+    WITH RECURSIVE line(room_id, wanted, state_id, base_id, n) AS (
+        SELECT s.room_id, s.state_id, s.state_id, s.base_id, 0
+        FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, state_id)
+        JOIN states s ON s.room_id = w.room_id AND s.state_id = w.state_id
+        UNION ALL
+        SELECT l.room_id, l.wanted, s.state_id, s.base_id, l.n + 1
+        FROM line l JOIN states s ON s.room_id = l.room_id AND s.state_id = l.base_id
+    ), entries AS (
+        SELECT DISTINCT ON (l.room_id, l.wanted, k.type) l.room_id, l.wanted, k.type, d.event_id
+        FROM line l
+        CROSS JOIN (VALUES ('m.room.history_visibility', ''), ('m.room.member', %s)) AS k(type, state_key)
+        JOIN state_deltas d
+            ON d.room_id = l.room_id AND d.state_id = l.state_id AND d.type = k.type AND d.state_key = k.state_key
+        ORDER BY l.room_id, l.wanted, k.type, l.n
+    )
+    SELECT n.room_id, n.wanted, n.type, e.client_json
+    FROM entries n JOIN events e ON e.room_id = n.room_id AND e.event_id = n.event_id
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a user stands with a room now."""
+class Known:
+    """What is known of a user and a room before single events are looked at."""
 
     membership: str | None
+    #: stream position of the user's latest join
     last_join: int | None
-    """Stream position of the user's latest join."""
+    #: the room's history was open to every member at all times
+    open: bool
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether no event needs a look."""
+        return self.open and self.membership == "join"
 
 
-def visible_to(snapshot: Snapshot, events: Sequence[EventRow], user_id: str) -> frozenset[str]:
-    """The ids of those of these events that the user may see."""
-    room_ids = sorted({event.room_id for event in events})
-    if not room_ids:
+def known_of(membership: str | None, joins: Sequence[int], settings: Iterable[str]) -> Known:
+    """`joins`: stream positions of the user's joins; `settings`: every history_visibility event the room ever had."""
+    is_open = all(_setting(loads(restore(text)).get("content")) in _OPEN for text in settings)
+    return Known(membership, max(joins, default=None), is_open)
+
+
+def visible_to(
+    snapshot: Snapshot, events: Sequence[EventRow], user_id: str, known: Mapping[str, Known] | None = None
+) -> frozenset[str]:
+    """The ids of those of these events that the user may see. `known`, by room id, saves a query."""
+    if not events:
         return frozenset()
-    standings = standings_of(snapshot, room_ids, user_id)
-    open_rooms = _always_open(snapshot, room_ids)
-    seen = {e.event_id for e in events if e.room_id in open_rooms and standings[e.room_id].membership == "join"}
-    doubtful = [e for e in events if e.event_id not in seen]
-    return frozenset(seen | _judged(snapshot, doubtful, user_id, standings))
+    if known is None:
+        known = _known(snapshot, sorted({event.room_id for event in events}), user_id)
+    seen = {event.event_id for event in events if known[event.room_id].sees_all}
+    doubtful = [event for event in events if event.event_id not in seen]
+    return frozenset(seen | _judged(snapshot, doubtful, user_id, known))
 
 
-def standings_of(snapshot: Snapshot, room_ids: Collection[str], user_id: str) -> dict[str, Standing]:
-    """Where the user stands with each of the rooms."""
-    ids = list(room_ids)
-    memberships = {restore(r): m for r, m in snapshot.rows(_MEMBERSHIPS_SQL, (ids, user_id))}
-    joins = {restore(r): p for r, p in snapshot.rows(_LAST_JOINS_SQL, (ids, user_id))}
-    return {room_id: Standing(memberships.get(room_id), joins.get(room_id)) for room_id in room_ids}
+def _known(snapshot: Snapshot, room_ids: Sequence[str], user_id: str) -> dict[str, Known]:
+    rows = snapshot.rows(_KNOWN_SQL, (user_id, list(room_ids), user_id))
+    return {restore(room_id): known_of(membership, joins, texts) for room_id, membership, joins, texts in rows}
 
 
-def _always_open(snapshot: Snapshot, room_ids: Sequence[str]) -> frozenset[str]:
-    """Rooms whose history was open to every member at all times."""
-    closed = set()
-    for room_id, text in snapshot.rows(_SETTINGS_SQL, (list(room_ids),)):
-        if _setting(loads(restore(text)).get("content")) not in _OPEN:
-            closed.add(restore(room_id))
-    return frozenset(room_ids) - closed
-
-
-def _judged(
-    snapshot: Snapshot, events: Sequence[EventRow], user_id: str, standings: Mapping[str, Standing]
-) -> set[str]:
+def _judged(snapshot: Snapshot, events: Sequence[EventRow], user_id: str, known: Mapping[str, Known]) -> set[str]:
     if not events:
         return set()
-    member = (_MEMBER, user_id)
-    wanted = {(e.room_id, e.state_before, *key) for e in events if e.state_before for key in (_VISIBILITY, member)}
-    state = {
-        (room_id, state_id, event_type): event_id
-        for (room_id, state_id, event_type, _), event_id in state_entries(snapshot, wanted).items()
-        if event_id is not None
-    }
-    contents = _contents(snapshot, {(room_id, event_id) for (room_id, _, _), event_id in state.items()})
-
-    def content(event: EventRow, event_type: str) -> object:
-        event_id = state.get((event.room_id, event.state_before or 0, event_type))
-        return contents.get((event.room_id, event_id)) if event_id else None
-
+    before = _before(snapshot, events, user_id)
     seen = set()
     for row in events:
-        membership = content(row, _MEMBER)
-        standing = standings[row.room_id]
+        of_event = before.get((row.room_id, row.state_before or 0), {})
+        membership = of_event.get(_MEMBER)
+        last_join = known[row.room_id].last_join
         if may_see(
             _event(row),
             user_id,
-            visibility=_setting(content(row, _VISIBILITY[0])),
+            visibility=_setting(of_event.get(_VISIBILITY)),
             membership=membership.get("membership") if isinstance(membership, dict) else None,
-            joined_later=standing.last_join is not None and standing.last_join > row.position,
+            joined_later=last_join is not None and last_join > row.position,
         ):
             seen.add(row.event_id)
     return seen
 
 
-def _contents(snapshot: Snapshot, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], object]:
-    pairs = sorted(wanted)
-    rows = snapshot.rows(_CONTENTS_SQL, ([room for room, _ in pairs], [event for _, event in pairs]))
-    return {(restore(room), restore(event)): loads(restore(text)).get("content") for room, event, text in rows}
+def _before(snapshot: Snapshot, events: Sequence[EventRow], user_id: str) -> dict[tuple[str, int], dict[str, object]]:
+    """Contents of the visibility and of the user's member event, by type, in the states before these events."""
+    wanted = sorted({(event.room_id, event.state_before) for event in events if event.state_before})
+    if not wanted:
+        return {}
+    found: dict[tuple[str, int], dict[str, object]] = {}
+    params = ([room_id for room_id, _ in wanted], [state_id for _, state_id in wanted], user_id)
+    for room_id, state_id, event_type, text in snapshot.rows(_BEFORE_SQL, params):
+        found.setdefault((restore(room_id), state_id), {})[event_type] = loads(restore(text)).get("content")
+    return found
 
 
 def _setting(content: object) -> HistoryVisibility:

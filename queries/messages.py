@@ -75,11 +75,13 @@ class Messages:
     def _page_request(
         self, snapshot: Snapshot, viewer: Viewer, room_id: str, wanted: MessagesWanted, access: Access
     ) -> PageRequest:
+        before, after = self._places.place, self._places.first_after
+        of_start, of_stop = (before, after) if wanted.backwards else (after, before)
         if wanted.from_token is not None:
-            start = self._places.place(snapshot, room_id, wanted.from_token)
+            start = of_start(snapshot, room_id, wanted.from_token)
         else:
             start = NEWEST if wanted.backwards else OLDEST
-        stop = None if wanted.to_token is None else self._places.place(snapshot, room_id, wanted.to_token)
+        stop = None if wanted.to_token is None else of_stop(snapshot, room_id, wanted.to_token)
         return PageRequest(
             room_id, viewer.user_id, start, wanted.backwards, wanted.limit, access.until, stop, wanted.filter
         )

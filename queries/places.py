@@ -6,15 +6,14 @@ from annals.database.snapshot import Snapshot
 from annals.projectors.positions.read import vector_of
 from annals.queries.client_events import VISIBLE
 from annals.queries.errors import BadPlace, NotYet
-from annals.queries.pages import OLDEST, BadPageToken, PageToken, unpack_page
+from annals.queries.pages import NEWEST, BadPageToken, PageToken, before_position, unpack_page
 from annals.queries.sync.token import BadToken, log_mark, unpack
 from annals.schemas.position import step_start
 
 _PARTITION_SQL = "SELECT partition FROM rooms WHERE room_id = %s"
-# What is highest in the order of /messages among all that a /sync had shown.
-_HIGHEST_SQL = f"""
-    SELECT e.depth, e.position FROM events e WHERE e.room_id = %s AND e.position < %s AND {VISIBLE}
-    ORDER BY e.depth DESC, e.position DESC LIMIT 1
+# The lowest in the order of /messages of what a /sync had not shown yet.
+_LOWEST_SQL = f"""
+    SELECT min(e.depth) FROM events e WHERE e.room_id = %s AND e.position >= %s AND {VISIBLE}
 """
 
 
@@ -29,9 +28,17 @@ class PlaceReader:
         try:
             return unpack_page(text)
         except BadPageToken:
-            bound = self._sync_bound(snapshot, room_id, text)
-        row = snapshot.one(_HIGHEST_SQL, (room_id, bound))
-        return PageToken(row[0], row[1] + 1) if row else OLDEST
+            return before_position(self._sync_bound(snapshot, room_id, text))
+
+    def first_after(self, snapshot: Snapshot, room_id: str, text: str) -> PageToken:
+        """Where that begins which a token had not shown: the start of a page forwards, the stop of one backwards."""
+        place = self.place(snapshot, room_id, text)
+        if not place.is_end_of_sync:
+            return place
+        row = snapshot.one(_LOWEST_SQL, (room_id, place.below))
+        if row is None or row[0] is None:
+            return PageToken(NEWEST.depth, NEWEST.position, above=place.below)
+        return PageToken(row[0], 0, above=place.below)
 
     def bound(self, snapshot: Snapshot, room_id: str, text: str) -> int:
         """The lowest stream position that is new to a token of either kind. Raises BadPlace."""
@@ -39,7 +46,7 @@ class PlaceReader:
             place = unpack_page(text)
         except BadPageToken:
             return self._sync_bound(snapshot, room_id, text)
-        return place.position
+        return place.below if place.is_end_of_sync else place.position
 
     def _sync_bound(self, snapshot: Snapshot, room_id: str, text: str) -> int:
         try:

@@ -7,7 +7,7 @@ early, and its token goes on from there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from annals.database.snapshot import Snapshot
@@ -25,7 +25,7 @@ _BACKWARDS_SQL = """
     SELECT {columns} FROM (
         SELECT * FROM events e
         WHERE e.room_id = %s AND (e.depth, e.position) < (%s, %s) AND (e.depth, e.position) >= (%s, %s)
-            AND e.position < %s AND {visible} {condition}
+            AND e.position >= %s AND (e.position < %s OR e.backfilled) AND e.position < %s AND {visible} {condition}
         ORDER BY e.depth DESC, e.position DESC LIMIT %s
     ) AS e {joins} ORDER BY e.depth DESC, e.position DESC
 """
@@ -33,7 +33,7 @@ _FORWARDS_SQL = """
     SELECT {columns} FROM (
         SELECT * FROM events e
         WHERE e.room_id = %s AND (e.depth, e.position) >= (%s, %s) AND (e.depth, e.position) < (%s, %s)
-            AND e.position < %s AND {visible} {condition}
+            AND e.position >= %s AND (e.position < %s OR e.backfilled) AND e.position < %s AND {visible} {condition}
         ORDER BY e.depth, e.position LIMIT %s
     ) AS e {joins} ORDER BY e.depth, e.position
 """
@@ -49,8 +49,8 @@ _FAR_FORWARDS_SQL = """
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Up to `limit` events of a room from `start` on, not beyond `stop`. `until`: only what became visible below that
-    stream position. `condition`, on `events e`, comes with its `params`."""
+    """Up to `limit` events of a room from `start` on, not beyond `stop`, within the bounds of both. `until`: only what
+    became visible below that stream position. `condition`, on `events e`, comes with its `params`."""
 
     room_id: str
     user_id: str
@@ -88,7 +88,7 @@ def read_page(snapshot: Snapshot, request: PageRequest) -> Page:
                 if len(shown) >= request.limit:
                     return Page(tuple(shown), at)
                 shown.append(event)
-            at = _past(event, request.backwards)
+            at = _past(event, request)
         if len(batch) < size:
             return Page(tuple(shown), far)
         judged += len(batch)
@@ -97,8 +97,17 @@ def read_page(snapshot: Snapshot, request: PageRequest) -> Page:
         size *= 2
 
 
-def _past(event: EventRow, backwards: bool) -> PageToken:
-    return PageToken(event.depth, event.position if backwards else event.position + 1)
+def _past(event: EventRow, request: PageRequest) -> PageToken:
+    position = event.position if request.backwards else event.position + 1
+    return replace(request.start, depth=event.depth, position=position)
+
+
+def _bounds(request: PageRequest) -> tuple[int, int]:
+    """Stream positions, from and up to: of a page backwards `start` says the latter and `stop` the former."""
+    start, stop = request.start, request.stop
+    if request.backwards:
+        return stop.above if stop else 0, start.below
+    return start.above, stop.below if stop else NEWEST.below
 
 
 def _far(snapshot: Snapshot, request: PageRequest) -> PageToken | None:
@@ -110,7 +119,7 @@ def _far(snapshot: Snapshot, request: PageRequest) -> PageToken | None:
     row = snapshot.one(sql, (request.room_id, start.depth, start.position, SKIPPED_MAX))
     if row is None:
         return None
-    far = PageToken(*row)
+    far = replace(start, depth=row[0], position=row[1])
     stop = request.stop
     beyond = stop is not None and (far <= stop if request.backwards else far >= stop)
     return None if beyond else far
@@ -130,6 +139,7 @@ def _batch(
             at.position,
             stop.depth,
             stop.position,
+            *_bounds(request),
             request.until,
             *params,
             *request.params,

@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
+from annals.eventlog.partition import partition_of
 from annals.matrix.canonical_json import loads
+from annals.matrix.push_default_rules import default_ruleset
 from annals.queries.plain import plain
-from annals.queries.sync.filters import EventFilter
+from annals.queries.sync.request import SyncRequest
+from annals.queries.sync.rooms import SyncRoom
 from annals.queries.sync.token import SyncToken
-
-HEROES_MAX = 5
+from annals.schemas.position import step_start
 
 _ACCOUNT_DATA_SQL = """
-    SELECT room_id, type, content FROM account_data WHERE user_id = %s AND position >= %s ORDER BY room_id, type
+    SELECT a.room_id, a.type, a.content, NULL::text, NULL::text, NULL::text, NULL::bigint
+    FROM account_data a WHERE a.user_id = %s AND a.position >= %s
 """
+# A user's private receipts are for that user alone.
 _RECEIPTS_SQL = """
-    SELECT r.room_id, r.event_id, r.receipt_type, r.user_id, r.thread_id, r.ts_ms
-    FROM receipts r
-    WHERE r.room_id = ANY (%s) AND (r.receipt_type = 'm.read' OR r.user_id = %s)
-        AND (r.room_id = ANY (%s) OR EXISTS (
-            SELECT 1 FROM unnest(%s::smallint[], %s::bigint[]) AS w(partition, low)
-            WHERE w.partition = r.partition AND r.position >= w.low))
-    ORDER BY r.room_id, r.event_id, r.receipt_type, r.user_id, r.thread_id
-"""
-_COUNTS_SQL = """
-    SELECT room_id, membership, count(*) FROM current_state
-    WHERE room_id = ANY (%s) AND type = 'm.room.member' AND membership IN ('join', 'invite')
-    GROUP BY room_id, membership
-"""
-# "The users which can be used to generate a room name": the first five by their member events, the user left out.
-_HEROES_SQL = """
-    SELECT w.room_id, h.state_key FROM unnest(%s::text[]) AS w(room_id)
-    CROSS JOIN LATERAL (
-        SELECT cs.state_key, cs.position FROM current_state cs
-        WHERE cs.room_id = w.room_id AND cs.type = 'm.room.member' AND cs.state_key <> %s
-            AND cs.membership IS NOT NULL
-        ORDER BY cs.membership NOT IN ('join', 'invite'), cs.position, cs.state_key LIMIT 5
-    ) AS h ORDER BY w.room_id, h.position, h.state_key
+    SELECT r.room_id, r.receipt_type, NULL::bytea, r.event_id, r.user_id, r.thread_id, r.ts_ms
+    FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, low)
+    JOIN receipts r ON r.room_id = w.room_id AND r.position >= w.low
+    WHERE r.receipt_type = 'm.read' OR r.user_id = %s
 """
 # "Suggested: create, name, avatar, topic, join rules, canonical alias, encryption", and who is meant by whom.
 _STRIPPED_SQL = """
@@ -65,51 +52,90 @@ _STRIPPED_TYPES = [
 ]
 
 
-def account_data(
-    snapshot: Snapshot, user_id: str, low: int, of_user: EventFilter, of_rooms: EventFilter
-) -> dict[str, list[dict[str, Any]]]:
-    """Account data set from a stream position on, by room id ("" for that of no room)."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for room_id, event_type, content in snapshot.rows(_ACCOUNT_DATA_SQL, (user_id, low)):
-        room_id, event_type = restore(room_id), restore(event_type)
-        wanted = of_rooms if room_id else of_user
-        if wanted.takes_type(event_type):
-            event = {"type": event_type, "content": orjson.Fragment(plain(content))}
-            found.setdefault(room_id, []).append(event)
+@dataclass(slots=True)
+class Extras:
+    """What users told the server beside events. By room id; account data of no room under ""."""
+
+    account_data: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    #: the content of each room's m.receipt event
+    receipts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: rooms in which the user read on
+    read_on: set[str] = field(default_factory=set)
+
+
+def extras(snapshot: Snapshot, request: SyncRequest, token: SyncToken, rooms: Sequence[SyncRoom]) -> Extras:
+    """Account data and receipts that are new to the request's token; `token` is the answer's."""
+    found = Extras()
+    user_id = request.viewer.user_id
+    if request.since is None and request.filter.account_data.takes_type("m.push_rules"):
+        # The predefined rules, which cannot be changed yet.
+        rules = {"type": "m.push_rules", "content": {"global": default_ruleset(user_id)}}
+        found.account_data[""] = [rules]
+    selects: list[str] = []
+    params: list[Any] = []
+    low = _account_data_low(request, token)
+    if low is not None:
+        selects.append(_ACCOUNT_DATA_SQL)
+        params += [user_id, low]
+    if lows := _receipt_lows(request, token, rooms):
+        selects.append(_RECEIPTS_SQL)
+        params += [list(lows), list(lows.values()), user_id]
+    if selects:
+        for row in snapshot.rows(" UNION ALL ".join(selects) + " ORDER BY 1, 2, 4, 5, 6", params):
+            _collect(found, row, request)
     return found
 
 
-def receipts(
-    snapshot: Snapshot, room_ids: Sequence[str], whole: Sequence[str], since: SyncToken | None, user_id: str
-) -> dict[str, dict[str, Any]]:
-    """The m.receipt event of each room: receipts new to the token, all of them in `whole` rooms."""
-    partitions, bounds = since.receipt_bounds() if since else ([], [])
-    found: dict[str, dict[str, Any]] = {}
-    rows = snapshot.rows(_RECEIPTS_SQL, (list(room_ids), user_id, list(whole), partitions, bounds))
-    for room_id, event_id, receipt_type, reader, thread_id, ts_ms in rows:
-        content = found.setdefault(restore(room_id), {})
+def _account_data_low(request: SyncRequest, token: SyncToken) -> int | None:
+    """The lowest new stream position of the user's account data; None where there is nothing new."""
+    since = request.since
+    if since is None:
+        return 0
+    partition = partition_of(request.viewer.user_id, len(token.users))
+    low = since.users[partition]
+    return step_start(low) if low != token.users[partition] else None
+
+
+def _receipt_lows(request: SyncRequest, token: SyncToken, rooms: Sequence[SyncRoom]) -> dict[str, int]:
+    """The lowest new stream position of the receipts of each room that may have new ones."""
+    lows = {}
+    for room in rooms:
+        if room.membership != "join" or not request.filter.ephemeral.takes_room(room.room_id):
+            continue
+        if request.since is None or room.fresh:
+            lows[room.room_id] = 0
+            continue
+        partition = partition_of(room.room_id, len(token.receipts))
+        low = request.since.receipts[partition]
+        if low != token.receipts[partition]:
+            lows[room.room_id] = step_start(low)
+    return lows
+
+
+def _collect(found: Extras, row: Sequence[Any], request: SyncRequest) -> None:
+    room_id, kind, content, event_id, reader, thread_id, ts_ms = row
+    room_id, kind, wanted = restore(room_id), restore(kind), request.filter
+    if content is not None:
+        of_kind = wanted.room_account_data if room_id else wanted.account_data
+        if of_kind.takes_type(kind) and (not room_id or of_kind.takes_room(room_id)):
+            event = {"type": kind, "content": orjson.Fragment(plain(content))}
+            found.account_data.setdefault(room_id, []).append(event)
+        return
+    reader = restore(reader)
+    if reader == request.viewer.user_id:
+        found.read_on.add(room_id)
+    if wanted.ephemeral.takes_type("m.receipt"):
         receipt: dict[str, Any] = {"ts": ts_ms}
         if thread_id:
             receipt["thread_id"] = restore(thread_id)
-        content.setdefault(restore(event_id), {}).setdefault(receipt_type, {})[restore(reader)] = receipt
-    return {room_id: {"type": "m.receipt", "content": content} for room_id, content in found.items()}
-
-
-def summaries(snapshot: Snapshot, room_ids: Sequence[str], user_id: str) -> dict[str, dict[str, Any]]:
-    """How many are in each room, and after whom it can be named."""
-    found: dict[str, dict[str, Any]] = {
-        room_id: {"m.joined_member_count": 0, "m.invited_member_count": 0, "m.heroes": []} for room_id in room_ids
-    }
-    names = {"join": "m.joined_member_count", "invite": "m.invited_member_count"}
-    for room_id, membership, count in snapshot.rows(_COUNTS_SQL, (list(room_ids),)):
-        found[restore(room_id)][names[membership]] = count
-    for room_id, hero in snapshot.rows(_HEROES_SQL, (list(room_ids), user_id)):
-        found[restore(room_id)]["m.heroes"].append(restore(hero))
-    return found
+        of_event = found.receipts.setdefault(room_id, {}).setdefault(restore(event_id), {})
+        of_event.setdefault(kind, {})[reader] = receipt
 
 
 def stripped_state(snapshot: Snapshot, own_events: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
     """What somebody invited (or knocking) may know of each room; `own_events`: room id → the user's member event."""
+    if not own_events:
+        return {}
     rows = snapshot.rows(_STRIPPED_SQL, (list(own_events), list(own_events.values()), _STRIPPED_TYPES))
     found: dict[str, list[dict[str, Any]]] = {}
     for room_id, event_type, state_key, sender, text in rows:

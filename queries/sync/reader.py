@@ -1,4 +1,4 @@
-"""One /sync answer from one snapshot."""
+"""One /sync answer from one snapshot, in at most eight queries however many rooms there are."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from typing import Any
 import orjson
 
 from annals.database.snapshot import Snapshot
-from annals.eventlog.partition import partition_of
 from annals.projectors.positions.read import vector_of
 from annals.queries.client_events import EventRow, shown
-from annals.queries.sync.extras import account_data, receipts, stripped_state, summaries
+from annals.queries.room_facts import room_facts
+from annals.queries.sync.event_fields import only_fields
+from annals.queries.sync.extras import Extras, extras, stripped_state
 from annals.queries.sync.request import SyncRequest
 from annals.queries.sync.rooms import SyncRoom, rooms_of
 from annals.queries.sync.state import questions, state_of
-from annals.queries.sync.timelines import Timeline, moved_rooms, timelines
+from annals.queries.sync.timelines import Timeline, timelines
 from annals.queries.sync.token import BadToken, SyncToken, token_of
-from annals.queries.unread import Unread, unread_counts
-from annals.schemas.position import step_start
+from annals.queries.unread import unread_count, unread_events
 
 _MEMBER = "m.room.member"
-_OWN_EVENTS_SQL = """
-    SELECT room_id, event_id FROM local_current_membership WHERE user_id = %s AND room_id = ANY (%s)
-"""
 
 
 class Behind(Exception):
@@ -41,6 +38,22 @@ class SyncAnswer:
     empty: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Timeline and state of a room."""
+
+    timeline: Timeline
+    state: Sequence[EventRow]
+
+    @property
+    def says_anything(self) -> bool:
+        return bool(self.timeline.events or self.timeline.limited or self.state)
+
+    @property
+    def names_members(self) -> bool:
+        return any(event.type == _MEMBER for event in (*self.timeline.events, *self.state))
+
+
 def read_sync(
     snapshot: Snapshot, request: SyncRequest, log: bytes, typing: Mapping[str, Sequence[str]], ephemeral: int
 ) -> SyncAnswer:
@@ -51,17 +64,16 @@ def read_sync(
         raise BadToken("the token has another number of partitions")
     if since is not None and since.is_ahead_of(token):
         raise Behind
-    rooms = rooms_of(snapshot, request)
+    rooms = rooms_of(snapshot, request, token)
     joined = frozenset(room.room_id for room in rooms if room.membership == "join")
-    reading = _Reading(snapshot, request, token)
+    reading = _Reading(snapshot, request, rooms, extras(snapshot, request, token, rooms))
     sections = {
-        "join": reading.joined(rooms, typing),
-        "invite": reading.stripped(rooms, "invite", "invite_state"),
-        "knock": reading.stripped(rooms, "knock", "knock_state"),
-        "leave": reading.left(rooms),
+        "join": reading.joined(typing),
+        **reading.stripped(),
+        "leave": reading.left(),
     }
     body: dict[str, Any] = {"next_batch": token.pack()}
-    if of_user := reading.account_data.pop("", None):
+    if of_user := reading.extras.account_data.get(""):
         body["account_data"] = {"events": of_user}
     shown_rooms = {name: section for name, section in sections.items() if section}
     if shown_rooms:
@@ -74,136 +86,112 @@ def read_sync(
 class _Reading:
     """The parts of one answer, each read set-wise over all rooms."""
 
-    def __init__(self, snapshot: Snapshot, request: SyncRequest, token: SyncToken) -> None:
+    def __init__(self, snapshot: Snapshot, request: SyncRequest, rooms: Sequence[SyncRoom], extras: Extras) -> None:
         self._snapshot = snapshot
         self._request = request
         self._user_id = request.viewer.user_id
-        self._rooms_moved = request.since is None or request.since.rooms != token.rooms
-        self._receipts_moved = request.since is None or request.since.receipts != token.receipts
-        self.account_data = self._account_data(token)
+        self._joined = [room for room in rooms if room.membership == "join"]
+        self._left = [room for room in rooms if room.membership in ("leave", "ban") and self._shows_left(room)]
+        self._others = [r for r in rooms if r.membership in ("invite", "knock") and (r.changed or r.whole)]
+        self.extras = extras
+        self._told = self._timelines_and_state([*(r for r in self._joined if r.moved or r.whole), *self._left])
 
-    def _account_data(self, token: SyncToken) -> dict[str, list[dict[str, Any]]]:
-        since, wanted = self._request.since, self._request.filter
-        partition = partition_of(self._user_id, len(token.users)) if token.users else 0
-        if since is not None and since.users[partition] == token.users[partition] and not self._request.full_state:
+    def _shows_left(self, room: SyncRoom) -> bool:
+        return self._request.filter.include_leave if self._request.since is None else room.changed
+
+    def _timelines_and_state(self, rooms: Sequence[SyncRoom]) -> dict[str, _Told]:
+        if not rooms:
             return {}
-        low = step_start(since.users[partition]) if since else 0
-        return account_data(self._snapshot, self._user_id, low, wanted.account_data, wanted.room_account_data)
+        wanted, after = self._request.filter, self._request.use_state_after
+        of_rooms = timelines(self._snapshot, rooms, wanted.timeline, self._user_id)
+        asked = questions(rooms, of_rooms, self._user_id, after, wanted.state.lazy_load_members)
+        state = state_of(self._snapshot, asked, wanted.state)
+        return {room.room_id: _Told(of_rooms[room.room_id], state.get(room.room_id, [])) for room in rooms}
 
-    def joined(self, rooms: Sequence[SyncRoom], typing: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    def joined(self, typing: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """The section of rooms that the user is in."""
-        mine = [room for room in rooms if room.membership == "join"]
-        ids = [room.room_id for room in mine]
-        moved = self._moved(mine)
-        told = self._told(mine, moved)
-        wanted = self._request.filter.ephemeral
-        of_readers = self._receipts(ids, [room.room_id for room in mine if room.whole])
-        read_moved = [room_id for room_id in of_readers if room_id not in moved]
-        counts = unread_counts(self._snapshot, [*told, *read_moved], self._user_id) if told or read_moved else {}
+        told = {
+            room.room_id: self._told[room.room_id]
+            for room in self._joined
+            if room.room_id in self._told and (room.whole or self._told[room.room_id].says_anything)
+        }
+        facts = self._facts(told)
         section: dict[str, Any] = {}
-        for room in mine:
+        for room in self._joined:
             room_id = room.room_id
-            entry = told.get(room_id, {})
-            ephemeral = []
-            if room_id in typing and wanted.takes_type("m.typing") and wanted.takes_room(room_id):
-                ephemeral.append({"type": "m.typing", "content": {"user_ids": list(typing[room_id])}})
-            if room_id in of_readers and wanted.takes_type("m.receipt") and wanted.takes_room(room_id):
-                ephemeral.append(of_readers[room_id])
-            data = self.account_data.get(room_id, [])
-            if not entry and not ephemeral and not data and room_id not in counts:
-                continue
-            section[room_id] = _joined_entry(entry, ephemeral, data, counts.get(room_id))
+            entry = facts.get(room_id, {})
+            if room_id in told:
+                entry = self._entry(told[room_id]) | entry
+            ephemeral = self._ephemeral(room_id, typing)
+            data = self.extras.account_data.get(room_id, [])
+            if entry or ephemeral or data:
+                section[room_id] = {**entry, "ephemeral": {"events": ephemeral}, "account_data": {"events": data}}
         return section
 
-    def _moved(self, rooms: Sequence[SyncRoom]) -> frozenset[str]:
-        since = self._request.since
-        whole = frozenset(room.room_id for room in rooms if room.whole)
-        if since is None or not self._rooms_moved:
-            return whole
-        return whole | moved_rooms(self._snapshot, *since.room_bounds())
-
-    def _told(self, rooms: Sequence[SyncRoom], moved: frozenset[str]) -> dict[str, dict[str, Any]]:
-        """Timeline, state and summary of each room that moved."""
-        chosen = [room for room in rooms if room.room_id in moved]
-        if not chosen:
-            return {}
-        entries = self._timelines_and_state(chosen)
-        counted = [room.room_id for room in chosen if room.whole or _has_member(entries[room.room_id][0])]
-        summary = summaries(self._snapshot, counted, self._user_id) if counted else {}
-        told = {}
-        for room in chosen:
-            timeline, state = entries[room.room_id]
-            if not room.whole and not timeline.events and not timeline.limited and not state:
-                continue
-            told[room.room_id] = self._entry(timeline, state) | {"summary": summary.get(room.room_id, {})}
-        return told
-
-    def _timelines_and_state(self, rooms: Sequence[SyncRoom]) -> dict[str, tuple[Timeline, list[EventRow]]]:
-        wanted = self._request.filter
-        of_rooms = timelines(self._snapshot, rooms, wanted.timeline, self._user_id)
-        asked = questions(rooms, of_rooms, self._user_id, self._request.use_state_after)
-        state = state_of(self._snapshot, asked, wanted.state)
-        return {room.room_id: (of_rooms[room.room_id], state.get(room.room_id, [])) for room in rooms}
-
-    def _entry(self, timeline: Timeline, state: Sequence[EventRow]) -> dict[str, Any]:
-        name = "state_after" if self._request.use_state_after else "state"
-        in_timeline = frozenset(event.event_id for event in timeline.events)
-        if self._request.use_state_after:
-            in_timeline = frozenset()
-        entry: dict[str, Any] = {
-            "timeline": {"events": [self._shown(event) for event in timeline.events], "limited": timeline.limited},
-            name: {"events": [self._shown(event) for event in state if event.event_id not in in_timeline]},
+    def _facts(self, told: Mapping[str, _Told]) -> dict[str, dict[str, Any]]:
+        """Summaries and unread counts, where they may have changed."""
+        joined = [room.room_id for room in self._joined]
+        counted = [room_id for room_id in joined if room_id in told or room_id in self.extras.read_on]
+        unread = unread_events(self._snapshot, counted, self._user_id)
+        named = {
+            room.room_id
+            for room in self._joined
+            if room.room_id in told and (room.whole or told[room.room_id].names_members)
         }
-        if timeline.prev_batch is not None:
-            entry["timeline"]["prev_batch"] = timeline.prev_batch.pack()
-        return entry
+        asked = [room_id for room_id in counted if room_id in named or room_id in unread]
+        facts = room_facts(self._snapshot, asked, named, self._user_id)
+        found: dict[str, dict[str, Any]] = {}
+        for room_id in counted:
+            count = unread_count(unread.get(room_id, ()), facts.get(room_id), self._user_id)
+            numbers = {"notification_count": count.notifications, "highlight_count": count.highlights}
+            found[room_id] = {"unread_notifications": numbers}
+            if room_id in told:
+                found[room_id]["summary"] = facts[room_id].summary() if room_id in named else {}
+        return found
+
+    def _ephemeral(self, room_id: str, typing: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        wanted = self._request.filter.ephemeral
+        if not wanted.takes_room(room_id):
+            return []
+        events: list[dict[str, Any]] = []
+        if room_id in typing and wanted.takes_type("m.typing"):
+            events.append({"type": "m.typing", "content": {"user_ids": list(typing[room_id])}})
+        if room_id in self.extras.receipts:
+            events.append({"type": "m.receipt", "content": self.extras.receipts[room_id]})
+        return events
+
+    def _entry(self, told: _Told) -> dict[str, Any]:
+        after = self._request.use_state_after
+        in_timeline = frozenset() if after else frozenset(event.event_id for event in told.timeline.events)
+        state = [event for event in told.state if event.event_id not in in_timeline]
+        return {
+            "timeline": {
+                "events": [self._shown(event) for event in told.timeline.events],
+                "limited": told.timeline.limited,
+                "prev_batch": told.timeline.prev_batch.pack(),
+            },
+            "state_after" if after else "state": {"events": [self._shown(event) for event in state]},
+        }
 
     def _shown(self, event: EventRow) -> orjson.Fragment:
-        return orjson.Fragment(shown(event, self._request.viewer))
+        text = shown(event, self._request.viewer)
+        fields = self._request.filter.event_fields
+        return orjson.Fragment(text if fields is None else only_fields(text, fields))
 
-    def _receipts(self, ids: Sequence[str], whole: Sequence[str]) -> dict[str, dict[str, Any]]:
-        if not ids or not (self._receipts_moved or whole):
-            return {}
-        return receipts(self._snapshot, ids, whole, self._request.since, self._user_id)
+    def stripped(self) -> dict[str, dict[str, Any]]:
+        """The sections of rooms that the user is invited to, or knocks at."""
+        state = stripped_state(self._snapshot, {room.room_id: room.own_event_id for room in self._others})
+        sections: dict[str, dict[str, Any]] = {"invite": {}, "knock": {}}
+        for room in self._others:
+            events = {"events": state.get(room.room_id, [])}
+            sections[room.membership][room.room_id] = {f"{room.membership}_state": events}
+        return sections
 
-    def stripped(self, rooms: Sequence[SyncRoom], membership: str, name: str) -> dict[str, Any]:
-        """The section of rooms that the user is invited to, or knocks at."""
-        chosen = [r.room_id for r in rooms if r.membership == membership and (r.changed or r.whole)]
-        if not chosen:
-            return {}
-        own = {room_id: event_id for room_id, event_id in self._snapshot.rows(_OWN_EVENTS_SQL, (self._user_id, chosen))}
-        return {room_id: {name: {"events": e}} for room_id, e in stripped_state(self._snapshot, own).items()}
-
-    def left(self, rooms: Sequence[SyncRoom]) -> dict[str, Any]:
+    def left(self) -> dict[str, Any]:
         """The section of rooms that the user left, or was banned from."""
-        initial = self._request.since is None
-        chosen = [
-            room
-            for room in rooms
-            if room.membership in ("leave", "ban") and (self._request.filter.include_leave if initial else room.changed)
-        ]
-        if not chosen:
-            return {}
-        entries = self._timelines_and_state(chosen)
+        data = self.extras.account_data
         return {
-            room_id: self._entry(timeline, state) | {"account_data": {"events": self.account_data.get(room_id, [])}}
-            for room_id, (timeline, state) in entries.items()
+            room.room_id: self._entry(self._told[room.room_id])
+            | {"account_data": {"events": data.get(room.room_id, [])}}
+            for room in self._left
         }
-
-
-def _has_member(timeline: Timeline) -> bool:
-    return any(event.type == _MEMBER for event in timeline.events)
-
-
-def _joined_entry(
-    entry: Mapping[str, Any], ephemeral: list[Any], data: list[Any], unread: Unread | None
-) -> dict[str, Any]:
-    made = dict(entry)
-    made["ephemeral"] = {"events": ephemeral}
-    made["account_data"] = {"events": data}
-    if unread is not None:
-        made["unread_notifications"] = {
-            "notification_count": unread.notifications,
-            "highlight_count": unread.highlights,
-        }
-    return made

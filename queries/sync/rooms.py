@@ -1,32 +1,58 @@
 """Which rooms a /sync shows, in which section, and which part of each timeline belongs to the user.
 
-A user's membership over stream positions makes *windows*: what became visible while the user was in the room. Somebody
-who left and was banned later is shown the leave and the ban, and nothing of what was said in between.
+A user's membership over stream positions makes *stays*. Who is in a room is shown what became visible from the token
+on; who left, what did until the end of the last stay, and from then on only what became of their own membership: not
+what was said before a ban that came later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
+from annals.queries.history import Known, known_of
 from annals.queries.sync.request import SyncRequest
+from annals.queries.sync.token import SyncToken
 from annals.schemas.position import step_start
 
 #: A stream position above all others.
 END = 1 << 62
+#: From how many new records on each room is asked by itself whether it moved, instead of the records for their rooms.
+_RECORDS_FEW = 2_000
 
-_MEMBERSHIPS_SQL = """
-    SELECT m.room_id, m.membership, m.partition, r.resumed_position
+_ROOMS_SQL = """
+    WITH w AS (SELECT * FROM unnest(%s::smallint[], %s::bigint[]) AS w(partition, low)), {moved}
+    SELECT m.room_id, m.membership, m.forgotten, m.partition, m.event_id, r.resumed_position, moved.room_id IS NOT NULL,
+        own.positions, own.memberships, own.settings
     FROM local_current_membership m JOIN rooms r ON r.room_id = m.room_id
-    WHERE m.user_id = %s AND NOT m.forgotten
+    LEFT JOIN moved ON moved.room_id = m.room_id
+    LEFT JOIN LATERAL (
+        SELECT
+            ARRAY(SELECT d.position FROM current_state_deltas d
+                WHERE d.room_id = m.room_id AND d.type = 'm.room.member' AND d.state_key = m.user_id
+                ORDER BY d.position, d.ordinal) AS positions,
+            ARRAY(SELECT d.membership FROM current_state_deltas d
+                WHERE d.room_id = m.room_id AND d.type = 'm.room.member' AND d.state_key = m.user_id
+                ORDER BY d.position, d.ordinal) AS memberships,
+            ARRAY(SELECT e.client_json FROM current_state_deltas d JOIN events e USING (room_id, event_id)
+                WHERE d.room_id = m.room_id AND d.type = 'm.room.history_visibility' AND d.state_key = '') AS settings
+    ) AS own ON moved.room_id IS NOT NULL OR %s
+    WHERE m.user_id = %s
     ORDER BY m.room_id
 """
-_TRANSITIONS_SQL = """
-    SELECT d.room_id, d.position, d.membership FROM current_state_deltas d
-    WHERE d.room_id = ANY (%s) AND d.type = 'm.room.member' AND d.state_key = %s
-    ORDER BY d.room_id, d.position, d.ordinal
+# The rooms of the new records, where these are few; else each of the user's rooms that has one.
+_MOVED_FEW = """
+    moved AS (SELECT DISTINCT e.room_id FROM w JOIN events e ON e.partition = w.partition AND e.position >= w.low)
+"""
+_MOVED_MANY = """
+    mine AS (SELECT room_id, partition FROM local_current_membership WHERE user_id = %s),
+    moved AS (
+        SELECT mine.room_id FROM mine JOIN w ON w.partition = mine.partition
+        WHERE EXISTS (SELECT 1 FROM events e WHERE e.room_id = mine.room_id AND e.position >= w.low)
+    )
 """
 
 
@@ -48,72 +74,94 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class SyncRoom:
-    """A room of the user. `since` is the lowest stream position that is new to the token."""
+    """A room of the user. `since`: the lowest stream position that is new to the token; `now`: the lowest that the
+    answer does not show."""
 
     room_id: str
     membership: str
     since: int
-    #: everything has to be told: the room is new to the client, or was rebuilt, or the client asks for all
-    whole: bool
+    now: int = END
+    #: id of the user's own member event
+    own_event_id: str = ""
+    #: anything was decided in the room since the token
+    moved: bool = True
+    #: the timeline begins anew: the client has no room, or one that was rebuilt
+    fresh: bool = False
+    #: the whole state is told
+    whole: bool = False
     #: the user's own membership changed since the token
-    changed: bool
+    changed: bool = False
     transitions: tuple[Transition, ...] = field(default=(), repr=False)
+    #: what is known for judging visibility
+    known: Known | None = field(default=None, repr=False)
+
+    @property
+    def stay_end(self) -> int:
+        """Where what the user may hear of ends: everything below; END for who is in the room, 0 for who never was."""
+        if self.membership == "join":
+            return END
+        end, inside = 0, False
+        for transition in self.transitions:
+            if inside and transition.membership != "join":
+                end = transition.position + 1
+            inside = transition.membership == "join"
+        return end
 
     def windows(self) -> tuple[Window, ...]:
-        """When the user was in the room, from the token on; the user's own comings and goings included.
-
-        Of a room that is told as a whole to somebody in it, everything: history visibility decides event by event.
-        """
-        if self.whole and self.membership == "join":
-            return (Window(0),)
-        if not self.changed:
-            return (Window(self.since),)
-        windows: list[Window] = []
-        entered: int | None = None
-        for transition in self.transitions:
-            if entered is None:
-                windows.append(Window(transition.position, transition.position + 1))
-                if transition.membership == "join":
-                    entered = transition.position
-            elif transition.membership != "join":
-                windows.append(Window(entered, transition.position + 1))
-                entered = None
-        if entered is not None:
-            windows.append(Window(entered))
-        clipped = (Window(max(window.start, self.since), window.end) for window in windows)
-        return tuple(window for window in clipped if window.start < window.end)
+        """What is shown of the timeline, oldest first; history visibility decides within it, event by event."""
+        start, stay_end = 0 if self.fresh else self.since, self.stay_end
+        points = [t.position for t in self.transitions if t.position >= max(stay_end, start)]
+        stay = [Window(start, stay_end)] if start < stay_end else []
+        return (*stay, *(Window(position, position + 1) for position in points))
 
 
-def rooms_of(snapshot: Snapshot, request: SyncRequest) -> list[SyncRoom]:
-    """All rooms of the user that the filter takes, whether or not anything happened in them."""
+def rooms_of(snapshot: Snapshot, request: SyncRequest, token: SyncToken) -> list[SyncRoom]:
+    """All rooms of the user that the filter takes, whether or not anything happened in them. `token`: the answer's."""
     user_id, since = request.viewer.user_id, request.since
-    rows = [
-        (restore(room_id), membership, partition, resumed)
-        for room_id, membership, partition, resumed in snapshot.rows(_MEMBERSHIPS_SQL, (user_id,))
-        if request.filter.takes_room(restore(room_id))
-    ]
-    transitions = _transitions(snapshot, [row[0] for row in rows], user_id)
-    rooms = []
-    for room_id, membership, partition, resumed in rows:
-        bound = step_start(since.rooms[partition]) if since else 0
-        own = transitions.get(room_id, ())
-        changed = any(transition.position >= bound for transition in own)
-        rebuilt = resumed is not None and resumed >= bound
-        came = changed and membership_before(own, bound) != "join" and membership == "join"
-        whole = since is None or request.full_state or rebuilt or came
-        rooms.append(SyncRoom(room_id, membership, bound, whole, changed, own))
-    return rooms
+    partitions, lows = _moved_partitions(since, token)
+    few = since is None or sum(token.rooms) - sum(since.rooms) <= _RECORDS_FEW
+    sql = _ROOMS_SQL.format(moved=_MOVED_FEW if few else _MOVED_MANY)
+    everything = since is None or request.full_state
+    rows = snapshot.rows(sql, (partitions, lows, *([] if few else [user_id]), everything, user_id))
+    rooms = [_room(row, request, token) for row in rows if request.filter.takes_room(restore(row[0]))]
+    return [room for room in rooms if room is not None]
+
+
+def _moved_partitions(since: SyncToken | None, token: SyncToken) -> tuple[list[int], list[int]]:
+    if since is None:
+        return [], []
+    moved = [(n, low) for n, (low, now) in enumerate(zip(since.rooms, token.rooms, strict=True)) if low != now]
+    return [number for number, _ in moved], [step_start(low) for _, low in moved]
+
+
+def _room(row: Sequence[Any], request: SyncRequest, token: SyncToken) -> SyncRoom | None:
+    room_id, membership, forgotten, partition, event_id, resumed, moved, positions, memberships, settings = row
+    since = request.since
+    low = step_start(since.rooms[partition]) if since else 0
+    own = tuple(Transition(*pair) for pair in zip(positions or (), memberships or (), strict=True))
+    changed = any(transition.position >= low for transition in own)
+    # Who left and forgot a room since the token is still told that they left.
+    if forgotten and (since is None or not changed):
+        return None
+    rebuilt = resumed is not None and resumed >= low
+    came = any(t.membership == "join" and t.position >= low for t in own) and membership_before(own, low) != "join"
+    fresh = since is None or rebuilt or came
+    return SyncRoom(
+        room_id=restore(room_id),
+        membership=membership,
+        since=low,
+        now=step_start(token.rooms[partition]),
+        own_event_id=restore(event_id),
+        moved=since is None or moved,
+        fresh=fresh,
+        whole=fresh or request.full_state,
+        changed=changed,
+        transitions=own,
+        known=known_of(membership, [t.position for t in own if t.membership == "join"], settings or ()),
+    )
 
 
 def membership_before(transitions: Sequence[Transition], position: int) -> str | None:
     """What the membership was just before a stream position."""
     before = [transition.membership for transition in transitions if transition.position < position]
     return before[-1] if before else None
-
-
-def _transitions(snapshot: Snapshot, room_ids: Iterable[str], user_id: str) -> dict[str, tuple[Transition, ...]]:
-    found: dict[str, tuple[Transition, ...]] = {}
-    for room_id, position, membership in snapshot.rows(_TRANSITIONS_SQL, (list(room_ids), user_id)):
-        room_id = restore(room_id)
-        found[room_id] = (*found.get(room_id, ()), Transition(position, membership))
-    return found

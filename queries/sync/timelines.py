@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from annals.database.snapshot import Snapshot
-from annals.database.text import restore
 from annals.queries.client_events import COLUMN_COUNT, COLUMNS, JOINS, VISIBLE, EventRow, event_row
 from annals.queries.history import visible_to
-from annals.queries.pages import PageToken
+from annals.queries.pages import PageToken, before_position
 from annals.queries.sync.filters import EventFilter
-from annals.queries.sync.rooms import END, SyncRoom
+from annals.queries.sync.rooms import SyncRoom
+
+_MEMBER = "m.room.member"
 
 # Newest first within each window; one more than asked for says that there are older ones.
 _TIMELINES_SQL = """
@@ -26,59 +27,37 @@ _TIMELINES_SQL = """
     {joins}
     ORDER BY w.number, e.position DESC
 """
-# The highest event, in the order of /messages, of those that came before a timeline.
-_BEFORE_SQL = """
-    SELECT w.room_id, b.depth, b.position
-    FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, first)
-    CROSS JOIN LATERAL (
-        SELECT e.depth, e.position FROM events e
-        WHERE e.room_id = w.room_id AND (e.position < w.first OR e.backfilled) AND {visible}
-        ORDER BY e.depth DESC, e.position DESC LIMIT 1
-    ) AS b
-"""
-_MOVED_SQL = """
-    SELECT DISTINCT e.room_id FROM unnest(%s::smallint[], %s::bigint[]) AS w(partition, low)
-    JOIN events e ON e.partition = w.partition AND e.position >= w.low
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """The part of a room's timeline that a /sync shows, oldest first. `start` is where the room state stands that the
-    timeline begins with: the stream position of its first event, or END where it has none."""
+    timeline begins with: a stream position. /messages goes on backwards from `prev_batch`."""
 
     events: tuple[EventRow, ...]
     limited: bool
-    prev_batch: PageToken | None
+    prev_batch: PageToken
     start: int
-
-
-def moved_rooms(snapshot: Snapshot, partitions: Sequence[int], bounds: Sequence[int]) -> frozenset[str]:
-    """The rooms in which anything was decided from these stream positions on."""
-    rows = snapshot.rows(_MOVED_SQL, (list(partitions), list(bounds)))
-    return frozenset(restore(room_id) for (room_id,) in rows)
 
 
 def timelines(
     snapshot: Snapshot, rooms: Sequence[SyncRoom], wanted: EventFilter, user_id: str
 ) -> Mapping[str, Timeline]:
     """The timelines of these rooms, by room id."""
-    shown = [room for room in rooms if wanted.takes_room(room.room_id)]
-    found = _read(snapshot, shown, wanted)
-    checked = [room.room_id for room in shown if room.whole and room.membership == "join"]
-    hidden = _hidden(snapshot, {room_id: found.get(room_id, []) for room_id in checked}, user_id)
-    cut = {room.room_id: _cut(room, found.get(room.room_id, []), wanted.limit, hidden) for room in rooms}
-    before = _before(snapshot, {room_id: events for room_id, (events, _) in cut.items() if events})
-    made = {}
-    for room_id, (events, limited) in cut.items():
-        start = events[0].position if events else END
-        made[room_id] = Timeline(tuple(events), limited, before.get(room_id), start)
-    return made
+    found = _read(snapshot, [room for room in rooms if wanted.takes_room(room.room_id)], wanted)
+    known = {room.room_id: room.known for room in rooms if room.known is not None}
+    events = [event for of_room in found.values() for event in of_room]
+    # What happened to oneself is told, whatever the room's history is open for.
+    own = {event.event_id for event in events if event.type == _MEMBER and event.state_key == user_id}
+    visible = own | visible_to(snapshot, [event for event in events if event.event_id not in own], user_id, known)
+    return {room.room_id: _timeline(room, found.get(room.room_id, []), wanted.limit, visible) for room in rooms}
 
 
 def _read(snapshot: Snapshot, rooms: Sequence[SyncRoom], wanted: EventFilter) -> dict[str, list[EventRow]]:
     """Events by room, newest first, one more than the limit where there are older ones."""
     windows = [(room.room_id, window) for room in rooms for window in reversed(room.windows())]
+    if not windows:
+        return {}
     condition, params = wanted.sql()
     sql = _TIMELINES_SQL.format(columns=COLUMNS, visible=VISIBLE, condition=condition, joins=JOINS)
     rows = snapshot.rows(
@@ -98,27 +77,17 @@ def _read(snapshot: Snapshot, rooms: Sequence[SyncRoom], wanted: EventFilter) ->
     return found
 
 
-def _cut(
-    room: SyncRoom, newest_first: Sequence[EventRow], limit: int, hidden: Collection[str]
-) -> tuple[list[EventRow], bool]:
-    events = [event for event in newest_first[:limit] if event.event_id not in hidden]
-    # A gap between two stays is for /messages to show, where the room's history may be seen.
-    gap = len(room.windows()) > 1 and room.membership == "join"
-    rebuilt = room.whole and room.since > 0
-    return events[::-1], len(newest_first) > limit or gap or rebuilt
-
-
-def _hidden(snapshot: Snapshot, events: Mapping[str, Sequence[EventRow]], user_id: str) -> frozenset[str]:
-    visible = visible_to(snapshot, [event for of_room in events.values() for event in of_room], user_id)
-    return frozenset(e.event_id for of_room in events.values() for e in of_room if e.event_id not in visible)
-
-
-def _before(snapshot: Snapshot, events: Mapping[str, Sequence[EventRow]]) -> dict[str, PageToken]:
-    """Where /messages goes on backwards, so that it shows everything that came before the timeline."""
-    if not events:
-        return {}
-    tokens = {room_id: PageToken(of_room[0].depth, of_room[0].position) for room_id, of_room in events.items()}
-    firsts = [of_room[0].position for of_room in events.values()]
-    for room_id, depth, position in snapshot.rows(_BEFORE_SQL.format(visible=VISIBLE), (list(events), firsts)):
-        tokens[restore(room_id)] = PageToken(depth, position + 1)
-    return tokens
+def _timeline(room: SyncRoom, newest_first: Sequence[EventRow], limit: int, visible: Collection[str]) -> Timeline:
+    events: list[EventRow] = []
+    limited = len(newest_first) > limit
+    for event in newest_first[:limit]:
+        if event.event_id in visible:
+            events.insert(0, event)
+        elif event.state_key is not None:
+            # A change of the state that may not be seen: the timeline begins behind it, or its state would be wrong.
+            limited = True
+            break
+    # A client that had something else of this room must begin anew.
+    limited = limited or (room.fresh and room.since > 0)
+    start = events[0].position if events else min(room.now, room.stay_end)
+    return Timeline(tuple(events), limited, before_position(start), start)
