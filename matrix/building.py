@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Sequence
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -12,7 +12,7 @@ from annals.matrix.errors import InvalidEvent, NotCanonical
 from annals.matrix.events import Event, event_of
 from annals.matrix.format import EVENT_BYTES_MAX, check_fields
 from annals.matrix.hashing import event_bytes, event_id_of, signing_bytes
-from annals.matrix.room_versions import RoomRules
+from annals.matrix.room_versions import EventIdFormat, RoomRules
 from annals.matrix.signing import SigningKey
 
 
@@ -31,17 +31,20 @@ def build_event(
     server_name: str,
     key: SigningKey,
     redacts: str | None = None,
+    reference_hashes: Mapping[str, str] | None = None,
 ) -> Event:
     """A signed event. `room_id` is None for a create where the room id is its hash; `content` becomes the event's.
 
-    `redacts` goes where this room version keeps it. Raises `InvalidEvent` for what other servers would drop.
+    `redacts` goes where this room version keeps it. `reference_hashes`, for the versions that name events with their
+    hashes (1 and 2): of all prev_events and auth_events, by id. Raises `InvalidEvent` for what other servers would
+    drop.
     """
     pdu: dict[str, Any] = {
-        "auth_events": list(auth_events),
+        "auth_events": _references(auth_events, rules, reference_hashes),
         "content": content,
         "depth": depth,
         "origin_server_ts": origin_server_ts,
-        "prev_events": list(prev_events),
+        "prev_events": _references(prev_events, rules, reference_hashes),
         "sender": sender,
         "type": type,
     }
@@ -63,6 +66,8 @@ def _finish(pdu: dict[str, Any], rules: RoomRules, server_name: str, key: Signin
     try:
         if rules.strict_canonical_json:
             check_strict(pdu)
+        if rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER:
+            pdu["event_id"] = _chosen_id(event_bytes(pdu, rules), server_name)
         unhashed = event_bytes(pdu, rules)
         pdu["hashes"] = {"sha256": b64encode(sha256(unhashed).digest())[:43].decode("ascii")}
         signed = signing_bytes(pdu, rules)
@@ -74,4 +79,16 @@ def _finish(pdu: dict[str, Any], rules: RoomRules, server_name: str, key: Signin
     added = event_bytes({"hashes": pdu["hashes"], "signatures": pdu["signatures"]}, rules)
     if len(unhashed) + len(added) - 1 > EVENT_BYTES_MAX:
         raise InvalidEvent("the event is larger than 65536 bytes")
-    return event_of(pdu, rules, event_id_of(signed, rules))
+    return event_of(pdu, rules, pdu.get("event_id") or event_id_of(signed, rules))
+
+
+def _references(event_ids: Sequence[str], rules: RoomRules, hashes: Mapping[str, str] | None) -> list[Any]:
+    if rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER:
+        known = {} if hashes is None else hashes
+        return [[event_id, {"sha256": known[event_id]}] for event_id in event_ids]
+    return list(event_ids)
+
+
+def _chosen_id(unnamed: bytes, server_name: str) -> str:
+    """v1-2: "$opaque_id:domain". Of 144 bits of the event's own hash, so that no chance is needed to be unique."""
+    return f"${urlsafe_b64encode(sha256(unnamed).digest()[:18]).decode('ascii')}:{server_name}"

@@ -46,6 +46,11 @@ def signing_bytes(pdu: dict[str, Any], rules: RoomRules) -> bytes:
     return event_bytes(redacted, rules)
 
 
+def reference_hash(pdu: dict[str, Any], rules: RoomRules) -> str:
+    """The reference hash (unpadded base64): what events of versions 1 and 2 give beside an event id that they name."""
+    return b64encode(sha256(signing_bytes(pdu, rules)).digest())[:43].decode("ascii")
+
+
 def event_id_of(signed: bytes, rules: RoomRules) -> str:
     """The event id that belongs to `signing_bytes`, for room versions whose ids are hashes."""
     digest = sha256(signed).digest()

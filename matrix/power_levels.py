@@ -1,8 +1,8 @@
 """Who may do what in a room: the levels that m.room.power_levels and m.room.create give.
 
 One reader for the auth rules, state resolution, redactions and queries, so that a malformed value means the same
-everywhere: a value that is not an integer counts as absent. (From version 10 on, rule 9.1-9.3 keeps such values out of
-every accepted event.)
+everywhere: a value that stands for no integer counts as absent. (From version 10 on, rule 9.1-9.3 keeps such values out
+of every accepted event.)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from annals.matrix.events import Event
+from annals.matrix.room_versions import RoomRules
 
 # Version 12: "the power level of room creators is infinitely high". Canonical JSON ends at 2^53 - 1, so this is above
 # every level that an event can hold; an int, so that levels stay comparable and negatable. (Synapse: the same value.)
@@ -29,9 +30,20 @@ DEFAULT_LEVELS: Final[Mapping[str, int]] = {
 }
 
 
-def as_level(value: object) -> int | None:
-    """The level that a JSON value stands for; None for anything but an integer (true and false are none)."""
-    return value if type(value) is int else None
+def as_level(value: object, rules: RoomRules) -> int | None:
+    """The level that a JSON value stands for in this room version; None where it stands for none."""
+    if type(value) is int:
+        return value
+    # v10+: "Power levels are integers only"; true and false are none.
+    if rules.integer_power_levels or not isinstance(value, (str, float, bool)):
+        return None
+    # v1-9: "each of the integer-valued properties ... can be encoded as strings instead of integers", with leading
+    # zeroes, a sign, and whitespace around; v1-5: "When the value is a float ... truncated at the decimal point".
+    # NOTSPEC: what int() takes besides stands for a level too, as in Synapse: true, "1_000", digits of other scripts.
+    try:
+        return int(value)
+    except (ValueError, OverflowError):
+        return None
 
 
 def as_map(value: object) -> Mapping[str, Any]:
@@ -57,7 +69,7 @@ def privileged_creators(create: Event) -> frozenset[str]:
 class PowerLevels:
     """The levels in force at one point of a room. Make it with `PowerLevels.of`."""
 
-    content: Mapping[str, Any] | None  # of the m.room.power_levels event; None where the room has none
+    event: Event | None  # m.room.power_levels
     creator: object  # has level 100 while there is no m.room.power_levels event
     privileged: frozenset[str]
 
@@ -65,7 +77,7 @@ class PowerLevels:
     def of(cls, create: Event | None, power_levels: Event | None) -> PowerLevels:
         """From the create and power levels events in force, either of which may be absent."""
         return cls(
-            content=None if power_levels is None else power_levels.content,
+            event=power_levels,
             creator=None if create is None else first_creator(create),
             privileged=frozenset() if create is None else privileged_creators(create),
         )
@@ -74,25 +86,27 @@ class PowerLevels:
         """The level of a user: INFINITE for creators of version 12, else users, users_default, 0."""
         if user_id in self.privileged:
             return INFINITE
-        if self.content is None:
+        if self.event is None:
             return 100 if self.creator == user_id else 0
-        level = as_level(as_map(self.content.get("users")).get(user_id))
+        level = self._among("users", user_id)
         return self.named("users_default") if level is None else level
 
     def named(self, name: str) -> int:
         """The level needed for an action: a key of DEFAULT_LEVELS."""
-        level = None if self.content is None else as_level(self.content.get(name))
+        level = None if self.event is None else as_level(self.event.content.get(name), self.event.rules)
         return DEFAULT_LEVELS[name] if level is None else level
 
     def required(self, event_type: str, *, is_state: bool) -> int:
         """The *required power level* to send an event of this type (server-server API, definitions)."""
-        if self.content is not None:
-            level = as_level(as_map(self.content.get("events")).get(event_type))
-            if level is not None:
-                return level
-        return self.named("state_default" if is_state else "events_default")
+        level = self._among("events", event_type)
+        return self.named("state_default" if is_state else "events_default") if level is None else level
 
     def notification(self, name: str) -> int:
         """The level needed to trigger a notification, such as `room` for @room (default 50)."""
-        level = None if self.content is None else as_level(as_map(self.content.get("notifications")).get(name))
+        level = self._among("notifications", name)
         return 50 if level is None else level
+
+    def _among(self, entries: str, name: str) -> int | None:
+        if self.event is None:
+            return None
+        return as_level(as_map(self.event.content.get(entries)).get(name), self.event.rules)

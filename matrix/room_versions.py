@@ -124,7 +124,7 @@ class RoomRules:
     notifications_levels_protected: bool = False
     """v6+: changes of `notifications` in power levels are judged as those of `events`."""
     integer_power_levels: bool = False
-    """v10+: power levels are integers; before, strings (and, where JSON is not strict, floats) are read as such."""
+    """v10+: power levels are integers; before, strings (and, where JSON is not strict, floats) may stand for one."""
     knocking: bool = False
     """v7+: membership `knock`, join rule `knock`."""
     restricted_join: bool = False
@@ -140,21 +140,32 @@ class RoomRules:
         return rules_of, (self.version,)
 
 
-V10 = RoomRules(
-    version="10",
-    event_id_format=EventIdFormat.URL_SAFE_HASH,
+V1 = RoomRules(version="1")
+
+V2 = replace(V1, version="2", state_resolution=StateResolution.V2)
+
+V3 = replace(V2, version="3", event_id_format=EventIdFormat.HASH, redaction_auth_rule=False)
+
+V4 = replace(V3, version="4", event_id_format=EventIdFormat.URL_SAFE_HASH)
+
+V5 = replace(V4, version="5", signing_key_validity=True)
+
+V6 = replace(
+    V5,
+    version="6",
     strict_canonical_json=True,
-    signing_key_validity=True,
-    redaction=RedactionRules(aliases=False, join_rule_allow=True, join_authorised_via=True),
-    state_resolution=StateResolution.V2,
+    redaction=replace(V5.redaction, aliases=False),
     aliases_rule=False,
-    redaction_auth_rule=False,
     notifications_levels_protected=True,
-    integer_power_levels=True,
-    knocking=True,
-    restricted_join=True,
-    knock_restricted_join=True,
 )
+
+V7 = replace(V6, version="7", knocking=True)
+
+V8 = replace(V7, version="8", redaction=replace(V7.redaction, join_rule_allow=True), restricted_join=True)
+
+V9 = replace(V8, version="9", redaction=replace(V8.redaction, join_authorised_via=True))
+
+V10 = replace(V9, version="10", integer_power_levels=True, knock_restricted_join=True)
 
 V11 = replace(
     V10,
@@ -181,7 +192,10 @@ V12 = replace(
     creators_have_infinite_power=True,
 )
 
-ROOM_VERSIONS: Mapping[str, RoomRules] = {rules.version: rules for rules in (V10, V11, V12)}
+ROOM_VERSIONS: Mapping[str, RoomRules] = {
+    rules.version: rules for rules in (V1, V2, V3, V4, V5, V6, V7, V8, V9, V10, V11, V12)
+}
+"""All of them are stable by the specification."""
 
 DEFAULT = "12"
 """Version of new rooms where nobody says otherwise."""

@@ -14,7 +14,8 @@ from annals.matrix.auth_events import auth_types_for
 from annals.matrix.building import build_event
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.events import Event, body, skeleton
-from annals.matrix.room_versions import RoomRules
+from annals.matrix.hashing import reference_hash
+from annals.matrix.room_versions import EventIdFormat, RoomRules
 from annals.matrix.signing import SigningKey
 from annals.rooms.ancestors import entries_of
 from annals.rooms.machine import Decided, decide
@@ -60,6 +61,7 @@ def build_on(view: RoomView, intent: Intent, rules: RoomRules, signer: Signer, n
     depth = min(max((entry.event.depth for entry in prev), default=0) + 1, _DEPTH_MAX)
     # A room version whose room id is the create's hash gives the create none.
     no_room_id = rules.room_id_is_create_hash and intent.type == "m.room.create" and not prev
+    permitting = _permitting(_state_before(view, prev, rules), intent, rules)
     return build_event(
         rules,
         room_id=None if no_room_id else view.room_id,
@@ -69,12 +71,23 @@ def build_on(view: RoomView, intent: Intent, rules: RoomRules, signer: Signer, n
         state_key=intent.state_key,
         redacts=intent.redacts,
         prev_events=[entry.event.event_id for entry in prev],
-        auth_events=_permitting(_state_before(view, prev, rules), intent, rules),
+        auth_events=permitting,
         depth=depth,
         origin_server_ts=now_ms,
         server_name=signer.server_name,
         key=signer.key,
+        reference_hashes=_reference_hashes(view, prev, permitting, rules),
     )
+
+
+def _reference_hashes(
+    view: RoomView, prev: Sequence[Entry], permitting: Sequence[str], rules: RoomRules
+) -> dict[str, str]:
+    """Versions 1 and 2 name other events together with their hashes."""
+    if rules.event_id_format is not EventIdFormat.CHOSEN_BY_SENDER:
+        return {}
+    named = (*prev, *entries_of(view, permitting))
+    return {entry.event.event_id: reference_hash(entry.event.pdu, rules) for entry in named}
 
 
 def _state_before(view: RoomView, prev: Sequence[Entry], rules: RoomRules) -> RoomState:

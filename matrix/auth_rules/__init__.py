@@ -1,4 +1,4 @@
-"""The authorisation rules (server-server API; rooms/v10 to v12): may this event happen?
+"""The authorisation rules (server-server API; rooms/v1 to v12): may this event happen?
 
 `check_auth_events` judges what an event cites, `check_signers` who signed it, `allowed` whether a state permits it.
 """

@@ -36,8 +36,8 @@ class Case:
 
 
 def domain_of(identifier: str) -> str:
-    """What follows the first colon, of a user id or (versions 1 to 11) a room id; "" without one.
+    """What follows the first colon, of a user id, (versions 1 to 11) a room id, (1 and 2) an event id; "" without one.
 
-    Not `identifiers.domain_of`, which rightly refuses room ids: rule 1.2 alone compares the domain of one.
+    Not `identifiers.domain_of`, which rightly refuses the latter two: only rules compare their domains.
     """
     return identifier.partition(":")[2]

@@ -1,7 +1,8 @@
-"""The authorisation rules of versions 10, 11 and 12: may this event happen, given that state?
+"""The authorisation rules: may this event happen, given that state?
 
 `allowed` judges against any auth map: the event's own auth events, the state before it, the current state, or the
-partly resolved state of state resolution. The comments give the rules' text; numbers are those of versions 10 and 11.
+partly resolved state of state resolution. The comments give the rules' text; numbers are those of versions 10 and 11,
+where a rule is in these.
 Rule 2 (which auth events may be cited) depends on the event alone and stands in `cited.py`; what needs signatures to be
 there, in `signers.py`. Rules read only the fields that they name, so that nobody rejects more than others do.
 """
@@ -43,6 +44,9 @@ def allowed(event: Event, auth: Mapping[StateKey, Event]) -> Rejection | None:
     if not _federated(create) and domain_of(event.sender) != domain_of(create.sender):
         return reject(event.rules, "federate", Reason.NOT_FEDERATED)
     case = Case(event, auth, create, PowerLevels.of(create, auth.get(POWER_LEVELS)))
+    # v1-5, 4: If type is m.room.aliases: …
+    if event.type == "m.room.aliases" and event.rules.aliases_rule:
+        return _check_aliases(case)
     # 4. If type is m.room.member: …
     if event.type == "m.room.member":
         return _target_outside(case) or check_membership(case)
@@ -64,8 +68,36 @@ def _target_outside(case: Case) -> Rejection | None:
     return None
 
 
+def _check_aliases(case: Case) -> Rejection | None:
+    """Rule 4 of versions 1 to 5, in which every server lists its own aliases."""
+    state_key = case.event.state_key
+    # 1. If event has no state_key, reject.
+    if state_key is None:
+        return case.reject("aliases.1", Reason.ALIASES_OF_OTHER_SERVER)
+    # 2. If sender's domain doesn't match state_key, reject.
+    if domain_of(case.event.sender) != state_key:
+        return case.reject("aliases.2", Reason.ALIASES_OF_OTHER_SERVER)
+    # 3. Otherwise, allow.
+    return None
+
+
+def _check_redaction(case: Case, sender_level: int) -> Rejection | None:
+    """Rule 11 of versions 1 and 2; later, whether a redaction takes effect is no question of authorisation."""
+    event = case.event
+    # 1. If the sender's power level is greater than or equal to the redact level, allow.
+    if sender_level >= case.power.named("redact"):
+        return None
+    # 2. If the domain of the event_id of the event being redacted is the same as the domain of the event_id of the
+    #    m.room.redaction, allow.
+    # NOTSPEC: one that names no event is allowed, as in Synapse; it redacts nothing.
+    if event.redacts is None or domain_of(event.redacts) == domain_of(event.event_id):
+        return None
+    # 3. Otherwise, reject.
+    return case.reject("redaction.3", Reason.NOT_ALLOWED_TO_REDACT)
+
+
 def _check_other(case: Case) -> Rejection | None:
-    """Rules 5 to 10: everything that is neither the room's creation nor a membership."""
+    """Rules 5 to 10: everything that is neither the room's creation, nor a membership, nor (up to 5) aliases."""
     event = case.event
     # 5. If the sender's current membership state is not join, reject.
     if case.membership(event.sender) != "join":
@@ -86,5 +118,8 @@ def _check_other(case: Case) -> Rejection | None:
     # 9. If type is m.room.power_levels: …
     if event.type == "m.room.power_levels":
         return check_power_levels(case, sender_level)
+    # v1-2, 11: If type is m.room.redaction: …
+    if event.type == "m.room.redaction" and event.rules.redaction_auth_rule:
+        return _check_redaction(case, sender_level)
     # 10. Otherwise, allow.
     return None

@@ -1,6 +1,7 @@
-"""Rule 4 (version 12: rule 5): m.room.member. A function a membership, in the order of the text.
+"""m.room.member: rule 5 of versions 1 to 5, rule 4 of 6 to 11, rule 5 of 12. A function a membership, in their order.
 
-Whether the signature of rule 4.2 is there does not depend on the state: `signers.py`.
+Numbers in comments are those of versions 8 to 11. Whether the signature of rule 4.2 is there does not depend on the
+state: `signers.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def check_membership(case: Case) -> Rejection | None:
     # 1. If there is no state_key property, or no membership property in content, reject.
     if target is None or "membership" not in case.event.content:
         return case.reject("member.shape", Reason.NO_MEMBERSHIP)
-    # 2. If content has a join_authorised_via_users_server key: … (What names nobody, nobody's server can sign.)
+    # v8+, 2: If content has a join_authorised_via_users_server key: … (What names nobody, nobody's server can sign.)
     if names_authoriser(case.event) and not authorising_server(case.event):
         return case.reject("member.authorised.1", Reason.NOT_SIGNED)
     match membership:
@@ -31,7 +32,7 @@ def check_membership(case: Case) -> Rejection | None:
             return _check_leave(case, target)
         case "ban":
             return _check_ban(case, target)
-        case "knock":
+        case "knock" if case.event.rules.knocking:
             return _check_knock(case, target)
     # 8. Otherwise, the membership is unknown. Reject.
     return case.reject("member.unknown", Reason.UNKNOWN_MEMBERSHIP)
@@ -44,26 +45,26 @@ def _check_join(case: Case, target: str) -> Rejection | None:
         return None
     # 2. If the sender does not match state_key, reject.
     if event.sender != target:
-        return case.reject("member.join.2", Reason.NOT_OWN_MEMBERSHIP)
+        return case.reject("member.join.sender", Reason.NOT_OWN_MEMBERSHIP)
     current = case.membership(target)
     # 3. If the sender is banned, reject.
     if current == "ban":
-        return case.reject("member.join.3", Reason.BANNED)
-    join_rule = case.join_rule()
-    # 4. If the join_rule is invite or knock then allow if membership state is invite or join.
-    if join_rule in ("invite", "knock"):
+        return case.reject("member.join.banned", Reason.BANNED)
+    join_rule, rules = case.join_rule(), event.rules
+    # 4. If the join_rule is invite or (v7+) knock then allow if membership state is invite or join.
+    if join_rule == "invite" or (rules.knocking and join_rule == "knock"):
         if current in ("invite", "join"):
             return None
-        return case.reject("member.join.4", Reason.NOT_INVITED)
-    # 5. If the join_rule is restricted or knock_restricted:
+        return case.reject("member.join.invited", Reason.NOT_INVITED)
+    # v8+, 5: If the join_rule is restricted or (v10+) knock_restricted:
     #    1. If membership state is join or invite, allow.
-    if join_rule in ("restricted", "knock_restricted"):
+    if (rules.restricted_join and join_rule == "restricted") or _knock_restricted(case):
         return None if current in ("join", "invite") else _check_authorised_join(case)
     # 6. If the join_rule is public, allow.
     if join_rule == "public":
         return None
     # 7. Otherwise, reject.
-    return case.reject("member.join.7", Reason.UNKNOWN_JOIN_RULE)
+    return case.reject("member.join.otherwise", Reason.UNKNOWN_JOIN_RULE)
 
 
 def _check_authorised_join(case: Case) -> Rejection | None:
@@ -75,7 +76,7 @@ def _check_authorised_join(case: Case) -> Rejection | None:
         or case.membership(authoriser) != "join"
         or case.power.user(authoriser) < case.power.named("invite")
     ):
-        return case.reject("member.join.5.2", Reason.NOT_AUTHORISED_TO_JOIN)
+        return case.reject("member.join.restricted.2", Reason.NOT_AUTHORISED_TO_JOIN)
     # 5.3. Otherwise, allow.
     return None
 
@@ -100,9 +101,10 @@ def _check_invite(case: Case, target: str) -> Rejection | None:
 def _check_leave(case: Case, target: str) -> Rejection | None:
     sender = case.event.sender
     # 1. If the sender matches state_key, allow if and only if that user's current membership state is invite, join, or
-    #    knock.
+    #    (v7+) knock.
     if sender == target:
-        if case.membership(target) in ("invite", "join", "knock"):
+        current = case.membership(target)
+        if current in ("invite", "join") or (current == "knock" and case.event.rules.knocking):
             return None
         return case.reject("member.leave.1", Reason.NOTHING_TO_LEAVE)
     # 2. If the sender's current membership state is not join, reject.
@@ -134,9 +136,13 @@ def _check_ban(case: Case, target: str) -> Rejection | None:
     return case.reject("member.ban.3", Reason.TOO_LITTLE_POWER)
 
 
+def _knock_restricted(case: Case) -> bool:
+    return case.event.rules.knock_restricted_join and case.join_rule() == "knock_restricted"
+
+
 def _check_knock(case: Case, target: str) -> Rejection | None:
-    # 1. If the join_rule is anything other than knock or knock_restricted, reject.
-    if case.join_rule() not in ("knock", "knock_restricted"):
+    # 1. If the join_rule is anything other than knock or (v10+) knock_restricted, reject.
+    if case.join_rule() != "knock" and not _knock_restricted(case):
         return case.reject("member.knock.1", Reason.KNOCKING_NOT_ALLOWED)
     # 2. If sender does not match state_key, reject.
     if case.event.sender != target:

@@ -1,13 +1,18 @@
-"""Rule 9 (version 12: rule 10): m.room.power_levels: its shape, and that nobody gives or takes more than they have."""
+"""m.room.power_levels: its shape, and that nobody gives or takes more than they have.
+
+Rule 9 of versions 6 to 11, rule 10 of 1 to 5 and 12. Numbers in comments are those of versions 10 and 11; the versions
+before have neither 9.1 nor 9.2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from annals.matrix.auth_rules.case import Case
 from annals.matrix.auth_rules.rejection import Reason, Rejection
 from annals.matrix.power_levels import DEFAULT_LEVELS, as_level, as_map, privileged_creators
+from annals.matrix.room_versions import RoomRules
 
 _ENTRIES: Final = ("events", "notifications")
 
@@ -18,19 +23,20 @@ def check_power_levels(case: Case, sender_level: int) -> Rejection | None:
 
 
 def _check_shape(case: Case) -> Rejection | None:
-    content = case.event.content
-    # 1. If any of the properties users_default, events_default, state_default, ban, redact, kick, or invite in content
-    #    are present and not an integer, reject.
-    if any(name in content and as_level(content[name]) is None for name in DEFAULT_LEVELS):
-        return case.reject("power_levels.integers", Reason.BAD_POWER_LEVELS)
-    # 2. If either of the properties events or notifications in content are present and not an object with values that
-    #    are integers, reject.
-    if any(name in content and not _is_level_map(content[name]) for name in _ENTRIES):
-        return case.reject("power_levels.maps", Reason.BAD_POWER_LEVELS)
+    content, rules = case.event.content, case.event.rules
+    if rules.integer_power_levels:
+        # v10+, 1: If any of the properties users_default, events_default, state_default, ban, redact, kick, or invite
+        #          in content are present and not an integer, reject.
+        if any(name in content and as_level(content[name], rules) is None for name in DEFAULT_LEVELS):
+            return case.reject("power_levels.integers", Reason.BAD_POWER_LEVELS)
+        # v10+, 2: If either of the properties events or notifications in content are present and not an object with
+        #          values that are integers, reject.
+        if any(name in content and not _is_level_map(content[name], rules) for name in _ENTRIES):
+            return case.reject("power_levels.maps", Reason.BAD_POWER_LEVELS)
     # 3. If the users property in content is not an object with keys that are valid user IDs with values that are
-    #    integers, reject. (All implementations let it be absent.)
+    #    integers (v1-9: or a string that is an integer), reject. (All implementations let it be absent.)
     users = content.get("users", {})
-    if not _is_level_map(users) or not all(_is_user_id(user) for user in users):
+    if not _is_level_map(users, rules) or not all(_is_user_id(user) for user in users):
         return case.reject("power_levels.users", Reason.BAD_POWER_LEVELS)
     # v12, 4: If the users property in content contains the sender of the m.room.create event or any of the
     #         additional_creators array (if present) from the content of the m.room.create event, reject.
@@ -52,7 +58,7 @@ def _check_changes(case: Case, limit: int) -> Rejection | None:
     #    added, changed or removed. For each found alteration:
     #    1. If the current value is higher than the sender's current power level, reject.
     #    2. If the new value is higher than the sender's current power level, reject.
-    for _, old, new in _alterations(before, after, DEFAULT_LEVELS):
+    for _, old, new in _alterations(before, after, case.event.rules, DEFAULT_LEVELS):
         if _above(old, limit):
             return case.reject("power_levels.named.1", Reason.TOO_LITTLE_POWER)
         if _above(new, limit):
@@ -61,8 +67,13 @@ def _check_changes(case: Case, limit: int) -> Rejection | None:
 
 
 def _check_entries(case: Case, before: Mapping[str, Any], after: Mapping[str, Any], limit: int) -> Rejection | None:
+    rules = case.event.rules
+    # v1-5: the events property only
+    protected = _ENTRIES if rules.notifications_levels_protected else ("events",)
     changes = [
-        change for name in _ENTRIES for change in _alterations(as_map(before.get(name)), as_map(after.get(name)))
+        change
+        for name in protected
+        for change in _alterations(as_map(before.get(name)), as_map(after.get(name)), rules)
     ]
     # 6. For each entry being changed in, or removed from, the events or notifications properties: If the current value
     #    is greater than the sender's current power level, reject.
@@ -76,7 +87,7 @@ def _check_entries(case: Case, before: Mapping[str, Any], after: Mapping[str, An
 
 
 def _check_users(case: Case, before: Mapping[str, Any], after: Mapping[str, Any], limit: int) -> Rejection | None:
-    changes = list(_alterations(as_map(before.get("users")), as_map(after.get("users"))))
+    changes = list(_alterations(as_map(before.get("users")), as_map(after.get("users")), case.event.rules))
     # 8. For each entry being changed in, or removed from, the users property, other than the sender's own entry: If the
     #    current value is greater than or equal to the sender's current power level, reject.
     if any(old is not None and old >= limit for user, old, _ in changes if user != case.event.sender):
@@ -90,11 +101,11 @@ def _check_users(case: Case, before: Mapping[str, Any], after: Mapping[str, Any]
 
 
 def _alterations(
-    before: Mapping[str, Any], after: Mapping[str, Any], names: Mapping[str, int] | None = None
+    before: Mapping[str, Any], after: Mapping[str, Any], rules: RoomRules, names: Iterable[str] | None = None
 ) -> Iterator[tuple[str, int | None, int | None]]:
     """(name, old, new) for each entry that was added, changed or removed; None for absent."""
     for name in names if names is not None else before.keys() | after.keys():
-        old, new = as_level(before.get(name)), as_level(after.get(name))
+        old, new = as_level(before.get(name), rules), as_level(after.get(name), rules)
         if old != new:
             yield name, old, new
 
@@ -103,8 +114,8 @@ def _above(level: int | None, limit: int) -> bool:
     return level is not None and level > limit
 
 
-def _is_level_map(value: object) -> bool:
-    return isinstance(value, dict) and all(as_level(level) is not None for level in value.values())
+def _is_level_map(value: object, rules: RoomRules) -> bool:
+    return isinstance(value, dict) and all(as_level(level, rules) is not None for level in value.values())
 
 
 def _is_user_id(value: str) -> bool:

@@ -1,15 +1,18 @@
 """What a failed rule says, and how the rules are numbered in each room version.
 
-The code names a rule by its section and the number inside it ("member.join.2"). The versions differ only in which
-sections their text has, so the number printed there ("4.3.2" in versions 10 and 11, "5.3.2" in version 12) follows from
-the version's named rules. Numbers are those of the rendered text: an ordered list counts on, whatever its source says.
+The code names a rule by its section ("member.join.sender"), or by a section and the number inside it ("member.ban.3").
+The versions differ only in which sections their text has, so the number printed there ("5.2.2" in versions 1 to 5,
+"4.3.2" in versions 8 to 11, "5.3.2" in version 12) follows from the version's named rules. Numbers are those of the
+rendered text: an ordered list counts on, whatever its source says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import Final
 
 from annals.matrix.room_versions import RoomRules
 
@@ -47,8 +50,53 @@ class Reason(StrEnum):
     KNOCKING_NOT_ALLOWED = "knocking_not_allowed"
     ALREADY_A_MEMBER = "already_a_member"
     STATE_KEY_OF_OTHER_USER = "state_key_of_other_user"
+    ALIASES_OF_OTHER_SERVER = "aliases_of_other_server"
+    NOT_ALLOWED_TO_REDACT = "not_allowed_to_redact"
     BAD_POWER_LEVELS = "bad_power_levels"
     CREATOR_IN_USERS = "creator_in_users"
+
+
+# Sections in the order of the text; beside a name that not every version has, whether one does.
+_Names = tuple["str | tuple[str, Callable[[RoomRules], bool]]", ...]
+
+_TOP: Final[_Names] = (
+    "create",
+    ("room", lambda rules: rules.room_id_is_create_hash),
+    "auth_events",
+    "federate",
+    ("aliases", lambda rules: rules.aliases_rule),
+    *("member", "joined", "third_party_invite", "required_level", "state_key", "power_levels"),
+    ("redaction", lambda rules: rules.redaction_auth_rule),
+)
+_CREATE: Final[_Names] = (
+    *("prev_events", "room_id", "room_version"),
+    ("creator", lambda rules: rules.creator_in_content),
+    ("additional_creators", lambda rules: rules.creators_have_infinite_power),
+)
+_AUTH_EVENTS: Final[_Names] = (
+    *("duplicate", "unneeded", "rejected"),
+    ("no_create", lambda rules: rules.create_cited_in_auth_events),
+    "room_id",
+)
+_MEMBER: Final[_Names] = (
+    "shape",
+    ("authorised", lambda rules: rules.restricted_join),
+    *("join", "invite", "leave", "ban"),
+    ("knock", lambda rules: rules.knocking),
+    "unknown",
+)
+_MEMBER_JOIN: Final[_Names] = (
+    *("creator", "sender", "banned", "invited"),
+    ("restricted", lambda rules: rules.restricted_join),
+    *("public", "otherwise"),
+)
+_POWER_LEVELS: Final[_Names] = (
+    ("integers", lambda rules: rules.integer_power_levels),
+    ("maps", lambda rules: rules.integer_power_levels),
+    "users",
+    ("creators", lambda rules: rules.creators_have_infinite_power),
+    *("first", "named", "entries_old", "entries_new", "users_old", "users_new"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +126,18 @@ def _number(rules: RoomRules, rule: str) -> str:
 @lru_cache(maxsize=16)
 def _sections(rules: RoomRules) -> dict[str, str]:
     """Name -> number of every section that the text of this version has, in its order."""
-    own_create_rule = rules.room_id_is_create_hash
-    top = ["create", *(["room"] if own_create_rule else []), "auth_events", "federate", "member", "joined"]
-    top += ["third_party_invite", "required_level", "state_key", "power_levels"]
-    create = ["prev_events", "room_id", "room_version"]
-    create += ["creator"] if rules.creator_in_content else []
-    create += ["additional_creators"] if rules.creators_have_infinite_power else []
-    cited = ["duplicate", "unneeded", "rejected"]
-    cited += ["no_create", "room_id"] if rules.create_cited_in_auth_events else ["room_id"]
-    member = ["shape", "authorised", "join", "invite", "leave", "ban", "knock", "unknown"]
-    power_levels = ["integers", "maps", "users", *(["creators"] if rules.creators_have_infinite_power else [])]
-    power_levels += ["first", "named", "entries_old", "entries_new", "users_old", "users_new"]
-    numbers = _numbered("", "", top)
+    numbers = _numbered("", "", _TOP, rules)
     for section, names in (
-        ("create", create),
-        ("auth_events", cited),
-        ("member", member),
-        ("power_levels", power_levels),
+        ("create", _CREATE),
+        ("auth_events", _AUTH_EVENTS),
+        ("member", _MEMBER),
+        ("member.join", _MEMBER_JOIN),
+        ("power_levels", _POWER_LEVELS),
     ):
-        numbers |= _numbered(f"{section}.", f"{numbers[section]}.", names)
+        numbers |= _numbered(f"{section}.", f"{numbers[section]}.", names, rules)
     return numbers
 
 
-def _numbered(section: str, number: str, names: list[str]) -> dict[str, str]:
-    return {section + name: f"{number}{index}" for index, name in enumerate(names, start=1)}
+def _numbered(section: str, number: str, names: _Names, rules: RoomRules) -> dict[str, str]:
+    present = [name if isinstance(name, str) else name[0] for name in names if isinstance(name, str) or name[1](rules)]
+    return {section + name: f"{number}{index}" for index, name in enumerate(present, start=1)}

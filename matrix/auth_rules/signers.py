@@ -10,14 +10,21 @@ from annals.matrix.auth_rules.case import domain_of
 from annals.matrix.auth_rules.rejection import Reason, Rejection, reject
 from annals.matrix.events import Event
 from annals.matrix.power_levels import as_map
+from annals.matrix.room_versions import EventIdFormat
 from annals.matrix.signing import required_signers
 
 
 def check_signers(event: Event) -> Rejection | None:
-    """What can be seen of these rules in the event: the signatures are there. (The sender's is reported as rule 0.)"""
+    """What can be seen of these rules in the event: the signatures are there.
+
+    The sender's, and in versions 1 and 2 that of the event id's server, have no number: they are reported as rule 0.
+    """
     signatures = as_map(event.pdu.get("signatures"))
-    sender_server = domain_of(event.sender)
-    if sender_server in required_signers(event.pdu, event.rules) and sender_server not in signatures:
+    unnumbered = {domain_of(event.sender)} & required_signers(event.pdu, event.rules)
+    # v1-2: "events need a signature from the domain of the `event_id` in order to be considered valid"
+    if event.rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER:
+        unnumbered.add(domain_of(event.event_id))
+    if not unnumbered <= signatures.keys():
         return Rejection("0", Reason.NOT_SIGNED)
     # 4.2. If content has a join_authorised_via_users_server key: 1. If the event is not validly signed by the
     #      homeserver of the user ID denoted by the key, reject.

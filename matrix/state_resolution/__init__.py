@@ -1,4 +1,4 @@
-"""State resolution: one room state of several (room versions 2 to 11: "v2"; version 12: "v2.1").
+"""State resolution: one room state of several (room version 1: "v1"; versions 2 to 11: "v2"; version 12: "v2.1").
 
 Pure: what is not in memory is asked for by `EventsNeeded`, as a whole frontier, and the caller calls again.
 """
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from annals.matrix.events import StateKey
 from annals.matrix.room_versions import RoomRules, StateResolution
 from annals.matrix.state_resolution.source import AuthChainIndex, EventsNeeded, EventSource
+from annals.matrix.state_resolution.v1 import resolve_v1
 from annals.matrix.state_resolution.v2 import resolve_v2
 
 __all__ = ["AuthChainIndex", "EventSource", "EventsNeeded", "resolve"]
@@ -34,5 +35,5 @@ def resolve(
     if len(distinct) < 2:
         return dict(distinct[0]) if distinct else {}
     if rules.state_resolution is StateResolution.V1:
-        raise NotImplementedError("state resolution of room version 1")
+        return resolve_v1(distinct, events)
     return resolve_v2(rules, distinct, events, index)

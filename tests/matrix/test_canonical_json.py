@@ -23,7 +23,6 @@ from annals.matrix.canonical_json import (
     strict_bytes,
 )
 from annals.matrix.errors import InvalidJson, NotCanonical
-
 from tests.support.pdu_strategies import any_values, strict_values
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "spec-appendix.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -11,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annals.matrix.building import build_event
-from annals.matrix.canonical_json import canonical_bytes
+from annals.matrix.canonical_json import canonical_bytes, loads
 from annals.matrix.errors import InvalidEvent
 from annals.matrix.events import Event, event_of, parse_event
 from annals.matrix.format import EVENT_BYTES_MAX, without_unsigned
-from annals.matrix.hashing import content_hash_matches, signing_bytes
+from annals.matrix.hashing import content_hash_matches, reference_hash, signing_bytes
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import DEFAULT, ROOM_VERSIONS, V10, V11, V12, RoomRules
 from annals.matrix.signing import SigningKey, verify_event
-
 from tests.support import pdu_strategies
 
 KEY = SigningKey("ed25519:a_1", bytes(range(32)))
@@ -42,6 +42,7 @@ def build(rules: RoomRules = V12, **changes: Any) -> Event:
         "origin_server_ts": 1_700_000_000_000,
         "server_name": "a.example",
         "key": KEY,
+        "reference_hashes": defaultdict(lambda: "h" * 43),
     }
     return build_event(rules, **{**arguments, **changes})
 
@@ -157,16 +158,22 @@ BAD: list[dict[str, Any]] = [
     *each("state_key", None, 1, "a" * 256, "é" * 128),
     *each("content", None, [], "x"),
     *each("room_id", None, 1, "", "!", "#a:b", "!" + "a" * 255),
-    *each("depth", None, "1", True, -1, 2**53, 1.0),
-    *each("origin_server_ts", None, "1", True, 2**53, 1.5),
-    *each("prev_events", None, {}, [1], ["x"], [["$a", {}]], ["$a"] * 21, ["$" + "a" * 255]),
-    *each("auth_events", None, {}, [None], ["$a"] * 11),
+    *each("depth", None, "1", True, -1, 2**63, 1.0),
+    *each("origin_server_ts", None, "1", True, 1.5),
+    *each("prev_events", None, {}, [1], ["x"], [["$a"]], [["$a", 1]], [["x", {}]], ["$" + "a" * 255]),
+    *each("auth_events", None, {}, [None]),
     *each("hashes", None, {}, [], {"sha256": 1}),
     *each("signatures", None, [], {"a": None}, {"a": "x"}),
-    *({"content": {"a": value}} for value in (1.0, 2**53, -(2**53), "\ud800", {"b": [0.1]})),
-    *({key: 1.5} for key in ("unsigned", "other")),
-    {"event_id": "$a"},
+    {"content": {"a": "\ud800"}},
 ]
+# From version 6 on "Servers MUST strictly enforce the JSON format"; before, they "MUST NOT".
+BAD_WHERE_JSON_IS_STRICT: list[dict[str, Any]] = [
+    *each("depth", 2**53, 2**63 - 1),
+    *each("origin_server_ts", 2**53, -(2**80)),
+    *({"content": {"a": value}} for value in (1.0, 2**53, -(2**53), {"b": [0.1]})),
+    *({key: 1.5} for key in ("unsigned", "other")),
+]
+NAMED = "$a:a.example"
 
 
 @ALL
@@ -174,6 +181,61 @@ BAD: list[dict[str, Any]] = [
 def test_what_breaks_the_format_is_no_event(changes: dict[str, Any], rules: RoomRules) -> None:
     with pytest.raises(InvalidEvent):
         parse_event({**build(rules).pdu, **changes}, rules)
+
+
+@ALL
+@pytest.mark.parametrize("changes", BAD_WHERE_JSON_IS_STRICT, ids=lambda changes: str(changes)[:40])
+def test_json_is_strict_from_version_6_on(changes: dict[str, Any], rules: RoomRules) -> None:
+    pdu = {**build(rules).pdu, **changes}
+    if int(rules.version) < 6:
+        assert parse_event(pdu, rules).pdu == pdu
+        assert parse_event(loads(canonical_bytes(pdu)), rules).event_id == parse_event(pdu, rules).event_id
+    else:
+        with pytest.raises(InvalidEvent):
+            parse_event(pdu, rules)
+
+
+@ALL
+def test_who_chooses_the_event_id(rules: RoomRules) -> None:
+    event = build(rules)
+    if int(rules.version) < 3:
+        assert event.pdu["event_id"] == event.event_id
+        assert event.event_id.endswith(":a.example")
+        assert event.event_id != build(rules, depth=8).event_id
+        assert parse_event({**event.pdu, "event_id": NAMED}, rules).event_id == NAMED
+        for bad in (None, 1, "", "a:a.example", "$" + "a" * 255):
+            with pytest.raises(InvalidEvent, match="event_id"):
+                parse_event({**event.pdu, "event_id": bad}, rules)
+    else:
+        alphabet = set("+/") if rules.version == "3" else set("-_")
+        assert not {*"+/-_"} & set("".join(build(rules, depth=n).event_id for n in range(50))) - alphabet
+        with pytest.raises(InvalidEvent, match="event_id"):
+            parse_event({**event.pdu, "event_id": event.event_id}, rules)
+
+
+@ALL
+def test_how_other_events_are_named(rules: RoomRules) -> None:
+    target = build(rules)
+    hashed = {target.event_id: reference_hash(target.pdu, rules)}
+    event = build(rules, prev_events=[target.event_id], auth_events=[target.event_id], reference_hashes=hashed)
+    pairs, ids = [[target.event_id, {"sha256": hashed[target.event_id]}]], [target.event_id]
+    written, others = (pairs, ids) if int(rules.version) < 3 else (ids, pairs)
+    assert event.pdu["prev_events"] == event.pdu["auth_events"] == written
+    assert event.prev_events == event.auth_events == (target.event_id,)
+    for name in ("prev_events", "auth_events"):
+        with pytest.raises(InvalidEvent, match=name):
+            parse_event({**event.pdu, name: others}, rules)
+
+
+@ALL
+@pytest.mark.parametrize(("name", "most"), [("prev_events", 20), ("auth_events", 10)])
+def test_how_many_events_may_be_named(rules: RoomRules, name: str, most: int) -> None:
+    assert len(getattr(build(rules, **{name: [NAMED] * most}), name)) == most
+    with pytest.raises(InvalidEvent, match=name):
+        build(rules, **{name: [NAMED] * (most + 1)})
+    reference = build(rules, **{name: [NAMED]}).pdu[name]
+    with pytest.raises(InvalidEvent, match=name):
+        parse_event({**build(rules).pdu, name: reference * (most + 1)}, rules)
 
 
 @ALL
@@ -189,8 +251,8 @@ def test_required_keys(missing: str, rules: RoomRules) -> None:
     "changes",
     [
         *({"type": "a" * 255}, {"type": ""}, {"type": "é" * 127 + "a"}, {"state_key": "é" * 127 + "a"}, {"depth": 0}),
-        *({"depth": 2**53 - 1}, {"origin_server_ts": -5}, {"origin_server_ts": 0}, {"prev_events": ["$a"] * 20}),
-        *({"auth_events": ["$a"] * 10}, {"prev_events": []}, {"sender": "@:b"}, {"content": {"a": None}}),
+        *({"depth": 2**53 - 1}, {"origin_server_ts": -5}, {"origin_server_ts": 0}),
+        *({"prev_events": []}, {"sender": "@:b"}, {"content": {"a": None}}),
         *({"hashes": {"sha256": "", "md5": 1}}, {"signatures": {"a": {"b": 1}}}, {"other": {}}, {"redacts": 1}),
     ],
     ids=lambda changes: str(changes)[:40],
@@ -229,7 +291,6 @@ def test_what_nobody_vouches_for_can_be_left_out_before_it_counts() -> None:
     "changes",
     [
         *({"content": {"a": value}} for value in (1.5, 2**53, "\ud800")),
-        *({"prev_events": ["$a"] * 21}, {"auth_events": ["$a"] * 11}),
         *({"depth": 2**53}, {"type": "a" * 256}, {"state_key": "é" * 128}),
     ],
 )

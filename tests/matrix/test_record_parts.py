@@ -13,7 +13,6 @@ from annals.matrix.events import body, merge, parse_event, skeleton
 from annals.matrix.hashing import event_id, signing_bytes
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import ROOM_VERSIONS, V10, V11, V12
-
 from tests.support import pdu_strategies
 
 
@@ -67,7 +66,7 @@ EVERYTHING: dict[str, dict[str, Any]] = {
         **{key: {"x": 50} for key in ("users", "events", "notifications")},
         **dict.fromkeys(["users_default", "events_default", "state_default", "ban", "kick", "redact", "invite"], 50),
     },
-    "m.room.join_rules": {"join_rule": "restricted", "allow": []},
+    "m.room.join_rules": {"join_rule": "restricted"},
     "m.room.third_party_invite": {"public_key": "k", "public_keys": [{"public_key": "k"}]},
     "m.room.member": {
         "membership": "invite",

@@ -29,7 +29,6 @@ from annals.matrix.signing import (
     verify_event,
     verify_json,
 )
-
 from tests.support import pdu_strategies
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "spec-appendix.json").read_text())
@@ -153,4 +152,9 @@ MEMBER = "m.room.member"
 )
 def test_who_must_have_signed(event_type: str, content: dict[str, Any], signers: set[str]) -> None:
     # The room id's domain is never among them.
-    assert required_signers(pdu(type=event_type, content=content), V10) == signers
+    event = pdu(type=event_type, content=content)
+    for rules in ROOM_VERSIONS.values():
+        expected = signers if rules.restricted_join else signers - {AUTHORISER}
+        if int(rules.version) < 3:
+            expected = expected | {"named:8448"}
+        assert required_signers(event | {"event_id": "$e:named:8448"}, rules) == expected

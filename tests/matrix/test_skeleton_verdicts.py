@@ -11,18 +11,21 @@ import pytest
 
 from annals.matrix.auth_rules import allowed, check_auth_events
 from annals.matrix.events import Event, StateKey, event_of, skeleton
-from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
+from annals.matrix.room_versions import ROOM_VERSIONS, EventIdFormat, RoomRules
 from annals.matrix.signing import SigningKey, sign_json
 
 USERS = ["@alice:a", "@bob:b", "@carol:c"]
 ROOM_HASH = "r" * 43
 INVITER_KEY = SigningKey("ed25519:0", b"k" * 32)
 INVITER_PUBLIC = INVITER_KEY.verify_key.base64
-LEVELS = [0, 0, 49, 50, 51, 100]
+LEVELS: list[Any] = [0, 0, 49, 50, 51, 100]
+ODD_LEVELS = [*LEVELS, "50", " 51 ", "x", None, True, 49.9]
 NAMED_LEVELS = ["ban", "kick", "invite", "redact", "users_default", "events_default", "state_default"]
 MEMBERSHIPS = ["join", "join", "join", "join", "invite", "invite", "leave", "ban", "knock"]
 JOIN_RULES = ["public", "invite", "knock", "restricted", "knock_restricted", "private"]
-CASES = 2_500
+STATE_KEYS = [None, "", "token", *USERS]
+STATE_KEYS_OF: dict[str, list[str | None]] = {"m.room.member": [*USERS], "m.room.aliases": [None, "a", "b"]}
+CASES = 1_500
 
 
 class Case:
@@ -38,12 +41,12 @@ class Case:
                 state.append(self.event(f"${event_type}", event_type, rng.choice(USERS), state_key))
         self.state: dict[StateKey, Event] = {event.key: event for event in state}
         event_type = rng.choice(list(CONTENTS) + ["m.room.member"] * 5)
-        state_keys = USERS if event_type == "m.room.member" else [None, "", "token", *USERS]
-        self.judged = self.event("$judged", event_type, rng.choice(USERS), rng.choice(state_keys))
+        state_keys = STATE_KEYS_OF.get(event_type, STATE_KEYS)
+        self.judged = self.event("$judged:a", event_type, rng.choice(USERS), rng.choice(state_keys))
         shown = self.state.get(("m.room.third_party_invite", "token"))
         if shown is not None and rng.random() < 0.1:
             target = rng.choice(USERS)
-            self.judged = self.event("$judged", "m.room.member", shown.sender, target)
+            self.judged = self.event("$judged:a", "m.room.member", shown.sender, target)
             signed = sign_json({"mxid": target, "token": "token"}, "id", INVITER_KEY)
             self.judged.content.update({"membership": "invite", "third_party_invite": {"signed": signed}})
 
@@ -51,7 +54,13 @@ class Case:
         content = CONTENTS[event_type](self.rng) | {"displayname": "secret", "topic": "secret"}
         pdu: dict[str, Any] = {"type": event_type, "sender": sender, "content": content, "depth": 1}
         pdu |= {"origin_server_ts": 1, "hashes": {"sha256": "h"}, "signatures": {}, "auth_events": []}
-        pdu["prev_events"] = [] if event_type == "m.room.create" else ["$p"]
+        if self.rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER:
+            pdu["event_id"] = event_id
+            pdu["prev_events"] = [] if event_type == "m.room.create" else [["$p", {}]]
+        else:
+            pdu["prev_events"] = [] if event_type == "m.room.create" else ["$p"]
+        if event_type == "m.room.redaction" and self.rng.random() < 0.8:
+            pdu["redacts"] = self.rng.choice(["$x:a", "$x:b", "$x"])
         if state_key is not None:
             pdu["state_key"] = state_key
         if not (event_type == "m.room.create" and state_key == "" and self.rules.room_id_is_create_hash):
@@ -66,14 +75,15 @@ def some(rng: Random, values: dict[str, Any]) -> dict[str, Any]:
 def create(rng: Random) -> dict[str, Any]:
     creators = [rng.choice([*USERS, "nobody"])] if rng.random() < 0.9 else None
     values = {"m.federate": rng.random() < 0.8, "creator": rng.choice(USERS), "additional_creators": creators}
-    return some(rng, values | {"room_version": rng.choice(["10", "11", "12", "unknown"])})
+    return some(rng, values | {"room_version": rng.choice(["1", "10", "11", "12", "unknown"])})
 
 
 def power_levels(rng: Random) -> dict[str, Any]:
-    values: dict[str, Any] = {name: rng.choice(LEVELS) for name in NAMED_LEVELS}
+    levels = ODD_LEVELS if rng.random() < 0.3 else LEVELS
+    values: dict[str, Any] = {name: rng.choice(levels) for name in NAMED_LEVELS}
     for name in ("users", "events", "notifications"):
         keys = rng.sample([*USERS, "m.room.topic", "room"] if name != "users" else USERS, 2)
-        values[name] = {key: rng.choice(LEVELS) for key in keys} if rng.random() < 0.95 else None
+        values[name] = {key: rng.choice(levels) for key in keys} if rng.random() < 0.95 else None
     return some(rng, values)
 
 
@@ -100,6 +110,7 @@ CONTENTS: dict[str, Callable[[Random], dict[str, Any]]] = {
     "m.room.member": member,
     "m.room.third_party_invite": third_party_invite,
     "m.room.topic": lambda rng: {},
+    "m.room.aliases": lambda rng: {"aliases": []},
     "m.room.redaction": lambda rng: {"redacts": "$x", "reason": "secret"},
 }
 

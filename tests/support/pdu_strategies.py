@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from annals.matrix.canonical_json import INTEGER_MAX, INTEGER_MIN
-from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
+from annals.matrix.room_versions import ROOM_VERSIONS, EventIdFormat, RoomRules
 
 texts = st.text(max_size=20)  # no lone surrogates; U+0000 and control characters included
 strict_integers = st.integers(INTEGER_MIN, INTEGER_MAX)
@@ -74,6 +74,10 @@ def pdus(draw: st.DrawFn, rules: RoomRules) -> dict[str, Any]:
         "hashes": {"sha256": "h" * 43, **draw(st.dictionaries(texts, texts, max_size=1))},
         "signatures": {"a.example": {"ed25519:1": "s" * 86}},
     }
+    if rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER:
+        pdu["event_id"] = draw(st.sampled_from(["$event:a.example", "$other:b.example:8448"]))
+        for name in ("prev_events", "auth_events"):
+            pdu[name] = [[event_id, {"sha256": "h" * 43}] for event_id in pdu[name]]
     if draw(st.booleans()):
         pdu["state_key"] = draw(st.sampled_from(["", "@alice:a.example", "a.example"]))
     if not (rules.room_id_is_create_hash and pdu["type"] == "m.room.create" and pdu.get("state_key") == ""):

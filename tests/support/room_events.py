@@ -7,7 +7,7 @@ from typing import Any
 
 from annals.matrix.auth_events import auth_types_for
 from annals.matrix.events import Event, StateKey, event_of
-from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
+from annals.matrix.room_versions import ROOM_VERSIONS, EventIdFormat, RoomRules
 
 State = dict[StateKey, Event]
 
@@ -47,13 +47,15 @@ class RoomEvents:
             "type": event_type,
             "sender": user(sender),
             "content": content,
-            "prev_events": list(prev),
-            "auth_events": [event.event_id for event in auth],
+            "prev_events": self._references(prev),
+            "auth_events": self._references(event.event_id for event in auth),
             "depth": len(self.events) + 1,
             "origin_server_ts": len(self.events) + 1 if ts_ms is None else ts_ms,
             "hashes": {"sha256": ""},
             "signatures": {user(sender).partition(":")[2]: {"ed25519:1": ""}},
         }
+        if self._ids_are_chosen:
+            pdu["event_id"] = event_id
         if state_key is not None:
             pdu["state_key"] = state_key
         makes_room = event_type == "m.room.create" and state_key == "" and self.rules.room_id_is_create_hash
@@ -62,6 +64,13 @@ class RoomEvents:
         event = event_of(pdu, self.rules, event_id)
         self.events[event_id] = event
         return event
+
+    @property
+    def _ids_are_chosen(self) -> bool:
+        return self.rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER
+
+    def _references(self, event_ids: Iterable[str]) -> list[Any]:
+        return [[event_id, {"sha256": ""}] if self._ids_are_chosen else event_id for event_id in event_ids]
 
     def state(self, event_type: str, state_key: str, sender: str, content: dict[str, Any]) -> Event:
         """A state event for an auth map, where its id does not matter."""

@@ -1,4 +1,4 @@
-"""Rule 4 (version 12: 5), a row for each way through it."""
+"""Rule 4 (versions 1 to 5 and 12: 5), a row for each way through it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from annals.matrix.auth_rules import Reason, allowed
 from tests.matrix.auth_rules.cast import room_with, settings_of
-from tests.matrix.auth_rules.tables import Row, rows, rule_of
+from tests.matrix.auth_rules.tables import VERSIONS, Row, rows, rule_of
 from tests.support.room_events import RoomEvents, state_of, user
 
 
@@ -23,18 +23,18 @@ from tests.support.room_events import RoomEvents, state_of, user
     rule=invite                       erin    erin    join    | ok
     rule=invite                       bob     bob     join    | ok
     rule=absent                       carol   carol   join    | 4.3.4   5.3.4
-    rule=knock                        frank   frank   join    | 4.3.4   5.3.4
-    rule=knock                        erin    erin    join    | ok
-    rule=restricted                   erin    erin    join    | ok
-    rule=restricted                   bob     bob     join    | ok
-    rule=restricted                   carol   carol   join    | 4.3.5.2 5.3.5.2
-    rule=restricted via=bob           carol   carol   join    | ok
-    rule=restricted via=bob invite=50 carol   carol   join    | 4.3.5.2 5.3.5.2
-    rule=restricted via=mod invite=50 carol   carol   join    | ok
-    rule=restricted via=gina          carol   carol   join    | 4.3.5.2 5.3.5.2
+    rule=knock                        frank   frank   join    | 4.3.4   5.3.4   1-6=4.3.7
+    rule=knock                        erin    erin    join    | ok              1-6=4.3.7
+    rule=restricted                   erin    erin    join    | ok              1-7=4.3.7
+    rule=restricted                   bob     bob     join    | ok              1-7=4.3.7
+    rule=restricted                   carol   carol   join    | 4.3.5.2 5.3.5.2 1-7=4.3.7
+    rule=restricted via=bob           carol   carol   join    | ok              1-7=4.3.7
+    rule=restricted via=bob invite=50 carol   carol   join    | 4.3.5.2 5.3.5.2 1-7=4.3.7
+    rule=restricted via=mod invite=50 carol   carol   join    | ok              1-7=4.3.7
+    rule=restricted via=gina          carol   carol   join    | 4.3.5.2 5.3.5.2 1-7=4.3.7
     rule=restricted via=bob           dave    dave    join    | 4.3.3   5.3.3
-    rule=knock_restricted via=bob     carol   carol   join    | ok
-    rule=knock_restricted             frank   frank   join    | 4.3.5.2 5.3.5.2
+    rule=knock_restricted via=bob     carol   carol   join    | ok              1-9=4.3.7
+    rule=knock_restricted             frank   frank   join    | 4.3.5.2 5.3.5.2 1-9=4.3.7
     rule=private                      carol   carol   join    | 4.3.7   5.3.7
     rule=private                      erin    erin    join    | 4.3.7   5.3.7
     rule=invite                       bob     carol   invite  | ok
@@ -48,7 +48,7 @@ from tests.support.room_events import RoomEvents, state_of, user
     rule=invite invite=50             mod     carol   invite  | ok
     rule=invite                       bob     bob     leave   | ok
     rule=invite                       erin    erin    leave   | ok
-    rule=invite                       frank   frank   leave   | ok
+    rule=invite                       frank   frank   leave   | ok              1-6=4.5.1
     rule=invite                       carol   carol   leave   | 4.5.1   5.5.1
     rule=invite                       dave    dave    leave   | 4.5.1   5.5.1
     rule=invite                       gina    gina    leave   | 4.5.1   5.5.1
@@ -68,16 +68,16 @@ from tests.support.room_events import RoomEvents, state_of, user
     rule=invite                       mod     bob     ban     | ok
     rule=invite                       mod     carol   ban     | ok
     rule=invite                       alice   max     ban     | ok
-    rule=public                       carol   carol   knock   | 4.7.1   5.7.1
-    rule=absent                       carol   carol   knock   | 4.7.1   5.7.1
-    rule=knock                        bob     carol   knock   | 4.7.2   5.7.2
-    rule=knock                        dave    dave    knock   | 4.7.4   5.7.4
-    rule=knock                        erin    erin    knock   | 4.7.4   5.7.4
-    rule=knock                        bob     bob     knock   | 4.7.4   5.7.4
-    rule=knock                        carol   carol   knock   | ok
-    rule=knock                        gina    gina    knock   | ok
-    rule=knock                        frank   frank   knock   | ok
-    rule=knock_restricted             carol   carol   knock   | ok
+    rule=public                       carol   carol   knock   | 4.7.1   5.7.1   1-6=4.8
+    rule=absent                       carol   carol   knock   | 4.7.1   5.7.1   1-6=4.8
+    rule=knock                        bob     carol   knock   | 4.7.2   5.7.2   1-6=4.8
+    rule=knock                        dave    dave    knock   | 4.7.4   5.7.4   1-6=4.8
+    rule=knock                        erin    erin    knock   | 4.7.4   5.7.4   1-6=4.8
+    rule=knock                        bob     bob     knock   | 4.7.4   5.7.4   1-6=4.8
+    rule=knock                        carol   carol   knock   | ok              1-6=4.8
+    rule=knock                        gina    gina    knock   | ok              1-6=4.8
+    rule=knock                        frank   frank   knock   | ok              1-6=4.8
+    rule=knock_restricted             carol   carol   knock   | ok              7-9=4.7.1 1-6=4.8
     rule=public                       bob     bob     dance   | 4.8     5.8
 """)
 def test_a_membership_changes(row: Row) -> None:
@@ -90,17 +90,28 @@ def test_a_membership_changes(row: Row) -> None:
     assert rule_of(allowed(event, state)) == row.rule
 
 
-@pytest.mark.parametrize(("version", "rule"), [("10", "4"), ("11", "4"), ("12", "5")])
-def test_a_membership_without_its_fields(version: str, rule: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "rule", "unknown"),
+    [
+        *((version, "5", "5.6") for version in ("1", "2", "3", "4", "5")),
+        *(("6", "4", "4.6"), ("7", "4", "4.7")),
+        *((version, "4", "4.8") for version in ("8", "9", "10", "11")),
+        ("12", "5", "5.8"),
+    ],
+)
+def test_a_membership_without_its_fields(version: str, rule: str, unknown: str) -> None:
     room, state = room_with(version, {"rule": "public"})
     no_target = room.event("$1", "m.room.member", "carol", None, {"membership": "join"})
     no_membership = room.event("$2", "m.room.member", "carol", user("carol"), {})
     null = room.event("$3", "m.room.member", "carol", user("carol"), {"membership": None})
     assert [rule_of(allowed(event, state)) for event in (no_target, no_membership)] == [f"{rule}.1"] * 2
-    assert rule_of(allowed(null, state)) == f"{rule}.8"
+    assert rule_of(allowed(null, state)) == unknown
 
 
-@pytest.mark.parametrize(("version", "rule"), [("10", "4.2.1"), ("11", "4.2.1"), ("12", "5.2.1")])
+@pytest.mark.parametrize(
+    ("version", "rule"),
+    [("7", "ok"), ("8", "4.2.1"), ("9", "4.2.1"), ("10", "4.2.1"), ("11", "4.2.1"), ("12", "5.2.1")],
+)
 @pytest.mark.parametrize("via", [None, [], {}, 1, "", "bob"])
 def test_who_authorises_a_join_has_a_name(version: str, rule: str, via: Any) -> None:
     room, state = room_with(version, {"rule": "public"})
@@ -108,7 +119,7 @@ def test_who_authorises_a_join_has_a_name(version: str, rule: str, via: Any) -> 
     assert rule_of(allowed(room.event("$E", "m.room.member", "carol", user("carol"), content), state)) == rule
 
 
-@pytest.mark.parametrize("version", ["10", "11", "12"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_the_creator_joins_first(version: str) -> None:
     room = RoomEvents(version)
     content = {"membership": "join"}
@@ -123,13 +134,15 @@ def test_the_creator_joins_first(version: str) -> None:
 def test_who_the_creator_is_depends_on_the_version() -> None:
     """Up to version 10 `content.creator` says so, later the sender of the create event does."""
     joined = {}
-    for version in ("10", "11", "12"):
+    for version in ("1", "9", "10", "11", "12"):
         room = RoomEvents(version, "alice", {"creator": "@bob:b"})
         for name in ("alice", "bob"):
             content = {"membership": "join"}
             event = room.event("$E", "m.room.member", name, user(name), content, prev=["$CREATE"])
             joined[version, name] = allowed(event, state_of([room.create])) is None
-    assert [key for key, value in joined.items() if value] == [("10", "bob"), ("11", "alice"), ("12", "alice")]
+    assert [key for key, value in joined.items() if value] == [
+        *(("1", "bob"), ("9", "bob"), ("10", "bob"), ("11", "alice"), ("12", "alice")),
+    ]
 
 
 def test_creators_of_version_12_are_above_every_level() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.matrix.state_resolution.story import Story
 
-ALL = pytest.mark.parametrize("version", ["10", "11", "12"])
+ALL = pytest.mark.parametrize("version", ["2", "9", "10", "11", "12"])
 
 
 @ALL
