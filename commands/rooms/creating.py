@@ -37,6 +37,8 @@ from annals.schemas.facts.users import CommandFinished, CommandStarted
 
 CREATE_ROOM = "create_room"
 _MEMBER = "m.room.member"
+#: A record of the log holds 128 KiB.
+PLAN_BYTES_MAX = 120 * 1024
 
 
 class RoomCreation:
@@ -146,9 +148,12 @@ class RoomCreationKind:
 def _text_of(plan: Mapping[str, Any]) -> bytes:
     # What no event can hold must be found before the command begins.
     try:
-        return strict_bytes(plan)
+        text = strict_bytes(plan)
     except NotCanonical as error:
         raise Refused(400, "M_BAD_JSON", str(error)) from None
+    if len(text) > PLAN_BYTES_MAX:
+        raise Refused(413, "M_TOO_LARGE", f"The state of a new room has at most {PLAN_BYTES_MAX} bytes")
+    return text
 
 
 def _random_room_id(server_name: str) -> str:

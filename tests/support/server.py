@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,6 +139,19 @@ class LiveServer:
         response = self.request(method, path if path.startswith("/_matrix") else CLIENT + path, body, token, **more)
         return response.status_code, response.json() if response.content else None
 
+    def calls(self, requests: Sequence[tuple[str, str, Any, str]]) -> list[tuple[int, Any]]:
+        """Many requests at once: (method, path under CLIENT, body, token) each."""
+
+        async def one(method: str, path: str, body: Any, token: str) -> tuple[int, Any]:
+            headers = {"Authorization": f"Bearer {token}"}
+            response = await self._client.request(method, CLIENT + path, json=body, headers=headers)
+            return response.status_code, response.json()
+
+        async def all_of_them() -> list[tuple[int, Any]]:
+            return list(await asyncio.gather(*(one(*request) for request in requests)))
+
+        return self.on_loop(all_of_them())
+
     def user(self, name: str = "user") -> User:
         """A new user, logged in."""
         username = f"{name}{next(self._numbers)}"
@@ -184,6 +197,14 @@ class User:
         transaction_id = transaction_id or f"say-{text[:40]}"
         path = f"/rooms/{quoted(room_id)}/send/m.room.message/{quoted(transaction_id)}"
         return str(self.do("PUT", path, {"msgtype": "m.text", "body": text, **content})["event_id"])
+
+    def say_many(self, room_id: str, texts: Sequence[str]) -> None:
+        """Send messages, all at once; they may get another order."""
+        requests = [
+            ("PUT", f"/rooms/{quoted(room_id)}/send/m.room.message/many-{quoted(text)}", {"body": text}, self.token)
+            for text in texts
+        ]
+        assert {status for status, _ in self.server.calls(requests)} == {200}
 
     def set_state(self, room_id: str, event_type: str, content: dict[str, Any], state_key: str = "") -> str:
         """Send a state event; its event id."""

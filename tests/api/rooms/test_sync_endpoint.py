@@ -1,0 +1,97 @@
+"""GET /sync: its parameters, and waiting."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.support.server import LiveServer, bodies, quoted
+
+
+def test_waiting_ends_when_something_comes(server: LiveServer) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room = alice.create_room(preset="public_chat")
+    bob.join(room)
+    token = bob.sync()["next_batch"]
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(bob.sync, token, timeout=30_000)
+        alice.say(room, "ping")
+        answer = waiting.result(25)
+    assert bodies(answer["rooms"]["join"][room]["timeline"]["events"]) == ["ping"]
+    began = time.monotonic()
+    quiet = bob.sync(answer["next_batch"], timeout=300)
+    assert 0.25 < time.monotonic() - began < 10
+    assert "rooms" not in quiet
+
+
+def test_an_invite_wakes(server: LiveServer) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room = alice.create_room(name="Tea")
+    token = bob.sync()["next_batch"]
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(bob.sync, token, timeout=30_000)
+        alice.do("POST", f"/rooms/{quoted(room)}/invite", {"user_id": bob.id})
+        answer = waiting.result(25)
+    stripped = answer["rooms"]["invite"][room]["invite_state"]["events"]
+    assert {"m.room.name", "m.room.member", "m.room.create"} <= {event["type"] for event in stripped}
+
+
+def test_filters_inline_and_by_id(server: LiveServer) -> None:
+    alice = server.user("alice")
+    room = alice.create_room()
+    for number in range(5):
+        alice.say(room, str(number))
+    definition = {"room": {"timeline": {"limit": 2, "types": ["m.room.message"]}}}
+    stored = alice.do("POST", f"/user/{quoted(alice.id)}/filter", definition)["filter_id"]
+    for named in (json.dumps(definition), stored):
+        timeline = alice.sync(filter=named)["rooms"]["join"][room]["timeline"]
+        assert bodies(timeline["events"]) == ["3", "4"]
+        assert timeline["limited"] is True
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"since": "x"},
+        {"since": "s1_"},
+        {"since": "s1_!!!"},
+        {"since": "s1_" + "A" * 500},
+        {"since": "\0"},
+        {"filter": "{"},
+        {"filter": '{"room":1}'},
+        {"filter": '{"room":{"timeline":{"limit":"1"}}}'},
+        {"filter": "none"},
+        {"filter": "\0"},
+        {"timeout": "x"},
+        {"timeout": "-1"},
+        {"full_state": "yes"},
+        {"use_state_after": "1"},
+        {"set_presence": "away"},
+    ],
+)
+def test_bad_parameters(server: LiveServer, params: dict[str, Any]) -> None:
+    alice = server.user("alice")
+    status, answer = alice.call("GET", "/sync", params=params)
+    assert status == 400, answer
+    assert answer["errcode"] in ("M_INVALID_PARAM", "M_NOT_JSON", "M_BAD_JSON")
+
+
+def test_a_token_is_needed(server: LiveServer) -> None:
+    assert server.call("GET", "/sync")[1]["errcode"] == "M_MISSING_TOKEN"
+    assert server.call("GET", "/rooms/x/messages?dir=b")[0] == 401
+    assert server.call("PUT", "/rooms/x/send/m/1", {})[0] == 401
+
+
+def test_full_state_and_state_after(server: LiveServer) -> None:
+    alice = server.user("alice")
+    room = alice.create_room(name="one")
+    token = alice.sync(set_presence="offline")["next_batch"]
+    alice.set_state(room, "m.room.name", {"name": "two"})
+    full = alice.sync(token, full_state="true")["rooms"]["join"][room]
+    assert "m.room.create" in {event["type"] for event in full["state"]["events"]}
+    after = alice.sync(token, use_state_after="true")["rooms"]["join"][room]
+    assert [event["content"] for event in after["state_after"]["events"]] == [{"name": "two"}]
