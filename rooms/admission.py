@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from annals.matrix.canonical_json import loads
-from annals.matrix.errors import MatrixError
+from annals.matrix.errors import InvalidEvent, MatrixError
 from annals.matrix.events import Event, event_of, merge
 from annals.matrix.format import check_fields
 from annals.matrix.room_versions import ROOM_VERSIONS
@@ -79,7 +79,9 @@ def event_in(fact: PduFact) -> Event:
     """
     rules = ROOM_VERSIONS[fact.room_version]
     pdu: dict[str, Any] = loads(fact.skeleton)
-    if type(pdu) is dict and pdu.get("type") == "m.room.redaction" and not rules.redacts_in_content:
+    if type(pdu) is not dict:
+        raise InvalidEvent("not an object")
+    if pdu.get("type") == "m.room.redaction" and not rules.redacts_in_content:
         pdu = _with_body(pdu, fact)
     check_fields(pdu, rules)
     return event_of(pdu, rules, fact.event_id)

@@ -72,7 +72,7 @@ class StoredHeader:
     create_event_id: str
     extremities: tuple[str, ...]
     current_state_id: int | None
-    min_depth: int
+    min_depth: int | None
     halted_at: int | None
     waiting: tuple[int, ...]
     parked: tuple[StoredEvent, ...]

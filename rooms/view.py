@@ -257,7 +257,7 @@ def trim(view: RoomView) -> RoomView:
     Kept are the extremities, the states after them and the current one, and the events that auth checks read most.
     """
     header = view.header
-    if header is None or len(view.events) <= EVENTS_KEPT:
+    if header is None or len(view.events) <= EVENTS_KEPT + len(header.parked):
         return replace(view, states=_kept_states(view), facts=Map()) if header else view
     kept = {*header.extremities, *header.parked, header.create_event_id}
     current = view.states.get(header.current_state_id)

@@ -22,7 +22,8 @@ def mixed_facts(rng: Random, seed: int, version: str, length: int) -> tuple[str,
     weaver = woven(seed, version, length)
     facts: list[RoomFact] = []
     for event in weaver.events:
-        ways = [received(event)] * 6 + [created(event, f"key{rng.randrange(length + 1)}")]
+        ways: list[RoomFact] = [received(event) for _ in range(6)]
+        ways.append(created(event, f"key{rng.randrange(length + 1)}"))
         ways += [fetched(event, purpose) for purpose in ("missing_events", "state", "auth", "backfill")]
         facts.append(rng.choice(ways))
         if rng.random() < 0.2:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annals.matrix.events import Event
 from annals.schemas.facts.decisions import Verdict
 from tests.support.room_oracle import Oracle
-from tests.support.room_weaver import VERSIONS, Weaver, topological_order, woven
-from tests.support.rooms import Driver, MemoryTables, received
+from tests.support.room_weaver import VERSIONS, driver_of, topological_order, woven
+from tests.support.rooms import Driver, MemoryTables
 
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def _driven(weaver: Weaver, events: Sequence[Event]) -> Driver:
-    driver = Driver(weaver.room_id)
-    driver.feed(*map(received, events))
-    return driver
 
 
 def _per_event(tables: MemoryTables) -> dict[str, tuple[bool, Any, Any]]:
@@ -48,7 +40,7 @@ def _assert_nothing_is_left(driver: Driver) -> None:
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(1, 45))
 def test_any_topological_order(seed: int, version: str, length: int) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)
-    one, other = _driven(weaver, weaver.events), _driven(weaver, topological_order(rng, weaver.events))
+    one, other = driver_of(weaver, weaver.events), driver_of(weaver, topological_order(rng, weaver.events))
     assert _per_event(one.tables) == _per_event(other.tables)
     if not _soft_fails(one) and not _soft_fails(other):
         assert one.tables.extremities.keys() == other.tables.extremities.keys()
@@ -60,7 +52,7 @@ def test_any_topological_order(seed: int, version: str, length: int) -> None:
 def test_any_order_at_all(seed: int, version: str, length: int) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)
     shuffled = rng.sample(weaver.events, len(weaver.events))
-    one, other = _driven(weaver, weaver.events), _driven(weaver, shuffled)
+    one, other = driver_of(weaver, weaver.events), driver_of(weaver, shuffled)
     assert _per_event(one.tables) == _per_event(other.tables)
     _assert_nothing_is_left(other)
     if not _soft_fails(one) and not _soft_fails(other):
@@ -72,7 +64,7 @@ def test_any_order_at_all(seed: int, version: str, length: int) -> None:
 def test_any_order_is_that_of_its_judging(seed: int, version: str, length: int) -> None:
     """Soft failures included: the oracle, told the events in the order in which they were judged, says the same."""
     weaver, rng = woven(seed, version, length), Random(seed)
-    driver = _driven(weaver, rng.sample(weaver.events, len(weaver.events)))
+    driver = driver_of(weaver, rng.sample(weaver.events, len(weaver.events)))
     events = {event.event_id: event for event in weaver.events}
     oracle = Oracle(weaver.rules)
     for step in driver.decided:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from annals.rooms.fingerprint import EMPTY_SUM, changed_sum, fingerprint, sum_bytes, sum_of
 from annals.schemas.facts.decisions import Verdict
-from tests.support.room_weaver import ALICE, VERSIONS, Weaver, woven
+from tests.support.room_weaver import ALICE, VERSIONS, Weaver, plain_room, woven
 from tests.support.rooms import Driver, MemoryTables, received
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -55,7 +54,7 @@ def test_like_the_oracle(seed: int, version: str, length: int) -> None:
 
 def test_skip_deltas_of_a_long_line() -> None:
     """State changes enough for skips of 8, 64 and 512; rows a change and the length of a read stay about log8(n)."""
-    weaver = Weaver("12", Random(0))
+    weaver = plain_room()
     driver = Driver(weaver.room_id)
     driver.feed(*map(received, weaver.events))
     changes = 600
@@ -87,7 +86,7 @@ def _bases(tables: MemoryTables, state_id: int | None) -> int:
 
 def test_no_state_is_made_where_none_is_new() -> None:
     """Messages on two heads whose states differ: the room's state stays what it was, and no row of one is written."""
-    weaver = Weaver("12", Random(0))
+    weaver = plain_room()
     driver = Driver(weaver.room_id)
     fork = sorted(weaver.oracle.extremities)
     for topic in ("one", "two"):

@@ -15,7 +15,7 @@ from annals.matrix.events import Event
 from annals.matrix.identifiers import domain_of
 from annals.matrix.room_versions import ROOM_VERSIONS
 from tests.support.room_oracle import Oracle, State
-from tests.support.rooms import KEY
+from tests.support.rooms import KEY, Driver, received
 
 ALICE, BOB, CAROL, DAVE = USERS = ("@alice:test", "@bob:test", "@carol:peer", "@dave:other")
 VERSIONS = ("10", "11", "12")
@@ -53,7 +53,7 @@ class Weaver:
         return self.oracle.rules
 
     def add(self, wish: Wish, prev: Sequence[str] | None = None, auth: Sequence[str] | None = None) -> Event:
-        """Build an event (on the heads, with the right auth events, if not told otherwise), and let the oracle judge."""
+        """Build an event (on the heads, with the right auth events, if not told otherwise); the oracle judges it."""
         event = self.build(wish, prev, auth)
         self.events.append(event)
         self.oracle.receive(event)
@@ -68,7 +68,7 @@ class Weaver:
         target = content.pop("redacts", None)
         return build_event(
             self.rules,
-            room_id=None if event_type == "m.room.create" and self.rules.room_id_is_create_hash else self.room_id,
+            room_id=None if self._makes_room(event_type, state_key) else self.room_id,
             sender=sender,
             type=event_type,
             content=content,
@@ -81,6 +81,9 @@ class Weaver:
             server_name=domain_of(sender),
             key=KEY,
         )
+
+    def _makes_room(self, event_type: str, state_key: str | None) -> bool:
+        return self.rules.room_id_is_create_hash and (event_type, state_key) == ("m.room.create", "")
 
     def grow(self, count: int) -> Weaver:
         """Let `count` more things happen."""
@@ -114,14 +117,13 @@ class Weaver:
     def _choose_wish(self, state: State) -> Wish:
         rng, me, you = self.rng, self.rng.choice(USERS), self.rng.choice(USERS)
         number = len(self.events)
-        member = lambda sender, target, membership: (MEMBER, sender, target, {"membership": membership})  # noqa: E731
         wishes: list[tuple[int, Callable[[], Wish]]] = [
             (6, lambda: ("m.room.message", me, None, {"body": str(number), "msgtype": "m.text"})),
             (3, lambda: ("m.room.topic", rng.choice([ALICE, ALICE, me]), "", {"topic": str(number)})),
             (4, lambda: ("org.free", me, rng.choice("abcde"), {"n": number})),
-            (5, lambda: member(me, me, "join")),
-            (1, lambda: member(me, me, rng.choice(["leave", "knock"]))),
-            (3, lambda: member(rng.choice([ALICE, BOB]), you, rng.choice(["invite", "leave", "ban"]))),
+            (5, lambda: _member(me, me, "join")),
+            (1, lambda: _member(me, me, rng.choice(["leave", "knock"]))),
+            (3, lambda: _member(rng.choice([ALICE, BOB]), you, rng.choice(["invite", "leave", "ban"]))),
             (3, lambda: self._power_levels(state, rng.choice([ALICE, BOB, me]))),
             (1, lambda: (RULES, ALICE, "", {"join_rule": rng.choice(["public", "invite", "knock"])})),
             (3, lambda: ("m.room.redaction", me, None, {"redacts": rng.choice(self.events).event_id})),
@@ -138,6 +140,22 @@ class Weaver:
         if self.rng.random() < 0.3:
             content = content | {"redact": self.rng.choice([0, 50, 100])}
         return POWER, sender, "", content | {"users": users}
+
+
+def _member(sender: str, target: str, membership: str) -> Wish:
+    return MEMBER, sender, target, {"membership": membership}
+
+
+def driver_of(weaver: Weaver, events: Sequence[Event] | None = None, cold: bool = False) -> Driver:
+    """The machine, told the room's events (or these) by another server."""
+    driver = Driver(weaver.room_id, cold=cold)
+    driver.feed(*map(received, weaver.events if events is None else events))
+    return driver
+
+
+def plain_room(version: str = "12") -> Weaver:
+    """A public room of alice, bob and carol, with nothing in it yet; alice may all, bob has 50."""
+    return Weaver(version, random.Random(0))
 
 
 def woven(seed: int, version: str, length: int) -> Weaver:
