@@ -192,11 +192,13 @@ class User:
         """Leave a room."""
         self.do("POST", f"/rooms/{quoted(room_id)}/leave", {})
 
-    def say(self, room_id: str, text: str, transaction_id: str | None = None, **content: Any) -> str:
+    def say(
+        self, room_id: str, text: str, transaction_id: str | None = None, content: dict[str, Any] | None = None
+    ) -> str:
         """Send a message; its event id."""
         transaction_id = transaction_id or f"say-{text[:40]}"
         path = f"/rooms/{quoted(room_id)}/send/m.room.message/{quoted(transaction_id)}"
-        return str(self.do("PUT", path, {"msgtype": "m.text", "body": text, **content})["event_id"])
+        return str(self.do("PUT", path, {"msgtype": "m.text", "body": text, **(content or {})})["event_id"])
 
     def say_many(self, room_id: str, texts: Sequence[str]) -> None:
         """Send messages, all at once; they may get another order."""

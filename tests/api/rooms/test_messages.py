@@ -102,7 +102,7 @@ def test_filters(server: LiveServer) -> None:
     room = alice.create_room(preset="public_chat")
     bob.join(room)
     alice.say(room, "a")
-    bob.say(room, "b", url="mxc://test/x")
+    bob.say(room, "b", content={"url": "mxc://test/x"})
     for definition, expected in (
         ({"types": ["m.room.message"]}, ["b", "a"]),
         ({"types": ["m.room.*"], "not_types": ["m.room.message"]}, []),
@@ -199,10 +199,10 @@ def test_relations(server: LiveServer) -> None:
     room = alice.create_room()
     root = alice.say(room, "root")
     for number in range(3):
-        alice.say(room, f"reply {number}", **{"m.relates_to": {"rel_type": "m.thread", "event_id": root}})
+        alice.say(room, f"reply {number}", content={"m.relates_to": {"rel_type": "m.thread", "event_id": root}})
     edit = {"rel_type": "m.replace", "event_id": root}
-    alice.say(room, "edit", **{"m.relates_to": edit})
-    alice.say(room, "odd\0", **{"m.relates_to": edit})
+    alice.say(room, "edit", content={"m.relates_to": edit})
+    alice.say(room, "odd\0", content={"m.relates_to": edit})
     path = f"/_matrix/client/v1/rooms/{quoted(room)}/relations/{quoted(root)}"
     everything = ["odd\0", "edit", "reply 2", "reply 1", "reply 0"]
     assert bodies(alice.do("GET", path)["chunk"]) == everything

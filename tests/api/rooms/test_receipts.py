@@ -88,8 +88,8 @@ def test_private_receipts_are_ones_own(server: LiveServer) -> None:
 def test_threads(server: LiveServer) -> None:
     alice, bob, room = _two(server)
     root, aside = alice.say(room, "root"), alice.say(room, "aside")
-    in_thread = alice.say(room, "reply", **{"m.relates_to": {"rel_type": "m.thread", "event_id": root}})
-    edit = alice.say(room, "edit", **{"m.relates_to": {"rel_type": "m.replace", "event_id": in_thread}})
+    in_thread = alice.say(room, "reply", content={"m.relates_to": {"rel_type": "m.thread", "event_id": root}})
+    edit = alice.say(room, "edit", content={"m.relates_to": {"rel_type": "m.replace", "event_id": in_thread}})
     for event_id in (in_thread, edit):
         assert _receipt(bob, room, "m.read", event_id, {"thread_id": root}) == (200, None)
         assert _receipt(bob, room, "m.read", event_id, {"thread_id": "main"}) == (400, "M_INVALID_PARAM")

@@ -127,7 +127,8 @@ def test_what_an_event_relates_to_may_be_anything(server: LiveServer) -> None:
     alice = server.user("alice")
     room = alice.create_room()
     noise = "".join(chr(0x4E00 + (i * 7919) % 20_000) for i in range(18_000))
-    for number, relation in enumerate([noise, 1, None, {"event_id": noise}, {"event_id": []}, {"event_id": "$x\0"}]):
+    relations: list[Any] = [noise, 1, None, {"event_id": noise}, {"event_id": []}, {"event_id": "$x\0"}]
+    for number, relation in enumerate(relations):
         assert _send(alice, room, "m.room.message", str(number), {"m.relates_to": relation})[0] == 200
     assert alice.say(room, "still here")
 
