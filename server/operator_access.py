@@ -24,11 +24,12 @@ from annals.eventlog.errors import LogError
 from annals.projectors.errors import ProjectorError
 from annals.projectors.rebuild import ReplayStopped
 from annals.server.clock import now_ms
-from annals.server.config import Config, ConfigError
+from annals.server.config import Config, ConfigError, Logging
 from annals.server.embedded_postgres import AlreadyRunning, EmbeddedPostgres
 from annals.server.log_setup import first_genesis, open_log
 from annals.server.parent_death import before_exec
 from annals.server.postgres_binaries import PostgresUnavailable
+from annals.server.telemetry import configure_logging
 from annals.server.version import VERSION
 
 _STARTING_S = 20.0
@@ -125,7 +126,11 @@ def command_on(log: Log) -> Operating:
 
 
 def said(run: Callable[[], int], complain: Callable[[str], None]) -> int:
-    """The exit status of a command; what it cannot do is said in a line, with status 1."""
+    """The exit status of a command; what it cannot do is said in a line, with status 1.
+
+    Standard output is the command's: log lines go to stderr, and only those that matter to an operator.
+    """
+    configure_logging(Logging(level="warning"), "operator")
     try:
         return run()
     except FAILURES as error:

@@ -1,0 +1,101 @@
+"""At the end of every suite that makes traffic: the tables follow from the log, and from nothing else.
+
+    assert_rebuild_equal(server.directory / "data")                  # an `annals serve`, running (idle) or stopped
+    assert_generations_equal(log, database_url, "localhost")         # a suite with a log and a database of its own
+
+Builds two generations beside the one that serves, one from its recorded decisions and one by deciding anew, compares
+them row for row with it in all tables that promise equality, and drops them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from annals.audit.generations import list_generations, recorded_generations
+from annals.audit.replaying import bring_up
+from annals.audit.row_diff import TableDiff, diff_rows
+from annals.database.migrate import drop_generation
+from annals.database.pool import Database
+from annals.eventlog.api import Log
+from annals.eventlog.embedded import open_embedded
+from annals.projectors.rebuild import Mode, replay
+from annals.projectors.taking import records_between
+from annals.schemas.codec import decode
+from annals.schemas.facts.decisions import Decision
+from annals.server.config import Config
+from annals.server.operator_access import opened_log, opened_tables
+
+MODES: tuple[Mode, ...] = ("fold", "recompute")
+
+
+def assert_rebuild_equal(data_dir: Path, server_name: str = "localhost", modes: tuple[Mode, ...] = MODES) -> None:
+    """For the data of an `annals serve` on the embedded log and PostgreSQL, which may be running, but idle."""
+    config = Config(data_dir=data_dir, server_name=server_name)
+    with opened_log(config) as log, opened_tables(config) as database:
+        assert database is not None
+        (serves,) = [found.name for found in list_generations(log, database) if found.serves]
+        bring_up(log, database, serves, server_name)
+        _compare(log, database, serves, server_name, modes)
+
+
+def assert_generations_equal(
+    log: Log, url: str, server_name: str, generation: str = "g1", modes: tuple[Mode, ...] = MODES
+) -> None:
+    """For a log and tables that stand at its end."""
+    database = Database(url, threads=1, statement_timeout_ms=0)
+    try:
+        _compare(log, database, generation, server_name, modes)
+    finally:
+        database.close()
+
+
+def _compare(log: Log, database: Database, serves: str, server_name: str, modes: tuple[Mode, ...]) -> None:
+    for mode in modes:
+        name = f"g{secrets.randbelow(10**8) + 100}"
+        assert name not in recorded_generations(log)
+        try:
+            replay(log, database.url, name, mode, server_name, source_generation=serves if mode == "fold" else None)
+            tables = diff_rows(database, serves, name)
+        finally:
+            drop_generation(database.url, name)
+        assert_equal(tables, f"{serves} and a {mode} of it")
+
+
+def assert_equal(tables: list[TableDiff], what: str) -> None:
+    """AssertionError that shows rows, where a table differs; there must be rows to compare at all."""
+    unequal = [table for table in tables if not table.equal]
+    said = "\n".join(
+        f"{table.table}: {table.only_left} only left, {table.only_right} only right\n"
+        + "\n".join(f"    {generation} {row}" for generation, row in table.examples)
+        for table in unequal
+    )
+    assert not unequal, f"{what} differ:\n{said}"
+    assert any(table.rows for table in tables), f"{what}: nothing to compare"
+
+
+def decided_twice(data_dir: Path, generation: str = "g1") -> list[tuple[int, int]]:
+    """(partition, stream position) of what stands more than once on a decisions topic: decided anew.
+
+    Records that were void from the start (their writer had lost the partition) count too.
+    """
+    log = open_embedded(data_dir / "log")
+    try:
+        topic = f"decisions.{generation}"
+        return [
+            (partition, position)
+            for partition in range(log.partitions(topic))
+            for position, count in Counter(_positions(log, topic, partition)).items()
+            if count > 1
+        ]
+    finally:
+        log.close()
+
+
+def _positions(log: Log, topic: str, partition: int) -> Iterator[int]:
+    for record in records_between(log, topic, partition, 0):
+        made = decode(record.value) if record.value is not None else None
+        if isinstance(made, Decision):
+            yield made.position
