@@ -46,15 +46,20 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Of which rooms and users a batch changed something: their waiters wake."""
+    """Of which rooms and users a batch changed something: their waiters wake.
+
+    `heads`: the forward extremity after the batch, of rooms that have one and do not stand still.
+    """
 
     rooms: set[str] = field(default_factory=set)
     users: set[str] = field(default_factory=set)
+    heads: dict[str, str] = field(default_factory=dict)
 
     def update(self, other: Moved) -> None:
         """Add another's."""
         self.rooms.update(other.rooms)
         self.users.update(other.users)
+        self.heads.update(other.heads)
 
 
 class NotLoaded(Exception):

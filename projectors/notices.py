@@ -1,15 +1,17 @@
 """What a commit tells the other processes, on PostgreSQL's channel `annals`.
 
-    {"g":"g1","p":[["rooms",3,124],...],"r":["!room",...],"u":["@user:x",...]}
+    {"g":"g1","p":[["rooms",3,124],...],"h":{"!room":"$event",...},"r":["!room",...],"u":["@user:x",...]}
 
-g: generation; p: next offsets by topic and partition; r, u: rooms and users of which something changed. Where those are
-too many to name, `"all":true` stands instead of both. A payload has a limit, so that one commit may send several.
+g: generation; p: next offsets by topic and partition; h, r, u: rooms and users of which something changed, those in h
+with their only forward extremity. Where they are too many to name, `"all":true` stands instead of all three. A payload
+has a limit, so that one commit may send several; the positions come with the last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -31,26 +33,33 @@ class Notice:
     rooms: frozenset[str]
     users: frozenset[str]
     everything: bool
+    heads: Mapping[str, str] = field(default_factory=dict)
 
 
 def payloads(generation: str, positions: Mapping[TopicPartition, int], moved: Moved) -> list[str]:
     """The payloads of one commit."""
     head = {"g": generation, "p": [[topic, partition, offset] for (topic, partition), offset in positions.items()]}
-    room = PAYLOAD_BYTES_MAX - len(orjson.dumps(head)) - len(b',"r":[],"u":[]')
+    room = PAYLOAD_BYTES_MAX - len(orjson.dumps(head)) - len(b',"h":{},"r":[],"u":[]')
     ids = [("r", room_id) for room_id in sorted(moved.rooms)] + [("u", user_id) for user_id in sorted(moved.users)]
-    parts: list[dict[str, list[str]]] = [{}]
+    parts: list[dict[str, Any]] = [{}]
     left = room
     for kind, name in ids:
-        size = len(orjson.dumps(name)) + 1
+        extremity = moved.heads.get(name)
+        size = len(orjson.dumps(name)) + 1 + (0 if extremity is None else len(orjson.dumps(extremity)) + 1)
         if size > left:
             parts.append({})
             left = room
-        parts[-1].setdefault(kind, []).append(name)
+        if extremity is None:
+            parts[-1].setdefault(kind, []).append(name)
+        else:
+            parts[-1].setdefault("h", {})[name] = extremity
         left -= size
     if len(parts) > PAYLOADS_MAX:
-        parts = [{}]
         return [orjson.dumps({**head, "all": True}).decode()]
-    return [orjson.dumps({**head, **part}).decode() for part in parts]
+    # Positions come with the last one: who waits for them must not wake before caches have heard of every name.
+    return [orjson.dumps({**head, "p": [], **part}).decode() for part in parts[:-1]] + [
+        orjson.dumps({**head, **parts[-1]}).decode()
+    ]
 
 
 def understood(payload: str) -> Notice:
@@ -58,7 +67,8 @@ def understood(payload: str) -> Notice:
     try:
         value = orjson.loads(payload)
         positions = {(topic, partition): offset for topic, partition, offset in value["p"]}
-        rooms, users = frozenset(value.get("r", ())), frozenset(value.get("u", ()))
-        return Notice(value["g"], positions, rooms, users, bool(value.get("all")))
+        heads: dict[str, str] = value.get("h", {})
+        rooms, users = frozenset(value.get("r", ())) | heads.keys(), frozenset(value.get("u", ()))
+        return Notice(value["g"], positions, rooms, users, bool(value.get("all")), heads)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a notice: {payload[:200]!r}") from error

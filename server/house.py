@@ -99,4 +99,4 @@ def _expecting(reached: Reached) -> Callable[[Snapshot], None]:
 
 def _tell_builders(builders: Builders, notice: Notice) -> None:
     for room_id in notice.rooms:
-        builders.room_moved(room_id)
+        builders.room_moved(room_id, notice.heads.get(room_id))

@@ -33,7 +33,6 @@ GROUP_MAX = 100
 TRIES_MAX = 5
 _NEEDS_ROUNDS_MAX = 50
 _ANSWERS: tuple[type[Exception], ...] = (Refused, *NOT_NOW)
-_UNPLANNED: tuple[type[Exception], ...] = (Lacking, *_ANSWERS)
 #: Stand-ins for offsets that the log has not given yet; above all real ones, so that state ids do not meet.
 _FORESEEN_OFFSET = 1 << 40
 
@@ -48,6 +47,8 @@ class Command:
     facts: list[PduCreated] = field(default_factory=list)
     #: (event id, idempotency key) of its events, those that an earlier try has logged included
     made: list[tuple[str, str | None]] = field(default_factory=list)
+    #: (room id, idempotency key) of those that were taken for new without a look
+    assumed: set[tuple[str, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,17 @@ class RoomBuilder:
         self._task: asyncio.Task[None] | None = None
         self._view = unknown_room(room_id)
         self._foreseen = _FORESEEN_OFFSET
+        self._head: str | None = None
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is under way."""
         return self._task is None and not self._queue
 
-    def room_moved(self) -> None:
-        """Somebody else may have written to the room: look again before building on it."""
+    def room_moved(self, head: str | None = None) -> None:
+        """Somebody may have written to the room: look again before building on it. `head`: its only extremity now,
+        where that was said."""
+        self._head = head
         if self.idle:
             self._view = unknown_room(self._room_id)
 
@@ -99,7 +103,7 @@ class RoomBuilder:
 
     async def _carry_out_group(self, group: Sequence[Command]) -> None:
         try:
-            view = await self._with_keys(self._view, group)
+            view = self._view
             for command in group:
                 view = await self._build(view, command)
             self._view = trim(view)
@@ -111,31 +115,36 @@ class RoomBuilder:
             for command in group:
                 _fail(command, error)
 
-    async def _with_keys(self, view: RoomView, group: Sequence[Command]) -> RoomView:
-        """The view with the idempotency keys of the whole group: one read, where each event would ask for its own."""
-        load = self._workshop.tables.load
-        if view.header is None:
-            view = learn(view, await load(Needs(rooms=frozenset([self._room_id]))))
-        unknown = frozenset().union(*(_unknown_keys(view, command.plan) for command in group))
-        return learn(view, await load(Needs(keys=unknown))) if unknown else view
-
     async def _build(self, view: RoomView, command: Command) -> RoomView:
         """Plan and build one command; where it is refused, the view stays as it was."""
-        try:
-            for _ in range(_NEEDS_ROUNDS_MAX):
-                try:
-                    return self._built(view, command)
-                except Lacking as lacking:
-                    view = learn(view, await self._workshop.tables.load(lacking.needs))
-            raise TryAgain("the room's view has needs without end")
-        except _ANSWERS as error:
+        view, error = await self._try(view, command)
+        if isinstance(error, Refused) and command.assumed:
+            # A retry of what is logged is answered as it was then, whatever the room allows by now.
+            view, error = await self._try(view, command, Needs(keys=frozenset(command.assumed)))
+        if error is not None:
             _fail(command, error)
-        except InvalidEvent as error:
-            _fail(command, refusal_of(error))
         return view
 
+    async def _try(
+        self, view: RoomView, command: Command, lacked: Needs | None = None
+    ) -> tuple[RoomView, Exception | None]:
+        """The view after a command, or the one before it, with what was learned for it, and why it cannot be."""
+        try:
+            for _ in range(_NEEDS_ROUNDS_MAX):
+                if lacked is not None:
+                    view = learn(view, await self._workshop.tables.load(lacked))
+                try:
+                    return self._built(view, command), None
+                except Lacking as lacking:
+                    lacked = lacking.needs
+            return view, TryAgain("the room's view has needs without end")
+        except _ANSWERS as error:
+            return view, error
+        except InvalidEvent as error:
+            return view, refusal_of(error)
+
     def _built(self, view: RoomView, command: Command) -> RoomView:
-        command.facts, command.made = [], []
+        command.facts, command.made, command.assumed = [], [], set()
         plan = command.plan(view)
         if isinstance(plan, Already):
             _settle(command, Sent(()))
@@ -147,6 +156,10 @@ class RoomBuilder:
     def _build_wish(self, view: RoomView, command: Command, wish: Intent | ReadyMade) -> RoomView:
         key = wish.idempotency_key
         view.known_header()
+        if key is not None and key not in view.keys:
+            # Nearly every key is new, and where one is not the tables will say so: nobody waits for a look.
+            command.assumed.add((self._room_id, key))
+            view = view.with_key(key, None)
         if key is not None and (first := view.first_of_key(key)) is not None:
             # A retry: an earlier try has logged this one. Its outcome is asked for like that of a new one.
             command.made.append((first.event_id, key))
@@ -174,6 +187,10 @@ class RoomBuilder:
         facts = [fact for command in built for fact in command.facts]
         if facts:
             await appender.settle(await appender.submit(facts))
+        if self._went_as_foreseen(built):
+            for command in built:
+                _settle(command, Sent(tuple(event_id for event_id, _ in command.made)))
+            return
         event_ids = [event_id for command in built for event_id, _ in command.made]
         outcomes = await self._workshop.tables.outcomes(self._room_id, event_ids)
         header = self._view.header
@@ -181,6 +198,16 @@ class RoomBuilder:
             self._view = unknown_room(self._room_id)
         for command in built:
             await self._answer(command, outcomes)
+
+    def _went_as_foreseen(self, built: Sequence[Command]) -> bool:
+        """Whether the last event of the group is the room's head now: then all are accepted, without a look.
+
+        Each follows the one before, and an event of ours whose prev event is not accepted is dropped.
+        """
+        if any(len(command.facts) != len(command.made) for command in built):
+            return False
+        header = self._view.header
+        return header is not None and header.extremities == (built[-1].facts[-1].event_id,) == (self._head,)
 
     async def _answer(self, command: Command, outcomes: Outcomes) -> None:
         decided = [(event_id, key, outcomes.events.get(event_id)) for event_id, key in command.made]
@@ -206,16 +233,6 @@ class RoomBuilder:
             self._queue.appendleft(command)
         else:
             _fail(command, _forbidden(bad[0][2].reason))
-
-
-def _unknown_keys(view: RoomView, plan: Plan) -> frozenset[tuple[str, str]]:
-    try:
-        planned = plan(view)
-    except _UNPLANNED:  # it is heard again when the plan's turn comes
-        return frozenset()
-    wishes = () if isinstance(planned, Already) else planned.wishes
-    keys = {wish.idempotency_key for wish in wishes}
-    return frozenset((view.room_id, key) for key in keys if key is not None and key not in view.keys)
 
 
 def _rules(view: RoomView) -> RoomRules:
@@ -264,11 +281,11 @@ class Builders:
             self._forget_idle()
         return await builder.carry_out(plan)
 
-    def room_moved(self, room_id: str) -> None:
-        """To be called when the tables say that a room has moved."""
+    def room_moved(self, room_id: str, head: str | None = None) -> None:
+        """To be called when the tables say that a room has moved, before anyone who waits for that hears of it."""
         builder = self._builders.get(room_id)
         if builder is not None:
-            builder.room_moved()
+            builder.room_moved(head)
 
     def _forget_idle(self) -> None:
         for room_id in [room_id for room_id, builder in self._builders.items() if builder.idle]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from annals.database.rows import Rows
@@ -130,6 +130,7 @@ class RoomsWorker:
             records.extend(step.records)
             moved.rooms.add(step.room_id)
             moved.users.update(step.users)
+        moved.heads.update(_heads(views))
 
         def commit(decisions_end: int | None) -> None:
             decided_to = position.decisions_offset if decisions_end is None else decisions_end
@@ -177,3 +178,9 @@ class RoomsWorker:
 
     def _view_of(self, room_id: str) -> RoomView:
         return self._views.get(room_id) or unknown_room(room_id)
+
+
+def _heads(views: Mapping[str, RoomView]) -> Iterator[tuple[str, str]]:
+    for room_id, view in views.items():
+        if view.header is not None and view.header.halted_at is None and len(view.header.extremities) == 1:
+            yield room_id, view.header.extremities[0]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
+
 from annals.commands.appending import Appender
+from annals.commands.errors import Refused
 from annals.commands.rooms.builder import RoomBuilder, Workshop
 from annals.commands.rooms.outcomes import Outcome, Outcomes
 from annals.commands.rooms.plans import Sent
@@ -24,27 +27,34 @@ class Tables:
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
         self.asked: list[Needs] = []
+        self.outcomes_asked = 0
 
     async def load(self, needs: Needs) -> Loaded:
         self.asked.append(needs)
         return self.driver.tables.load(needs)
 
     async def outcomes(self, room_id: str, event_ids: list[str]) -> Outcomes:
-        rows = self.driver.tables.events
-        found = {event_id: Outcome(rows[event_id]["verdict"].verdict) for event_id in event_ids}
-        return Outcomes(found, frozenset(self.driver.tables.extremities), halted=False)
+        self.outcomes_asked += 1
+        tables = self.driver.tables
+        found = {}
+        for event_id in event_ids:
+            first = tables.duplicates.get(event_id)
+            found[event_id] = Outcome(tables.events[first or event_id]["verdict"].verdict, event_id=first)
+        return Outcomes(found, frozenset(tables.extremities), halted=False)
 
 
 class DrivenAppender(Appender):
-    """What is appended is decided at once."""
+    """What is appended is decided at once, and then told as a notice tells it."""
 
     driver: Driver
+    tell: Callable[[str | None], None]
 
     async def submit(self, facts: Any) -> Any:
         self.driver.feed(*facts)
 
     async def settle(self, submitted: Any, timeout_s: float = 0.0) -> None:
-        pass
+        header = self.driver.view.known_header()
+        self.tell(header.extremities[0] if len(header.extremities) == 1 else None)
 
 
 def _builder(driver: Driver) -> tuple[RoomBuilder, Tables]:
@@ -52,18 +62,20 @@ def _builder(driver: Driver) -> tuple[RoomBuilder, Tables]:
     appender = DrivenAppender.__new__(DrivenAppender)
     appender.clock, appender.writer, appender.version = (lambda: next(clock)), "test", "1"
     appender.driver = driver
-    return RoomBuilder(driver.room_id, Workshop(appender, tables, SIGNER, lambda: next(clock))), tables
+    builder = RoomBuilder(driver.room_id, Workshop(appender, tables, SIGNER, lambda: next(clock)))
+    appender.tell = builder.room_moved
+    return builder, tables
 
 
-async def _sent(builder: RoomBuilder, keys: list[str]) -> list[Sent]:
+async def _sent(builder: RoomBuilder, keys: list[str], sender: str = "alice") -> list[Sent]:
     def intent(key: str) -> Intent:
         content: Mapping[str, Any] = {"body": key}
-        return Intent(user("alice"), "m.room.message", dict(content), idempotency_key=key)
+        return Intent(user(sender), "m.room.message", dict(content), idempotency_key=key)
 
     return await asyncio.gather(*[builder.carry_out(send(intent(key))) for key in keys])
 
 
-def test_a_group_on_a_known_room_asks_once() -> None:
+def test_a_known_room_costs_no_read() -> None:
     driver = numbered_room("12", 1)
     builder, tables = _builder(driver)
 
@@ -73,9 +85,10 @@ def test_a_group_on_a_known_room_asks_once() -> None:
         return await _sent(builder, [f"txn{number}" for number in range(20)])
 
     answers = asyncio.run(scenario())
-    assert len({sent.event_ids for sent in answers}) == 20
-    assert len(tables.asked) == 1
-    assert {key for _, key in tables.asked[0].keys} == {f"txn{number}" for number in range(20)}
+    sent = [sent.event_ids[0] for sent in answers]
+    assert [driver.tables.events[event_id]["key"] for event_id in sent] == [f"txn{number}" for number in range(20)]
+    assert tables.asked == []
+    assert tables.outcomes_asked == 0
 
 
 def test_a_clock_that_goes_on_does_not_make_it_ask_for_ever() -> None:
@@ -88,11 +101,31 @@ def test_a_clock_that_goes_on_does_not_make_it_ask_for_ever() -> None:
     assert not asked_events & {event_id for sent in answers for event_id in sent.event_ids}
 
 
-def test_a_retry_is_the_first_event() -> None:
+def test_a_retry_on_another_builder_is_the_first_event() -> None:
     driver = numbered_room("12", 1)
-    builder, _ = _builder(driver)
-    first = asyncio.run(_sent(builder, ["same"]))
-    facts = len(driver.tables.facts)
-    again = asyncio.run(_sent(_builder(driver)[0], ["same"]))
+    first = asyncio.run(_sent(_builder(driver)[0], ["same"]))
+    events = len(driver.tables.events)
+    assert asyncio.run(_sent(_builder(driver)[0], ["same"])) == first
+    assert len(driver.tables.events) == events
+
+
+def test_a_retry_among_others_takes_nothing_from_them() -> None:
+    driver = numbered_room("12", 1)
+    (first,) = asyncio.run(_sent(_builder(driver)[0], ["same"]))
+    events = len(driver.tables.events)
+    other, again, third = asyncio.run(_sent(_builder(driver)[0], ["other", "same", "third"]))
     assert again == first
-    assert len(driver.tables.facts) == facts
+    accepted = [i for i, row in driver.tables.events.items() if row["verdict"].verdict == "accepted"]
+    assert {other.event_ids[0], third.event_ids[0]} < set(accepted)
+    assert len(accepted) == events + 2
+
+
+def test_a_retry_of_somebody_who_was_banned_since_is_the_first_event() -> None:
+    driver = numbered_room("12", 1)
+    driver.send(user("bob"), "m.room.member", {"membership": "join"}, user("bob"))
+    first = asyncio.run(_sent(_builder(driver)[0], ["same"], "bob"))
+    driver.send(user("alice"), "m.room.member", {"membership": "ban"}, user("bob"))
+    builder, _ = _builder(driver)
+    assert asyncio.run(_sent(builder, ["same"], "bob")) == first
+    with pytest.raises(Refused):
+        asyncio.run(_sent(builder, ["new"], "bob"))

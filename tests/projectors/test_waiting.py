@@ -23,16 +23,21 @@ from tests.support.projectors import append, append_of, envelope, simple_facts
 _ids = st.sets(st.text(max_size=255), max_size=60)
 
 
-@given(_ids, _ids)
-def test_a_commit_names_all_that_moved(rooms: set[str], users: set[str]) -> None:
-    sent = payloads("g1", {("rooms", 3): 124}, Moved(rooms, users))
+@given(_ids, _ids, st.dictionaries(st.text(max_size=255), st.text(max_size=255), max_size=20))
+def test_a_commit_names_all_that_moved(named: set[str], users: set[str], heads: dict[str, str]) -> None:
+    rooms = named | heads.keys()
+    sent = payloads("g1", {("rooms", 3): 124}, Moved(rooms, users - rooms, heads))
+    users = users - rooms
     assert all(len(payload.encode()) <= PAYLOAD_BYTES_MAX for payload in sent)
     notices = [understood(payload) for payload in sent]
-    assert all(notice.positions == {("rooms", 3): 124} and notice.generation == "g1" for notice in notices)
+    assert all(notice.generation == "g1" for notice in notices)
+    # Who waits for the position wakes with the last one: every name has been heard by then.
+    assert [notice.positions for notice in notices] == [{}] * (len(notices) - 1) + [{("rooms", 3): 124}]
     if notices[0].everything:
         return
     assert set().union(*(notice.rooms for notice in notices)) == rooms
     assert set().union(*(notice.users for notice in notices)) == users
+    assert {room_id: head for notice in notices for room_id, head in notice.heads.items()} == heads
 
 
 def test_too_many_to_name_is_everything() -> None:
