@@ -84,7 +84,9 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Annals and Synapse, measured beside each other.")
     parser.add_argument("--only", choices=PEERS, help="measure one of the two")
     parser.add_argument("--quick", action="store_true", help="one short run")
-    parser.add_argument("--profile", action="store_true", help="sample Annals while 20 users send; no table")
+    parser.add_argument(
+        "--profile", action="store_true", help="sample Annals while one user sends, and while 20 do; no table"
+    )
     parser.add_argument("--runs", type=int, default=None, help="number of runs (3)")
     parser.add_argument("--seconds", type=float, default=None, help="length of each measurement (6)")
     return parser.parse_args(arguments)
@@ -109,7 +111,7 @@ def main(arguments: Sequence[str]) -> int:
         say(str(error))
         return 1
     except subprocess.CalledProcessError as error:
-        say(f"gave up: {error.cmd[:4]} ended with {error.returncode}; the servers' logs are {FOLDER}/*/log")
+        say(f"gave up: {error.cmd[2]} ended with {error.returncode}; the servers' logs are {FOLDER}/*/log")
         return 1
     return 0
 

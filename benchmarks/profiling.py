@@ -1,11 +1,10 @@
-"""Where the time goes: samples of Annals' processes while 20 users send to one room.
+"""Where the time goes: samples of Annals' processes while one user sends, and while 20 do.
 
-py-spy (where it is installed in the peer's environment, or on PATH) samples the Python processes; PostgreSQL's own
-pg_stat_statements counts its statements. One folder holds it all:
+py-spy (from the peer's environment, or on PATH) samples the Python processes. One folder holds it all:
 
-    profiles/<role>.collapsed      stacks for flamegraph.pl, speedscope and the like
-    profiles/<role>.top.txt        functions by their own time, and by that of all they called
-    profiles/cpu.txt               CPU of an event by process
+    profiles/<work>.<part>.collapsed   stacks for flamegraph.pl, speedscope and the like
+    profiles/<work>.<part>.top.txt     functions by their own time, and by that of all they called
+    profiles/cpu.txt                   the figures, and CPU of an event by process, with and without the sampling
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from benchmarks.peers import PEER_PYTHON, Peer
 from benchmarks.processes import part_of, tree
 
 FOLDER = Path(__file__).parent / "profiles"
+WORKS = ("one_user", "many_users")
+PARTS = ("api", "projectors")
 SAMPLES_A_SECOND = 250
 ROWS = 45
 _LINE = re.compile(r":\d+\)$")
@@ -33,18 +34,22 @@ def profile(peer: Peer, seconds: float) -> Path:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     world = prepared(Preparation(peer.url, rooms=0))
-    job = Job("many_users", world, peer.roots, seconds)
-    undisturbed = measure(job)
-    pids = {part_of(pid): pid for root in peer.roots for pid in tree(root)}
-    sampling = [_sample(sampler, name, pids[name], seconds) for name in ("api", "projectors") if name in pids]
-    disturbed = measure(job)
-    for sampled in sampling:
-        sampled.wait()
+    parts: dict[str, dict[str, dict[str, float]]] = {"undisturbed": {}, "sampled": {}}
+    figures: dict[str, float] = {}
+    for work in WORKS:
+        job = Job(work, world, peer.roots, seconds)
+        undisturbed = measure(job)
+        figures.update(undisturbed.figures)
+        pids = {part_of(pid): pid for root in peer.roots for pid in tree(root)}
+        sampling = [_sample(sampler, work, part, pids[part], seconds) for part in PARTS if part in pids]
+        disturbed = measure(job)
+        for sampled in sampling:
+            sampled.wait()
+        parts["undisturbed"][work], parts["sampled"][work] = undisturbed.parts_cpu_ms, disturbed.parts_cpu_ms
     for path in FOLDER.glob("*.collapsed"):
         path.with_suffix(".top.txt").write_text(_top(path.read_text()))
-    parts = {"undisturbed": {"20 users": undisturbed.parts_cpu_ms}, "sampled": {"20 users": disturbed.parts_cpu_ms}}
-    figures = "\n".join(f"{name} {value:.2f}" for name, value in undisturbed.figures.items())
-    (FOLDER / "cpu.txt").write_text(f"{figures}\n\n{as_text(parts_table(parts))}\n")
+    lines = "\n".join(f"{name} {value:.2f}" for name, value in figures.items())
+    (FOLDER / "cpu.txt").write_text(f"{lines}\n\n{as_text(parts_table(parts))}\n")
     print((FOLDER / "cpu.txt").read_text())
     return FOLDER
 
@@ -59,8 +64,8 @@ def _sampler() -> str:
     return anywhere
 
 
-def _sample(sampler: str, name: str, pid: int, seconds: float) -> subprocess.Popen[bytes]:
-    output = FOLDER / f"{name}.collapsed"
+def _sample(sampler: str, work: str, part: str, pid: int, seconds: float) -> subprocess.Popen[bytes]:
+    output = FOLDER / f"{work}.{part}.collapsed"
     command = [sampler, "record", "--pid", str(pid), "--format", "raw", "--output", str(output), "--threads"]
     command += ["--rate", str(SAMPLES_A_SECOND), "--duration", str(max(1, round(seconds))), "--nonblocking"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
