@@ -86,7 +86,9 @@ def visible_to(
         return frozenset()
     if known is None:
         known = _known(snapshot, sorted({event.room_id for event in events}), user_id)
-    seen = {event.event_id for event in events if known[event.room_id].sees_all}
+    # NOTSPEC: what became of oneself may always be seen: it was told at the time, in a /sync.
+    own = (_MEMBER, user_id)
+    seen = {e.event_id for e in events if known[e.room_id].sees_all or (e.type, e.state_key) == own}
     doubtful = [event for event in events if event.event_id not in seen]
     return frozenset(seen | _judged(snapshot, doubtful, user_id, known))
 

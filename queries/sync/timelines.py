@@ -12,8 +12,6 @@ from annals.queries.pages import PageToken, before_position
 from annals.queries.sync.filters import EventFilter
 from annals.queries.sync.rooms import SyncRoom
 
-_MEMBER = "m.room.member"
-
 # Newest first within each window; one more than asked for says that there are older ones.
 _TIMELINES_SQL = """
     SELECT {columns}, w.number
@@ -46,10 +44,7 @@ def timelines(
     """The timelines of these rooms, by room id."""
     found = _read(snapshot, [room for room in rooms if wanted.takes_room(room.room_id)], wanted)
     known = {room.room_id: room.known for room in rooms if room.known is not None}
-    events = [event for of_room in found.values() for event in of_room]
-    # What happened to oneself is told, whatever the room's history is open for.
-    own = {event.event_id for event in events if event.type == _MEMBER and event.state_key == user_id}
-    visible = own | visible_to(snapshot, [event for event in events if event.event_id not in own], user_id, known)
+    visible = visible_to(snapshot, [event for of_room in found.values() for event in of_room], user_id, known)
     return {room.room_id: _timeline(room, found.get(room.room_id, []), wanted.limit, visible) for room in rooms}
 
 

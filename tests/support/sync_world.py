@@ -47,6 +47,7 @@ class World:
         self.rooms: list[Driver] = []
         self._messages = Messages(database, PlaceReader(log.log_id))
         self._told: dict[str, int] = {}
+        self._held: list[Any] | None = None
 
     def room(self, version: str = "12") -> Driver:
         """A public room that alice made, of another id each time."""
@@ -62,11 +63,21 @@ class World:
         self._told[room.room_id] = told + len(facts)
         self.put(*facts)
 
-    def put(self, *facts: Any) -> list[int]:
-        """Log facts and fold them; their offsets."""
-        offsets = append(self.log, facts)
+    def put(self, *facts: Any) -> None:
+        """Log facts and fold them."""
+        if self._held is not None:
+            self._held.extend(facts)
+            return
+        append(self.log, facts)
         self.loop.catch_up()
-        return offsets
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is said meanwhile is logged and folded at the end, all together: quicker."""
+        self._held = []
+        yield
+        held, self._held = self._held, None
+        self.put(*held)
 
     def feed(self, room: Driver, *facts: RoomFact) -> None:
         """Log facts of a room, in this order."""
