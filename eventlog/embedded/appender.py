@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from annals.eventlog.embedded.commit import Request, write
-from annals.eventlog.embedded.doorbell import Ringer
+from annals.eventlog.embedded.doorbell import Ringer, interest_in
 from annals.eventlog.embedded.lock import WriterLock
 from annals.eventlog.embedded.store import Store
 from annals.eventlog.errors import AppendFailed, BackPressure, LogClosed
@@ -102,7 +102,7 @@ class Appender:
             for request in requests:
                 request.future.set_exception(_failure(error))
             return ended, carried
-        self._ringer.ring()
+        self._ringer.ring(interest_in({row[0] for request in requests for row in request.rows}))
         self._settle(requests)
         for request, taken in zip(requests, offsets, strict=True):
             request.future.set_result(taken)

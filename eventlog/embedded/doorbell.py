@@ -3,6 +3,9 @@
 The sockets stand in one folder. A writer sends an empty datagram to each after its commit and never blocks: a full
 buffer means that the reader has not yet looked, so it will see this commit too. A socket whose reader died refuses, and
 is removed.
+
+A socket's name ends in the partitions that its reader follows, as a set of bits, so that a commit wakes only whom it
+concerns (a wake costs its process as much CPU time as it takes to fold a message).
 """
 
 from __future__ import annotations
@@ -12,12 +15,31 @@ import secrets
 import select
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from annals.eventlog.errors import LogUnavailable
 
 _BYTES_MAX = 100  # sun_path holds 108 on Linux, 104 on macOS
+_NAME_BYTES = 40
+_BITS = 64
+
+
+def interest_in(partition_ids: Iterable[int]) -> int:
+    """A set of partitions as bits; partitions may share one, which wakes in vain."""
+    bits = 0
+    for partition_id in partition_ids:
+        bits |= 1 << partition_id % _BITS
+    return bits
+
+
+def _interest_of(name: str) -> int:
+    """The bits at a socket's name; all where it has none: what a newer or older release has put there."""
+    try:
+        return int(name.rpartition("-")[2], 16)
+    except ValueError:
+        return -1
 
 
 class Folder:
@@ -26,7 +48,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
         self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        long = len(os.fsencode(path)) > _BYTES_MAX - 40
+        long = len(os.fsencode(path)) > _BYTES_MAX - _NAME_BYTES
         if long and not os.path.isdir("/proc/self/fd"):
             raise LogUnavailable(f"the path of the log's folder is too long for a Unix socket: {path}")
         self._prefix = f"/proc/self/fd/{self._fd}/" if long else f"{path}/"
@@ -66,11 +88,13 @@ class Ringer:
         self._known: list[str] = []
         self._socket = _datagrams()
 
-    def ring(self) -> None:
-        """Wakes every reader. Whatever is wrong with one reader is no matter of the writer's."""
+    def ring(self, interest: int) -> None:
+        """Wakes every reader of these partitions. Whatever is wrong with one reader is no matter of the writer's."""
         with suppress(OSError):  # no file descriptor left to list it: those of last time, then
             self._known = self._folder.names()
         for name in self._known:
+            if not _interest_of(name) & interest:
+                continue
             try:
                 self._socket.sendto(b"", self._folder.address(name))
             except ConnectionRefusedError:
@@ -83,11 +107,14 @@ class Ringer:
 
 
 class Doorbell:
-    """The reader's side: rings from the moment it is made. `wait` and `clear` by one thread, `ring` by any."""
+    """The reader's side: rings for its partitions from the moment it is made.
 
-    def __init__(self, folder: Folder) -> None:
+    `wait` and `clear` by one thread, `ring` by any.
+    """
+
+    def __init__(self, folder: Folder, interest: int) -> None:
         self._folder = folder
-        self._name = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}-{interest:x}"
         try:
             self._socket, self._own_end = _datagrams(), _datagrams()
             self._socket.bind(folder.address("." + self._name))

@@ -15,7 +15,7 @@ from annals.eventlog.embedded import catalog, compaction
 from annals.eventlog.embedded.appender import Appender, Limits
 from annals.eventlog.embedded.checkpointer import Checkpointer
 from annals.eventlog.embedded.commit import Request
-from annals.eventlog.embedded.doorbell import Doorbell, Folder, Ringer
+from annals.eventlog.embedded.doorbell import Doorbell, Folder, Ringer, interest_in
 from annals.eventlog.embedded.lock import WriterLock
 from annals.eventlog.embedded.reading import read_ends, read_records
 from annals.eventlog.embedded.store import Store, translated
@@ -148,7 +148,7 @@ class EmbeddedLog:
             by_id = read_ends(self._store)
             return {which: by_id[partition_id] for which, partition_id in ids.items()}
 
-        tail = EmbeddedTail(positions, self._folder, ends, self.read)
+        tail = EmbeddedTail(positions, self._folder, interest_in(ids.values()), ends, self.read)
         self._tails.add(tail)
         return tail
 
@@ -156,7 +156,7 @@ class EmbeddedLog:
         if self.end(topic, partition) >= offset:
             return True
         deadline = time.monotonic() + timeout_s
-        bell = Doorbell(self._folder)
+        bell = Doorbell(self._folder, interest_in([self._catalog.partition_id(topic, partition)]))
         try:
             while self.end(topic, partition) < offset:
                 if not bell.wait(deadline):

@@ -19,9 +19,12 @@ Read = Callable[[str, int, int, int, int], list[Record]]
 
 
 class EmbeddedTail:
-    """See `api.Tail`. `ends` gives the ends of all partitions at one moment, `read` is `Log.read`."""
+    """See `api.Tail`. `interest`: its partitions as doorbell.py has them. `ends` gives the ends of all partitions at
+    one moment, `read` is `Log.read`."""
 
-    def __init__(self, positions: Mapping[TopicPartition, int], folder: Folder, ends: Ends, read: Read) -> None:
+    def __init__(
+        self, positions: Mapping[TopicPartition, int], folder: Folder, interest: int, ends: Ends, read: Read
+    ) -> None:
         self._ends, self._read = ends, read
         self._known_ends = ends()
         for (topic, partition), offset in positions.items():
@@ -32,7 +35,7 @@ class EmbeddedTail:
         self._closed = False
         self._busy = threading.RLock()
         # Before the first look at the ends in `poll`: what is appended after that look rings.
-        self._bell = Doorbell(folder)
+        self._bell = Doorbell(folder, interest)
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
