@@ -13,7 +13,7 @@ from annals.rooms.ancestors import entries_of, missing_ancestors
 from annals.rooms.asking import ask_at_once, needs_of_events
 from annals.rooms.judging import Arrival, judge
 from annals.rooms.needs import FirstOfKey, Needs
-from annals.rooms.parking import close_wanted, drop_arrival, park, unpark
+from annals.rooms.parking import OTHER_ROOM_VERSION, close_wanted, drop_arrival, park, unpark
 from annals.rooms.step import Step
 from annals.rooms.view import ACCEPTED, DROPPED, Entry, RoomView
 from annals.schemas.facts.decisions import Duplicate, Skipped
@@ -23,7 +23,6 @@ BACKFILL = "backfill"
 #: Purposes of a fetch whose events stand outside the timeline.
 _OUTLIER_PURPOSES = frozenset(("state", "auth"))
 
-OTHER_ROOM_VERSION = "other_room_version"
 UNKNOWN_ROOM_VERSION = "unknown_room_version"
 OTHER_ROOM = "other_room"
 MALFORMED = "malformed"

@@ -40,8 +40,13 @@ def needs_of_events(view: RoomView, fact: PduFact, event: Event) -> Needs | None
 
 
 def _needs_of_states(view: RoomView, event: Event) -> Needs | None:
-    """What judging will read of the current state and of those after the prev_events, as far as these are known."""
+    """What judging will read of the current state and of those after the prev_events, as far as these are known.
+
+    In a room of several heads, theirs too.
+    """
     room_id = view.room_id
+    extremities = view.known_header().extremities
+    heads = [event_id for event_id in extremities if event_id not in view.events] if len(extremities) > 1 else []
     unloaded: list[tuple[str, int]] = []
     unknown: list[tuple[str, int, str, str]] = []
     keys = _keys_read(event)
@@ -52,7 +57,10 @@ def _needs_of_states(view: RoomView, event: Event) -> Needs | None:
             unknown += [(room_id, state_id, *key) for key in keys]
         elif not state.complete:
             unknown += [(room_id, state.stored_id, *key) for key in keys if key not in state.known]
-    return Needs(states=frozenset(unloaded), state_keys=frozenset(unknown)) if unloaded or unknown else None
+    if not unloaded and not unknown and not heads:
+        return None
+    events = frozenset((room_id, event_id) for event_id in heads)
+    return Needs(states=frozenset(unloaded), state_keys=frozenset(unknown), events=events)
 
 
 def _states_read(view: RoomView, event: Event) -> set[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from annals.matrix.auth_events import CREATE, JOIN_RULES, POWER_LEVELS
 from annals.matrix.events import Event, StateKey
 from annals.matrix.room_versions import RoomRules
 from annals.matrix.state_resolution import EventsNeeded, resolve
@@ -97,8 +98,7 @@ def _resolved(step: Step, rules: RoomRules, ordered: Sequence[RoomState], curren
     try:
         resolution = resolve(rules, maps, ViewedEvents(step.view))
     except EventsNeeded as needed:
-        ids = frozenset((step.view.room_id, event_id) for event_id in needed.event_ids)
-        raise Lacking(Needs(auth_chains=ids) if needed.with_auth_chains else Needs(events=ids)) from None
+        raise Lacking(_to_resolve(step.view, maps, needed)) from None
     for state, entries in zip(ordered, maps, strict=True):
         if entries == resolution:
             return state
@@ -106,6 +106,18 @@ def _resolved(step: Step, rules: RoomRules, ordered: Sequence[RoomState], curren
     if sum_after(ordered[0], delta) == current.element_sum:
         return current
     return step.follow_state(ordered[0], delta)
+
+
+def _to_resolve(view: RoomView, maps: Sequence[Mapping[StateKey, str]], needed: EventsNeeded) -> Needs:
+    """Not only the next step of a walk: all that is in conflict, with what leads to it and permits it, in one round."""
+    room_id = view.room_id
+    if not needed.with_auth_chains:
+        return Needs(events=frozenset((room_id, event_id) for event_id in needed.event_ids))
+    common = set(maps[0].items()).intersection(*(entries.items() for entries in maps[1:]))
+    conflicted = {event_id for entries in maps for _, event_id in entries.items() - common}
+    permitting = {event_id for key, event_id in common if key in (CREATE, JOIN_RULES, POWER_LEVELS)}
+    unloaded = {event_id for event_id in conflicted | permitting if event_id not in view.events}
+    return Needs(auth_chains=frozenset((room_id, event_id) for event_id in unloaded | needed.event_ids))
 
 
 def _delta(old: Mapping[StateKey, str], new: Mapping[StateKey, str]) -> dict[StateKey, str | None]:

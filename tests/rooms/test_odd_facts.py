@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from annals.matrix.canonical_json import canonical_bytes, loads
 from annals.schemas.facts.decisions import Skipped, Verdict
 from annals.schemas.facts.rooms import EventRefused, GapAbandoned, PduFact, RoomForgotten
-from tests.support.room_weaver import ALICE, BOB, VERSIONS, Weaver, driver_of, plain_room
+from tests.support.room_weaver import ALICE, BOB, VERSIONS, Weaver, Wish, driver_of, plain_room
 from tests.support.rooms import Driver, created, envelope, received
 
 every_version = pytest.mark.parametrize("version", VERSIONS)
@@ -146,8 +146,9 @@ def test_a_create_event_that_is_rejected_makes_no_room(version: str, cold: bool)
     weaver.oracle.events[create.event_id] = create
     auth = () if version == "12" else (create.event_id,)
     join = weaver.build(("m.room.member", ALICE, ALICE, {"membership": "join"}), (), auth)
-    pdu = {**join.pdu, "prev_events": [create.event_id]}
-    driver.feed(replace(received(join), skeleton=canonical_bytes({**loads(received(join).skeleton), **{"prev_events": pdu["prev_events"]}})))
+    fact = received(join)
+    behind = loads(fact.skeleton) | {"prev_events": [create.event_id]}
+    driver.feed(replace(fact, skeleton=canonical_bytes(behind)))
     assert driver.verdict(join.event_id) == "rejected"
     assert (driver.tables.room, driver.tables.extremities, driver.tables.current) == ({}, {}, {})
 
@@ -159,7 +160,8 @@ def test_an_event_without_prev_events(version: str, cold: bool) -> None:
     weaver = plain_room(version)
     driver = driver_of(weaver, cold=cold)
     state = weaver.oracle.current
-    for wish in (("m.room.message", ALICE, None, {}), ("m.room.topic", ALICE, "", {"topic": "x"})):
+    wishes: list[Wish] = [("m.room.message", ALICE, None, {}), ("m.room.topic", ALICE, "", {"topic": "x"})]
+    for wish in wishes:
         event = weaver.build(wish, (), weaver.oracle.permitting(state, wish))
         driver.feed(received(event))
         assert driver.verdict(event.event_id) == "rejected"

@@ -98,7 +98,9 @@ def test_the_first_of_several(version: str, cold: bool) -> None:
     weaver = _room(version)
     target, powerless = _pair(weaver, BOB, CAROL)
     head = list(target.prev_events)
-    first, second = (weaver.add(("m.room.redaction", BOB, None, {"redacts": target.event_id, "n": n}), head) for n in "12")
+    first, second = (
+        weaver.add(("m.room.redaction", BOB, None, {"redacts": target.event_id, "n": n}), head) for n in "12"
+    )
     driver = driver_of(weaver, [*weaver.events[:-4], powerless, first, second, target], cold=cold)
     assert _redacted_by(driver, target) == first.event_id
     settled: Verdict = driver.tables.events[target.event_id]["verdict"]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annals.matrix.events import Event
 from annals.schemas.facts.decisions import Duplicate, Retraction, Verdict
 from annals.schemas.facts.rooms import EventRefused
 from tests.support.room_weaver import ALICE, BOB, CAROL, DAVE, VERSIONS, Weaver, driver_of, plain_room, woven
@@ -21,7 +22,7 @@ def refused(driver: Driver, event_id: str, key: str | None) -> EventRefused:
     return EventRefused(envelope(), driver.room_id, event_id, key, None, "was rejected")
 
 
-def said(weaver: Weaver, number: int, sender: str = ALICE, prev: list[str] | None = None):
+def said(weaver: Weaver, number: int, sender: str = ALICE, prev: list[str] | None = None) -> Event:
     return weaver.build(("m.room.message", sender, None, {"n": number}), prev)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from annals.matrix.auth_events import auth_types_for
 from annals.matrix.auth_rules import allowed, check_auth_events
@@ -84,10 +85,9 @@ class Oracle:
                         todo.extend(self.events[before].prev_events)
         return {event_id for event_id, verdict in self.verdicts.items() if verdict == "accepted"} - followed
 
-    def permitting(self, state: State, event: Event | tuple[str, str, str | None, dict[str, object]]) -> list[str]:
+    def permitting(self, state: State, wish: tuple[str, str, str | None, dict[str, Any]]) -> list[str]:
         """The auth events of an event of (type, sender, state key, content) in this state."""
-        assert isinstance(event, tuple)
-        keys = auth_types_for(*event, self.rules)
+        keys = auth_types_for(*wish, self.rules)
         return [state[key] for key in keys if key in state]
 
     # What state resolution asks
