@@ -3,7 +3,7 @@
 make bench                          # both, three runs, a table with ratios
 make bench ARGS="--quick"           # one short run
 make bench ARGS="--only annals"
-make bench ARGS="--profile"         # Annals alone, sampled while users send
+make bench ARGS="--profile"         # Annals alone, sampled meanwhile
 
 __main__     the run: starts the peers, lets a generator measure each in turn, prints the table
 peers        how a server is started and what its process tree is; synapse has Synapse's settings

@@ -84,9 +84,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Annals and Synapse, measured beside each other.")
     parser.add_argument("--only", choices=PEERS, help="measure one of the two")
     parser.add_argument("--quick", action="store_true", help="one short run")
-    parser.add_argument(
-        "--profile", action="store_true", help="sample Annals while one user sends, and while 20 do; no table"
-    )
+    parser.add_argument("--profile", action="store_true", help="sample Annals during each work; no table")
     parser.add_argument("--runs", type=int, default=None, help="number of runs (3)")
     parser.add_argument("--seconds", type=float, default=None, help="length of each measurement (6)")
     return parser.parse_args(arguments)

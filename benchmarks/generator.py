@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import uvloop
 
-from benchmarks.works import ROOMS, WORKS, Outcome, World, prepare
+from benchmarks.works import WORKS, Outcome, World, prepare
 
 # A server that hangs ends the run instead of holding it.
 PREPARATION_S, SLACK_S = 300.0, 60.0
@@ -32,7 +32,6 @@ class Preparation(msgspec.Struct, frozen=True, tag=True):
     """Make the world of a fresh server."""
 
     url: str
-    rooms: int = ROOMS
 
 
 def measure(job: Job) -> Outcome:
@@ -52,7 +51,7 @@ def _run(job: Job | Preparation) -> bytes:
 
 async def _answer(job: Job | Preparation) -> World | Outcome:
     if isinstance(job, Preparation):
-        return await asyncio.wait_for(prepare(job.url, job.rooms), PREPARATION_S)
+        return await asyncio.wait_for(prepare(job.url), PREPARATION_S)
     return await asyncio.wait_for(WORKS[job.work](job.world, job.roots, job.seconds), job.seconds + SLACK_S)
 
 

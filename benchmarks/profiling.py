@@ -1,4 +1,4 @@
-"""Where the time goes: samples of Annals' processes while one user sends, and while 20 do.
+"""Where the time goes: samples of Annals' processes during each work.
 
 py-spy (from the peer's environment, or on PATH) samples the Python processes. One folder holds it all:
 
@@ -19,9 +19,9 @@ from benchmarks.figures import as_text, parts_table
 from benchmarks.generator import Job, Preparation, measure, prepared
 from benchmarks.peers import PEER_PYTHON, Peer
 from benchmarks.processes import part_of, tree
+from benchmarks.works import WORKS
 
 FOLDER = Path(__file__).parent / "profiles"
-WORKS = ("one_user", "many_users")
 PARTS = ("api", "projectors")
 SAMPLES_A_SECOND = 250
 ROWS = 45
@@ -33,7 +33,7 @@ def profile(peer: Peer, seconds: float) -> Path:
     sampler = _sampler()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    world = prepared(Preparation(peer.url, rooms=0))
+    world = prepared(Preparation(peer.url))
     parts: dict[str, dict[str, dict[str, float]]] = {"undisturbed": {}, "sampled": {}}
     figures: dict[str, float] = {}
     for work in WORKS:
@@ -45,7 +45,8 @@ def profile(peer: Peer, seconds: float) -> Path:
         disturbed = measure(job)
         for sampled in sampling:
             sampled.wait()
-        parts["undisturbed"][work], parts["sampled"][work] = undisturbed.parts_cpu_ms, disturbed.parts_cpu_ms
+        if undisturbed.parts_cpu_ms:
+            parts["undisturbed"][work], parts["sampled"][work] = undisturbed.parts_cpu_ms, disturbed.parts_cpu_ms
     for path in FOLDER.glob("*.collapsed"):
         path.with_suffix(".top.txt").write_text(_top(path.read_text()))
     lines = "\n".join(f"{name} {value:.2f}" for name, value in figures.items())

@@ -48,7 +48,7 @@ class Outcome:
 Work = Callable[[World, Sequence[int], float], Awaitable[Outcome]]
 
 
-async def prepare(url: str, rooms: int = ROOMS) -> World:
+async def prepare(url: str) -> World:
     """Register everybody, make the rooms, fill them."""
     members = tuple([await register(url, f"member{number}") for number in range(SENDERS)])
     writer, reader = await register(url, "writer"), await register(url, "reader")
@@ -58,7 +58,7 @@ async def prepare(url: str, rooms: int = ROOMS) -> World:
         member = await User.open(url, account)
         await member.join(room_id)
         member.close()
-    names = iter([f"room {number}" for number in range(rooms)])
+    names = iter([f"room {number}" for number in range(ROOMS)])
     await asyncio.gather(*[_fill_rooms(url, writer, reader, names) for _ in range(FILLERS)])
     owner.close()
     return World(url, members, room_id, reader)
