@@ -2,16 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from tests.support.shared_server import server
 
-import pytest
-
-from tests.support.servers import Serve
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """`annals serve` as a newcomer starts it."""
-    with Serve(tmp_path_factory.mktemp("e2e")) as serving:
-        serving.start()
-        yield serving
+__all__ = ["server"]
