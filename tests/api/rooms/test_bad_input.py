@@ -46,11 +46,18 @@ _TYPES = ["m.room.message", "m.room.member", "m.room.power_levels", "m.room.crea
 ROOM, EVENT, ME, OTHER, TOKEN = "<room>", "<event>", "<me>", "<other>", "<token>"
 _NAMES = [ROOM, EVENT, ME, OTHER, TOKEN, *_TYPES, "#a:test", "@nobody:test", "!none:test", "$none", "t1-2", "join"]
 _ANY_NAME = st.one_of(st.sampled_from(_NAMES), st.sampled_from(_ODD), st.text(max_size=8))
+
+
+def _mostly(name: str, times: int) -> st.SearchStrategy[str]:
+    """That name `times` times as often as another one."""
+    return st.integers(0, times).flatmap(lambda number: st.just(name) if number else _ANY_NAME)
+
+
 _PARAMETERS: dict[str, st.SearchStrategy[str]] = {
-    "room_id": st.one_of(st.just(ROOM), st.just(ROOM), _ANY_NAME),
-    "name": st.one_of(st.just(ROOM), _ANY_NAME),
-    "event_id": st.one_of(st.just(EVENT), _ANY_NAME),
-    "user_id": st.one_of(st.just(ME), _ANY_NAME),
+    "room_id": _mostly(ROOM, 6),
+    "name": _mostly(ROOM, 2),
+    "event_id": _mostly(EVENT, 2),
+    "user_id": _mostly(ME, 2),
     "type": st.one_of(st.sampled_from(_TYPES), _ANY_NAME),
     "receipt_type": st.sampled_from(["m.read", "m.read.private", "m.fully_read", "x"]),
 }
@@ -82,21 +89,37 @@ _OBJECT = st.fixed_dictionaries(
         "users": st.dictionaries(_ANY_NAME, _JSON, max_size=3),
     },
 )
-_BODY = st.one_of(_OBJECT, _OBJECT, _OBJECT, _JSON)
-_QUERY = st.fixed_dictionaries(
+#: What no event can hold would be refused at once: such values come in one body of three.
+_WHOLE = st.one_of(st.none(), st.booleans(), st.integers(-(2**53) + 1, 2**53 - 1), _ANY_NAME)
+_SHALLOW = st.one_of(_WHOLE, st.lists(_WHOLE, max_size=3), st.dictionaries(_ANY_NAME, _WHOLE, max_size=3))
+_PLAIN = st.dictionaries(st.sampled_from(_KEYS), _SHALLOW, max_size=4)
+_MEANT = st.fixed_dictionaries(
     {},
-    optional=dict.fromkeys(["from", "to", "since", "at", "filter", "membership", "not_membership", "format"], _ANY_NAME)
-    | {
-        "dir": st.sampled_from(["b", "f", "x"]),
-        "limit": st.one_of(st.integers(-2, 2_000).map(str), _ANY_NAME),
-        "filter": st.one_of(_ANY_NAME, st.sampled_from(['{"types":["\\u0000"]}', '{"senders":[""]}', '{"limit":0}'])),
-        "from": st.one_of(st.just(TOKEN), _ANY_NAME),
-        "since": st.one_of(st.just(TOKEN), _ANY_NAME),
+    optional={
+        "user_id": st.sampled_from([ME, OTHER]),
+        "membership": st.sampled_from(["join", "ban"]),
+        "reason": _ANY_NAME,
+        "typing": st.booleans(),
+        **dict.fromkeys(["m.read", "m.fully_read", "redacts"], st.just(EVENT)),
     },
+)
+_BODY = st.one_of(
+    st.one_of(_OBJECT, _JSON), _PLAIN, st.tuples(_PLAIN, _MEANT).map(lambda two: {**two[0], **two[1]}), _MEANT
+)
+_QUERY_VALUES: dict[str, st.SearchStrategy[str]] = {
+    **dict.fromkeys(["to", "at", "membership", "not_membership", "format", "timeout", "full_state"], _ANY_NAME),
+    "dir": _ANY_NAME,
+    "limit": st.one_of(st.integers(-2, 2_000).map(str), _ANY_NAME),
+    "filter": st.one_of(_ANY_NAME, st.sampled_from(['{"types":["\\u0000"]}', '{"senders":[""]}', '{"limit":0}'])),
+    "from": st.one_of(st.just(TOKEN), st.just("t3-0"), _ANY_NAME),
+    "since": st.one_of(st.just(TOKEN), _ANY_NAME),
+}
+_QUERY = st.lists(st.sampled_from(sorted(_QUERY_VALUES)), max_size=2, unique=True).flatmap(
+    lambda names: st.fixed_dictionaries({"dir": st.sampled_from("bf"), **{name: _QUERY_VALUES[name] for name in names}})
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def world(server: LiveServer) -> tuple[User, dict[str, str]]:
     """A room with two people, and what the placeholders stand for."""
     alice, bob = server.user("alice"), server.user("bob")

@@ -173,6 +173,20 @@ def test_redactions(server: LiveServer, version: str) -> None:
     assert alice.do("GET", f"{base}/event/{quoted(second)}")["content"] == {}
 
 
+def test_a_redaction_is_answered_again_as_it_was(server: LiveServer) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room = alice.create_room(preset="public_chat", room_version="11")
+    bob.join(room)
+    event_id = alice.say(room, "oh")
+    base = f"/rooms/{quoted(room)}"
+    levels = alice.do("GET", f"{base}/state/m.room.power_levels")
+    alice.set_state(room, "m.room.power_levels", {**levels, "users": {**levels["users"], bob.id: 50}})
+    made = bob.do("PUT", f"{base}/redact/{quoted(event_id)}/1", {})
+    alice.set_state(room, "m.room.power_levels", levels)
+    assert bob.do("PUT", f"{base}/redact/{quoted(event_id)}/1", {}) == made
+    assert bob.call("PUT", f"{base}/redact/{quoted(event_id)}/2", {})[1]["errcode"] == "M_FORBIDDEN"
+
+
 def test_redacting_what_is_not_there(server: LiveServer) -> None:
     alice = server.user("alice")
     room, other = alice.create_room(), alice.create_room()
