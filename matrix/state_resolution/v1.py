@@ -24,7 +24,8 @@ def resolve_v1(state_sets: Sequence[State], events: EventSource) -> dict[StateKe
     """The resolution of at least two states; see `resolve`."""
     reader = Reader(events)
     resolved, conflicts = _separate(state_sets)
-    candidates = _usable(conflicts, reader)
+    usable = _usable(conflicts, reader)
+    candidates = {key: rivals for key, rivals in usable.items() if len(rivals) > 1}
     # "Start by setting R to the union of the states to be resolved, excluding any conflicting events."
     passes = _Passes({key: resolved[key] for key in _cited_keys(candidates) if key in resolved}, reader)
     # "First we resolve conflicts between m.room.power_levels events"; "Repeat the above process for conflicts between
@@ -35,7 +36,7 @@ def resolve_v1(state_sets: Sequence[State], events: EventSource) -> dict[StateKe
         passes.decide([key for key in group if event_type != POWER_LEVELS[0] or key == POWER_LEVELS], candidates)
     # "No other events affect the authorisation rules, so for all other conflicts, just pick the event with the highest
     # depth and lowest sha1(event_id) that passes authentication in R and add it to R."
-    for key, rivals in candidates.items():
+    for key, rivals in usable.items():
         chosen = passes.decided.get(key) or passes.newest_allowed(rivals)
         resolved[key] = chosen.event_id
     return resolved
@@ -58,7 +59,8 @@ def _separate(state_sets: Iterable[State]) -> tuple[dict[StateKey, str], dict[St
 def _usable(conflicts: Mapping[StateKey, Iterable[str]], reader: Reader) -> dict[StateKey, list[Event]]:
     """The events between which there is a choice, newest first.
 
-    NOTSPEC: rejected events stay out, as in Synapse; no state that was computed holds one.
+    NOTSPEC: rejected events stay out, as in Synapse (no state that was computed holds one). Where they leave a single
+    one it is taken, but authorises nothing.
     """
     reader.load(event_id for event_ids in conflicts.values() for event_id in event_ids)
     usable = {
