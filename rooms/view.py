@@ -7,6 +7,7 @@ partial: what is not in it raises `Lacking`, and the loop loads it (`learn`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from immutables import Map
 
@@ -25,6 +26,7 @@ PARKED, DROPPED, PENDING_POLICY = "parked", "dropped", "pending_policy"
 IN_DAG = frozenset((ACCEPTED, SOFT_FAILED, REJECTED, PENDING_POLICY))
 
 EVENTS_KEPT = 600
+_CITED_KEPT = 200
 _EVENT_BYTES = 3_000
 _STATE_KEY_BYTES = 200
 
@@ -265,6 +267,9 @@ def trim(view: RoomView) -> RoomView:
         kept.add(current.known.get(key) if current else None)
     recent = sorted((e for e in view.events.values() if e is not None), key=lambda e: e.position)[-EVENTS_KEPT // 2 :]
     kept.update(entry.event.event_id for entry in recent)
+    # Who spoke of late will speak again, and is judged by the same events.
+    cited = dict.fromkeys(event_id for entry in reversed(recent) for event_id in entry.event.auth_events)
+    kept.update(islice(cited, _CITED_KEPT))
     return replace(
         view,
         events=Map({event_id: view.events[event_id] for event_id in kept if event_id and view.events.get(event_id)}),
