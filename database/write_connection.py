@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ Part = str | tuple[str, Sequence[Any]]
 # A staging table is read whole for each batch: past this the next batch begins with an empty one. Emptying costs a
 # commit that waits for the disk.
 STAGING_BYTES_MAX = 2 << 20
+_READS_MAX = 10
 
 
 class CopySource(Protocol):
@@ -146,6 +148,21 @@ class WriteConnection:
         if row is None:
             raise ConnectionLost("the backend does not see itself")
         return row[0], row[1]
+
+    def check(self) -> None:
+        """Raise ConnectionLost if the server has ended the connection: seen without a round trip, between statements.
+
+        Who has nothing to send would not hear of it otherwise.
+        """
+        try:
+            # The server's last words are read first, the end of the connection after them.
+            for _ in range(_READS_MAX):
+                if not select.select([self._connection.fileno()], [], [], 0)[0]:
+                    break
+                self._connection.poll()
+        except psycopg2.Error as error:
+            self.close()
+            raise ConnectionLost(str(error).strip() or "the connection is closed") from error
 
     def close(self) -> None:
         """Close; what is open is rolled back by the server."""

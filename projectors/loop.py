@@ -105,7 +105,9 @@ class Loop:
                     if self._tail is None:
                         self.take()
                         backoff_s = _BACKOFF_S_MIN
-                    self.step(_IDLE_S)
+                    if not self.step(_IDLE_S) and self._connection is not None:
+                        # A PostgreSQL that crashed while nothing came may have lost commits: fold them again now.
+                        self._connection.check()
                 except CannotTake:
                     raise
                 except Exception as error:

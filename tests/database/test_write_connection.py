@@ -101,3 +101,17 @@ def test_a_lock_that_another_holds_is_waited_for_so_long(url: str, writer: Write
 def test_nobody_there() -> None:
     with pytest.raises(ConnectionLost):
         WriteConnection("postgresql://annals@127.0.0.1:1/none")
+
+
+def test_check_notices_that_the_server_ended_the_connection(database_url: str) -> None:
+    connection = WriteConnection(database_url)
+    connection.check()
+    pid, _ = connection.backend()
+    connection.check()
+    other = WriteConnection(database_url)
+    other.rows("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    other.close()
+    with pytest.raises(ConnectionLost):
+        connection.check()
+    with pytest.raises(ConnectionLost):
+        connection.check()
