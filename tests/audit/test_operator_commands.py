@@ -139,7 +139,8 @@ def test_the_log_of_another_server_is_refused(annals: Any, monkeypatch: pytest.M
 
 def generation(annals: Any, name: str) -> dict[str, Any]:
     _, lines, _ = annals("generations", "--json")
-    return {made["name"]: made for made in map(json.loads, lines)}[name]
+    listed: dict[str, dict[str, Any]] = {made["name"]: made for made in map(json.loads, lines)}
+    return listed[name]
 
 
 def test_generations_say_who_serves(annals: Any, room_id: str) -> None:
@@ -312,9 +313,8 @@ def test_to_resume_a_room_that_goes_on_changes_nothing(annals: Any, server: Serv
     assert resumed.envelope.cause == command.envelope.idempotency_key
 
 
-def test_an_offset_to_skip_must_be_the_room_s(annals: Any, ann: Client, server: Serve, room_id: str) -> None:
+def test_an_offset_to_skip_must_be_the_room_s(annals: Any, server: Serve, room_id: str) -> None:
     before = len(facts_of(server, "operations", "AdminCommanded"))
-    assert ann
     status, _, complaint = annals("room", "resume", room_id, "--skip", "99999", *REASON)
     assert status == 1
     assert f"no fact of {room_id} at rooms[" in complaint

@@ -1,0 +1,167 @@
+"""kill -9 of each process at random moments while clients talk: nothing that was acknowledged is lost or doubled."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+import time
+from urllib.parse import quote
+
+import pytest
+
+from annals.eventlog.embedded import open_embedded
+from annals.schemas.codec import decode
+from annals.schemas.facts.rooms import PduCreated
+from tests.support.crashes import Watch, Whole, at, kill_postgres, kill_role, stopped, wait_ready
+from tests.support.matrix_client import Client
+from tests.support.rebuild_check import assert_rebuild_equal, decided_twice
+from tests.support.second_api import SecondApi
+from tests.support.servers import until
+
+ROLES = ("projectors", "api", "remote", "postgres", "projectors", "api", "supervisor")
+APART_S = (0.3, 1.5)
+PATIENCE_S = 90.0
+
+
+class Talker:
+    """Sends one message after the other, each until it is acknowledged, under one transaction id."""
+
+    def __init__(self, client: Client, room_id: str, name: str) -> None:
+        self.acknowledged: list[tuple[str, str]] = []
+        self._client, self._room_id, self._name = at(client), room_id, name
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.failure: BaseException | None = None
+
+    def _run(self) -> None:
+        number = 0
+        try:
+            while not self._stop.is_set():
+                text = f"{self._name} {number}"
+                event_id = self._client.say(self._room_id, text, txn=f"{self._name}-{number}", patient=True)
+                self.acknowledged.append((text, event_id))
+                number += 1
+        except BaseException as error:
+            self.failure = error
+
+    def __enter__(self) -> Talker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_nothing_acknowledged_is_lost(whole: Whole, rng: random.Random) -> None:
+    wait_ready(whole.serve)
+    other_room = whole.bob.create_room(preset="private_chat", room_version="10")
+    with (
+        Watch(whole.bob) as watch,
+        Talker(whole.ann, whole.room_id, "ann") as ann,
+        Talker(whole.bob, whole.room_id, "bob") as bob,
+        Talker(whole.bob, other_room, "alone") as alone,
+    ):
+        for role in rng.sample(ROLES, len(ROLES)):
+            time.sleep(rng.uniform(*APART_S))
+            kill(whole, role)
+        settled = [len(talker.acknowledged) for talker in (ann, bob, alone)]
+        until(
+            lambda: all(len(t.acknowledged) > n + 3 for t, n in zip((ann, bob, alone), settled, strict=True)),
+            PATIENCE_S,
+        )
+    assert [talker.failure for talker in (ann, bob, alone)] == [None] * 3
+    watch.check()
+    for room_id, talkers in ((whole.room_id, (ann, bob)), (other_room, (alone,))):
+        history = [
+            (event["content"]["body"], event["event_id"])
+            for event in reversed(whole.bob.history(room_id))
+            if event["type"] == "m.room.message"
+        ]
+        for talker in talkers:
+            name = talker.acknowledged[0][0].split()[0]
+            assert [said for said in history if said[0].split()[0] == name] == talker.acknowledged
+    wait_ready(whole.serve)
+    assert decided_twice(whole.serve.directory / "data") == []
+    assert_rebuild_equal(whole.serve.directory / "data")
+
+
+def kill(whole: Whole, role: str) -> None:
+    if role == "supervisor":
+        # Alone: its children end by themselves, and a new one finds what they left.
+        os.kill(whole.serve.pid, signal.SIGKILL)
+        assert whole.serve.process is not None
+        whole.serve.process.wait()
+        whole.serve.start()
+    elif role == "postgres":
+        kill_postgres(whole.serve)
+    else:
+        kill_role(whole.serve, role)
+
+
+def test_a_retry_on_another_process_is_one_event(whole: Whole) -> None:
+    """The api is killed between append and answer; the client's retry reaches another one."""
+    wait_ready(whole.serve)
+    path = f"/rooms/{quote(whole.room_id)}/send/m.room.message/only-once"
+    content = {"msgtype": "m.text", "body": "only once"}
+    with SecondApi(whole.serve) as other:
+        with stopped(whole.serve, "projectors"):
+            first = threading.Thread(target=_ignore_answer, args=(at(whole.ann), path, content))
+            first.start()
+            until(lambda: logged(whole, "only once"), 20, "appended")
+            kill_role(whole.serve, "api")
+            first.join()
+            retried: list[str] = []
+            second = Client(other.port, whole.ann.user_id, whole.ann.token)
+            retry = threading.Thread(
+                target=lambda: retried.append(second.ok("PUT", path, content, patient=True)["event_id"])
+            )
+            retry.start()
+            time.sleep(0.3)
+        retry.join()
+        again = second.ok("PUT", path, content)["event_id"]
+    third = at(whole.ann).ok("PUT", path, content, patient=True)["event_id"]
+    assert [again, third] == retried * 2
+    history = [event["event_id"] for event in whole.bob.history(whole.room_id) if event["content"] == content]
+    assert history == retried
+    assert logged(whole, "only once")[0] == retried[0]
+
+
+def _ignore_answer(client: Client, path: str, content: object) -> None:
+    with contextlib.suppress(OSError):
+        client.call("PUT", path, content)
+
+
+def logged(whole: Whole, text: str) -> list[str]:
+    """The ids of the events with this body that are on the log."""
+    log = open_embedded(whole.serve.directory / "data" / "log")
+    found = []
+    try:
+        for partition in range(log.partitions("rooms")):
+            for record in log.read("rooms", partition, 0, max_records=100_000, max_bytes=1 << 30):
+                fact = decode(record.value) if record.value is not None else None
+                if not isinstance(fact, PduCreated) or not isinstance(fact.body, bytes):
+                    continue
+                if json.loads(fact.body).get("content", {}).get("body") == text:
+                    found.append(fact.event_id)
+    finally:
+        log.close()
+    return found
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.0])
+def test_a_display_name_that_was_answered_ends_in_all_rooms(whole: Whole, after_s: float) -> None:
+    """Of today's servers some leave it old in some rooms for ever."""
+    wait_ready(whole.serve)
+    rooms = [whole.bob.create_room(preset="private_chat") for _ in range(5)]
+    name = f"Bob after {after_s}"
+    whole.bob.ok("PUT", f"/profile/{quote(whole.bob.user_id)}/displayname", {"displayname": name})
+    time.sleep(after_s)
+    whole.serve.kill_all()
+    whole.serve.start()
+    wait_ready(whole.serve)
+    until(lambda: {whole.bob.displayname_in(room_id) for room_id in rooms} == {name}, 30, "the name is in all rooms")

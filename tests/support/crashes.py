@@ -1,0 +1,140 @@
+"""Killing parts of a whole server, and watching what clients are told meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+
+from annals.queries.sync.token import SyncToken, unpack
+from annals.server.embedded_postgres import EmbeddedPostgres
+from tests.support.matrix_client import Client
+from tests.support.servers import Serve, until
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A server, and two people who are in a room. While `fault` exists, the projectors fail on marked events."""
+
+    serve: Serve
+    ann: Client
+    bob: Client
+    room_id: str
+    fault: Path
+
+
+def at(client: Client) -> Client:
+    """The same device, for use by another thread."""
+    return Client(client.port, client.user_id, client.token, client.device_id)
+
+
+def wait_ready(serve: Serve, timeout_s: float = 60.0) -> None:
+    """Until the tables have the log and answers are given."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            if serve.get("/ready")[0] == 200:
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline_s, f"not ready; see {serve.log}"
+        time.sleep(0.05)
+
+
+def kill_role(serve: Serve, role: str) -> None:
+    """SIGKILL to one process of the server; the supervisor starts it again."""
+    with contextlib.suppress(KeyError, ProcessLookupError):
+        os.kill(serve.children()[role], signal.SIGKILL)
+
+
+def kill_postgres(serve: Serve) -> None:
+    """SIGKILL to PostgreSQL, every process of it: what is not on disk is lost."""
+    postmaster = serve.children().get("postgres")
+    if postmaster is None:
+        return
+    os.kill(postmaster, signal.SIGSTOP)
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    for pid in (postmaster, *map(int, children)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def stopped(serve: Serve, role: str) -> Iterator[int]:
+    """One process of the server stands still."""
+    pid = until(lambda: serve.children().get(role, 0), 20, f"{role} runs")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def positions(serve: Serve, generation: str = "g1") -> dict[tuple[str, int], int]:
+    """Next offsets of the tables, by topic and partition; waits for PostgreSQL."""
+
+    def read() -> dict[tuple[str, int], int]:
+        try:
+            connection = psycopg2.connect(EmbeddedPostgres(serve.directory / "data" / "postgres").url())
+        except psycopg2.Error:
+            return {}
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SELECT topic, partition, next_offset FROM {generation}.positions")
+                return {(topic, partition): offset for topic, partition, offset in cursor.fetchall()}
+        finally:
+            connection.close()
+
+    return until(read, 30, "PostgreSQL answers")
+
+
+class Watch:
+    """A logged-in client that asks who it is, and syncs, all the time. `tokens`: what /sync gave, in order."""
+
+    def __init__(self, client: Client, *, syncs: bool = True) -> None:
+        self.client = at(client)
+        self._syncs = syncs
+        self.tokens: list[SyncToken] = []
+        self.whoami: list[int] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def check(self) -> None:
+        """Nobody was told that what had been acknowledged is not there, or given a token of before."""
+        assert set(self.client.seen) <= {0, 200, 503}, sorted(set(self.client.seen))
+        for earlier, later in zip(self.tokens, self.tokens[1:], strict=False):
+            assert not earlier.is_ahead_of(later), (earlier, later)
+
+    def _run(self) -> None:
+        since = None
+        while not self._stop.is_set():
+            try:
+                self.whoami.append(self.client.call("GET", "/account/whoami")[0])
+                if not self._syncs:
+                    time.sleep(0.01)
+                    continue
+                query = {"timeout": 0, **({"since": since} if since else {})}
+                status, answer = self.client.call("GET", "/sync", None, query)
+            except OSError:
+                time.sleep(0.01)
+                continue
+            if status == 200:
+                since = answer["next_batch"]
+                self.tokens.append(unpack(since))
+            time.sleep(0.01)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
