@@ -1,34 +1,7 @@
-"""A migrated database, an embedded log, and rooms on both."""
+"""Rooms on tables and a log of their own for each test."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from tests.support.sync_fixtures import queries_template, world
 
-import pytest
-
-from annals.database.migrate import migrate
-from annals.eventlog.embedded import open_embedded
-from annals.schemas.topics import TOPICS, decisions_topic
-from tests.support.postgres import PostgresServer
-from tests.support.sync_world import World, sync_world
-
-
-@pytest.fixture(scope="session")
-def queries_template(postgres: PostgresServer) -> str:
-    """The name of a database that has all tables, to copy."""
-    url = postgres.fresh_database("queries_template")
-    migrate(url, "g1")
-    return url.partition("?")[0].rpartition("/")[2]
-
-
-@pytest.fixture
-def world(postgres: PostgresServer, queries_template: str, tmp_path: Path) -> Iterator[World]:
-    """Rooms over a log and tables of their own."""
-    url = postgres.fresh_database("queries", queries_template)
-    log = open_embedded(tmp_path / "log")
-    log.ensure_topics([*TOPICS.values(), decisions_topic("g1")])
-    with sync_world(log, url) as made:
-        yield made
-    log.close()
-    postgres.drop_database(url)
+__all__ = ["queries_template", "world"]

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tests.support.shared_server import server
+from tests.support.sync_fixtures import queries_template, world
 
-__all__ = ["server"]
+__all__ = ["queries_template", "server", "world"]

@@ -1,8 +1,8 @@
 """Users of a running server, by plain HTTP: for tests that look at single answers rather than tell stories.
 
-    alice = Account.new(server.port, "alice")
-    room_id = alice.create(preset="public_chat")
-    status, answer = alice.call("GET", f"/rooms/{room_id}/messages", dir="b")
+alice = Account.new(server.port, "alice")
+room_id = alice.create(preset="public_chat")
+status, answer = alice.call("GET", f"/rooms/{room_id}/messages", dir="b")
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Account:
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> tuple[int, Any]:
         """(status, JSON) of one request."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        response = self.home.request(method, path, json=body, params=query, headers=headers)
+        response = self.home.request(method, path, json=body, params=query or None, headers=headers)
         return response.status_code, response.json()
 
     def done(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
