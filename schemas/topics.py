@@ -31,8 +31,8 @@ class TopicSpec:
 
 
 def _spec(name: str, entry: dict[str, Any]) -> TopicSpec:
-    lists = {field: tuple(entry.pop(field)) for field in ("owner", "readers")}
-    return TopicSpec(name=name, compacted="compaction_key" in entry, **lists, **entry)
+    owner, readers = tuple(entry.pop("owner")), tuple(entry.pop("readers"))
+    return TopicSpec(name=name, compacted="compaction_key" in entry, owner=owner, readers=readers, **entry)
 
 
 def _load() -> dict[str, TopicSpec]:

@@ -26,7 +26,7 @@ def test_what_is_compacted_and_what_ages() -> None:
 
 def test_every_topic_names_its_keys_owner_and_readers() -> None:
     for spec in [*TOPICS.values(), decisions_topic("g1")]:
-        assert spec.partition_key and spec.owner and spec.readers, spec.name
+        assert all((spec.partition_key, spec.owner, spec.readers)), spec.name
 
 
 def test_decisions_have_as_many_partitions_as_rooms() -> None:
