@@ -98,13 +98,18 @@ class GrownRoom:
         by_state = self._ask_allowed(event, [self.events[event_id] for event_id in state.values()])
         if signed or by_own or by_state:
             self.refused.add(event.event_id)
-            malformed = self._odd or CREATE not in own or not all(other.is_state for other in cited)
-            if malformed or not self._awkward.isdisjoint(event.auth_events):
+            if self._is_awkward(event, cited):
                 self._awkward.add(event.event_id)
             return
         self._after[event.event_id] = state | ({event.key: event.event_id} if event.is_state else {})
         kept = [head for head in self._heads if head not in prev or self.rng.random() < 0.25]
         self._heads = [*kept, event.event_id]
+
+    def _is_awkward(self, event: Event, cited: Sequence[Event]) -> bool:
+        """Whether Synapse may fall over a refused event: odd, or citing what no server cites, or a create too few."""
+        creates = sum(other.event_id == self._create_id for other in cited)
+        well_formed = creates == 1 and all(other.is_state for other in cited)
+        return self._odd or not well_formed or not self._awkward.isdisjoint(event.auth_events)
 
     def _choose_cited(self, wish: Wish, state: StateIds, stale: bool) -> list[str]:
         rng, chosen = self.rng, []
