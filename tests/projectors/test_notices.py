@@ -1,0 +1,61 @@
+"""What a commit tells: names split over several payloads, and the head of each room."""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+
+from annals.database.listen import Listener
+from annals.eventlog.embedded import EmbeddedLog
+from annals.projectors.folding import Moved
+from annals.projectors.notices import CHANNEL, Notice, payloads, understood
+from annals.rooms.heads import Intent
+from annals.schemas.facts.rooms import RoomFact
+from tests.support.projectors import append, connector, running
+from tests.support.room_traffic import numbered_room
+from tests.support.rooms import Driver, received, user
+
+
+def test_positions_come_when_every_name_has_been_heard() -> None:
+    sent = payloads("g1", {("rooms", 3): 124}, Moved({f"!{n}:" + "x" * 200 for n in range(80)}, {"@a:x"}))
+    notices = [understood(payload) for payload in sent]
+    assert len(notices) > 1
+    assert [notice.positions for notice in notices] == [{}] * (len(notices) - 1) + [{("rooms", 3): 124}]
+    assert sum(len(notice.rooms) for notice in notices) == 80
+
+
+def _heads_told(log: EmbeddedLog, url: str, facts: list[RoomFact]) -> dict[str, str]:
+    """The heads named by the notice of a batch of all these facts."""
+    heard: SimpleQueue[Notice] = SimpleQueue()
+    listener = Listener(url, CHANNEL, lambda payload: heard.put(understood(payload)), lambda: None)
+    try:
+        with running(log, connector(url)) as loop:
+            append(log, facts)
+            loop.catch_up()
+        while True:
+            notice = heard.get(timeout=10)
+            if facts[0].room_id in notice.rooms:
+                return dict(notice.heads)
+    finally:
+        listener.close()
+
+
+def _room() -> Driver:
+    driver = numbered_room("12", 1)
+    driver.send(user("alice"), "m.room.message", {"body": "hello"})
+    return driver
+
+
+def test_the_head_of_a_room_is_told(log: EmbeddedLog, tables_url: str) -> None:
+    driver = _room()
+    told = _heads_told(log, tables_url, list(driver.tables.facts.values()))
+    assert told == {driver.room_id: driver.view.known_header().extremities[0]}
+
+
+def test_a_room_with_two_heads_has_none_to_tell(log: EmbeddedLog, tables_url: str) -> None:
+    driver = _room()
+    rules = driver.view.known_header().rules
+    assert rules
+    fork = [driver.build(Intent(user("alice"), "m.room.message", {"body": str(n)}), rules) for n in range(2)]
+    driver.feed(*map(received, fork))
+    assert len(driver.view.known_header().extremities) == 2
+    assert _heads_told(log, tables_url, list(driver.tables.facts.values())) == {}
