@@ -12,6 +12,7 @@ from annals.schemas.facts.decisions import Halted, Resumed, Skipped, Waiting
 from annals.schemas.facts.rooms import RoomFact, RoomResumed
 
 BY_OPERATOR = "by_operator"
+CHANGES_NOTHING = "changes_nothing"
 
 
 def halt_room(step: Step, offset: int, error: str, *, waits: bool) -> None:
@@ -42,6 +43,9 @@ def resume(step: Step, fact: RoomResumed, apply_fact: Callable[[Step, RoomFact, 
             step.decide(Skipped, offset, reason=BY_OPERATOR)
         else:
             apply_fact(step, step.view.facts[offset], offset)
+            if all(decision.source != offset for decision in step.decisions):
+                # A fact that changes nothing has waited too: say that it does no more.
+                step.decide(Skipped, offset, reason=CHANGES_NOTHING)
             wake(step)
 
 

@@ -139,3 +139,16 @@ def test_any_fact_waits(cold: bool) -> None:
     for fact in (nothing, received(weaver.events[0]), fetched(weaver.events[1], "state")):
         (decision,) = driver.feed(fact)
         assert isinstance(decision, Waiting)
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_a_fact_that_changes_nothing_waits_no_more(cold: bool) -> None:
+    weaver = plain_room()
+    topic = weaver.add(("m.room.topic", ALICE, "", {"topic": "x"}))
+    driver = _broken(weaver, weaver.events, topic.event_id, cold)
+    repeat = driver.offset
+    driver.feed(received(weaver.events[0]))
+    decisions = driver.feed(_resume(driver))
+    (of_repeat,) = [decision for decision in decisions if decision.source == repeat]
+    assert isinstance(of_repeat, Skipped)
+    assert of_repeat.reason == "changes_nothing"

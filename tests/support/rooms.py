@@ -85,6 +85,9 @@ class MemoryTables:
         self.facts[offset] = fact
         for decision in decisions:
             self._fold(decision)
+            if self.halted_at is None and decision.source in self.waiting:
+                self.waiting.remove(decision.source)
+        assert self.halted_at is not None or not self.waiting, "each fact that waited has a decision of its own"
 
     def _fold(self, decision: d.Decision) -> None:
         match decision:
@@ -104,7 +107,7 @@ class MemoryTables:
             case d.Waiting():
                 self.waiting.append(decision.source)
             case d.Resumed():
-                self.halted_at, self.waiting = None, []
+                self.halted_at = None
             case d.MembershipForgotten():
                 self.forgotten.add(decision.user_id)
             case d.Skipped():
