@@ -8,7 +8,7 @@ import pytest
 
 from tests.differential.peer import Synapse
 
-_SECONDS = 4
+_SECONDS = 3
 _SECONDS_IN_SOAK = 60
 
 
