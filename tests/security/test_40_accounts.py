@@ -39,7 +39,7 @@ def test_no_login_without_the_password(server: Serve, body: Any) -> None:
 @pytest.mark.parametrize("token", [None, "", "x", "syt_" + "A" * 40, "\u00e9"])
 def test_no_way_in_without_a_token(server: Serve, token: str | None) -> None:
     stranger = Account.new(server.port, "stranger")
-    headers = {} if token is None else {"Authorization": f"Bearer {token}".strip().encode()}
+    headers = {} if token is None else {b"Authorization": f"Bearer {token}".strip().encode()}
     response = stranger.home.get("/account/whoami", headers=headers)
     assert response.status_code == 401
     assert response.json()["errcode"] in ("M_MISSING_TOKEN", "M_UNKNOWN_TOKEN")
