@@ -74,8 +74,9 @@ class Walk:
         room.offset -= len(events)
         late = events.pop()
         self.world.fork(room, *events)
-        if self.rng.random() < 0.5:
-            self.act()
+        # Meanwhile the room grows: the late one stands low in the order of depth.
+        for _ in range(self.rng.randint(0, 3)):
+            self.world.say(room, "alice", f"meanwhile {room.offset}")
         self.world.fork(room, late)
 
     def sync(self) -> None:

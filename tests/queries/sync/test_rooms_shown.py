@@ -77,7 +77,8 @@ def test_the_tokens_of_a_sync_are_places_for_messages(world: World) -> None:
     assert ids(bounded) == said
 
 
-def test_after_a_fork_a_gap_is_filled_without_repeat_or_skip(world: World) -> None:
+@pytest.mark.parametrize("limit", [1, 2, 4])
+def test_after_a_fork_a_gap_is_filled_without_repeat_or_skip(world: World, limit: int) -> None:
     room = world.room()
     shown = world.sync("alice", limit=100)
     # A branch that grows long beside one event of another server's, which then stands low in the order of depth.
@@ -86,7 +87,7 @@ def test_after_a_fork_a_gap_is_filled_without_repeat_or_skip(world: World) -> No
     world.fork(room, late)
     said.append(late.event_id)
     said.append(world.say(room, "alice", "after").event_id)
-    timeline = joined(world.sync("alice", shown["next_batch"], limit=1), room)["timeline"]
+    timeline = joined(world.sync("alice", shown["next_batch"], limit=limit), room)["timeline"]
     filled = world.page_back("alice", room, timeline["prev_batch"], shown["next_batch"], limit=2)
     assert sorted([*ids(filled), *ids(timeline)]) == sorted(said)
 
