@@ -20,6 +20,15 @@ BACKLOG = 2048
 GRACEFUL_SHUTDOWN_S = 2
 PORT_PATIENCE_S, PORT_RETRY_S = 5.0, 0.1
 
+# What /_matrix answers when it cannot answer now (annals.api.errors.not_now); CORS, or browsers would not see it.
+_STOPPING_BODY = b'{"errcode":"M_UNKNOWN","error":"The server is stopping: try again"}'
+_STOPPING_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(_STOPPING_BODY)).encode()),
+    (b"retry-after", b"1"),
+    (b"access-control-allow-origin", b"*"),
+]
+
 log = structlog.get_logger(__name__)
 
 
@@ -39,6 +48,7 @@ async def serve(app: Any, config: Config, on_stopping: Callable[[], None] = lamb
     listeners: Sequence[Listener | TlsListener] = [*config.client_listeners]
     if config.federation_listener is not None:
         listeners = [*listeners, config.federation_listener]
+    app = answering_when_cancelled(app)
     # All sockets first: a port that is taken shows before anything has started.
     sockets = [await _bound(listener) for listener in listeners]
     servers = [_Server(_settings(app, listener, first=n == 0)) for n, listener in enumerate(listeners)]
@@ -52,6 +62,28 @@ async def serve(app: Any, config: Config, on_stopping: Callable[[], None] = lamb
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await asyncio.gather(*(server.serve([sock]) for server, sock in zip(servers, sockets, strict=True)))
+
+
+def answering_when_cancelled(app: Any) -> Any:
+    """Who still waits when the time for stopping is over hears 503, "try again", and not uvicorn's 500."""
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        begun = False
+
+        async def noting(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if begun or scope["type"] != "http":
+                raise
+            await send({"type": "http.response.start", "status": 503, "headers": _STOPPING_HEADERS})
+            await send({"type": "http.response.body", "body": _STOPPING_BODY})
+
+    return asgi
 
 
 async def _bound(listener: Listener | TlsListener) -> socket.socket:
