@@ -166,8 +166,9 @@ def test_replay_beside_a_running_server_and_diff(annals: Any, server: Serve, roo
         assert {line.split()[-1] for line in lines} == {"equal"}
         made = generation(annals, name)
         assert (made["mode"], made["serves"], made["owner"]) == (mode, False, None)
-    created = facts_of(server, "operations", "GenerationCreated")
-    assert [(fact.generation, fact.mode) for fact in created] == [("g1", "serve"), ("g2", "fold"), ("g3", "recompute")]
+    # Processes that start at once on a new log may each say that g1 is made; the first one counts.
+    created = dict.fromkeys((f.generation, f.mode) for f in facts_of(server, "operations", "GenerationCreated"))
+    assert list(created) == [("g1", "serve"), ("g2", "fold"), ("g3", "recompute")]
     # g2 was compared before g3 was made: a diff brings both to the end of the log first.
     assert annals("diff", "--rows", "g2", "g3")[0] == 0
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
+from functools import partial
+from typing import Any
 
 import pytest
 
 from annals.eventlog.partition import partition_of
+from annals.server.cli import main
 from tests.support.crashes import Whole, wait_ready
 from tests.support.matrix_client import Unexpected, timeline
 
 
-def annals(whole: Whole, *words: str) -> tuple[int, list[str], str]:
-    """Run a command as an operator does; (status, lines, complaints)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "annals.server.cli", *words],
-        env=whole.serve.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return done.returncode, done.stdout.splitlines(), done.stderr
+@pytest.fixture
+def annals(whole: Whole, no_settings: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command on the server's data; (status, lines, complaints)."""
+    monkeypatch.setenv("ANNALS_DATA_DIR", str(whole.serve.directory / "data"))
+
+    def run(*words: str) -> tuple[int, list[str], str]:
+        capsys.readouterr()
+        status = main(list(words))
+        said = capsys.readouterr()
+        return status, said.out.splitlines(), said.err
+
+    return run
 
 
 def refused(whole: Whole, room_id: str, text: str, txn: str) -> None:
@@ -32,7 +34,8 @@ def refused(whole: Whole, room_id: str, text: str, txn: str) -> None:
     assert caught.value.status == 503
 
 
-def test_a_room_that_fails_stops_alone_and_can_be_resumed(whole: Whole) -> None:
+def test_a_room_that_fails_stops_alone_and_can_be_resumed(whole: Whole, annals: Any) -> None:
+    resume = partial(annals, "room", "resume", "--actor", "olga", "--reason", "mended")
     wait_ready(whole.serve)
     ann, bob = whole.ann, whole.bob
     # In one partition, so that they share a batch, a step's order and a decisions topic.
@@ -53,7 +56,7 @@ def test_a_room_that_fails_stops_alone_and_can_be_resumed(whole: Whole) -> None:
     assert timeline(bob.sync(since), healthy) == [went_on]
     assert timeline(bob.sync(since), by_decision) == []
 
-    status, lines, complaint = annals(whole, "rooms", "halted", "--json")
+    status, lines, complaint = annals("rooms", "halted", "--json")
     assert (status, complaint) == (0, "")
     halted = {entry["room_id"]: entry for entry in map(json.loads, lines)}
     assert halted.keys() == {by_decision, by_fold}
@@ -61,11 +64,11 @@ def test_a_room_that_fails_stops_alone_and_can_be_resumed(whole: Whole) -> None:
     assert "injected: FAULT-FOLD" in halted[by_fold]["error"]
 
     # To go on without leaving the record out, while the fault is there, stops it again.
-    status, _, complaint = resume(whole, by_decision)
+    status, _, complaint = resume(by_decision)
     assert status == 1
     assert f"{by_decision} stands still again: RuntimeError: injected" in complaint
     waiting = halted[by_decision]["waiting"]
-    status, lines, complaint = resume(whole, by_decision, "--skip", str(waiting[0]))
+    status, lines, complaint = resume(by_decision, "--skip", str(waiting[0]))
     assert (status, complaint) == (0, "")
     assert lines[-1].startswith(f"{by_decision} goes on: ")
     assert lines[-1].endswith("1 left out")
@@ -73,7 +76,7 @@ def test_a_room_that_fails_stops_alone_and_can_be_resumed(whole: Whole) -> None:
 
     # The fault is mended: nothing is left out.
     whole.fault.unlink()
-    assert resume(whole, by_fold)[0] == 0
+    assert resume(by_fold)[0] == 0
     said = ann.say(by_fold, "FAULT-FOLD", txn="f1", patient=True)
     assert [event["event_id"] for event in bob.history(by_fold)].count(said) == 1
     assert [event["content"].get("body") for event in bob.history(by_fold)].count("FAULT-FOLD") == 1
@@ -86,11 +89,4 @@ def test_a_room_that_fails_stops_alone_and_can_be_resumed(whole: Whole) -> None:
     assert (news[by_decision]["timeline"]["limited"], news[by_fold]["timeline"]["limited"]) == (True, True)
     assert said in [event["event_id"] for event in news[by_fold]["timeline"]["events"]]
     assert not news[healthy]["timeline"]["limited"]
-    assert annals(whole, "rooms", "halted")[1] == ["no room stands still"]
-
-
-def resume(whole: Whole, room_id: str, *more: str) -> tuple[int, list[str], str]:
-    began_s = time.monotonic()
-    answer = annals(whole, "room", "resume", room_id, *more, "--actor", "olga", "--reason", "mended")
-    assert time.monotonic() - began_s < 30
-    return answer
+    assert annals("rooms", "halted")[1] == ["no room stands still"]

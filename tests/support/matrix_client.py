@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 
 BASE = "/_matrix/client/v3"
 PASSWORD = "correct horse battery staple"
-PATIENCE_S = 40.0
+PATIENCE_S = 100.0
 
 _numbers = itertools.count(1)
 
