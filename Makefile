@@ -27,8 +27,8 @@ else
 	@ANNALS_REGISTRATION__ENABLED=$${ANNALS_REGISTRATION__ENABLED:-true} exec $(BIN)/annals serve
 endif
 
-test: $(READY) need-openssl ## all tests (ARGS="tests/matrix -x" for a part)
-	$(BIN)/pytest -q $(ARGS)
+test: $(READY) $(PEER_READY) need-openssl ## all tests, a file at a time on each core (ARGS="tests/matrix -x" for a part)
+	$(BIN)/pytest -q -n auto --dist loadfile $(ARGS)
 
 check: $(READY) ## style, types, and who may import whom
 	$(BIN)/ruff check
@@ -43,9 +43,10 @@ fmt: $(READY) ## format the code, mend what ruff can mend
 bench: $(READY) $(PEER_READY) need-openssl ## the figures of the README, Synapse beside them
 	$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(READY) need-openssl ## the tests again and again with new seeds, for SOAK_MINUTES
+soak: $(READY) $(PEER_READY) need-openssl ## the tests again and again with new seeds, for SOAK_MINUTES
 	@end=$$(($$(date +%s) + 60 * $(SOAK_MINUTES))); \
-	while [ $$(date +%s) -lt $$end ]; do $(BIN)/pytest -q -x --hypothesis-profile=soak $(ARGS) || exit 1; done
+	while [ $$(date +%s) -lt $$end ]; do \
+	  $(BIN)/pytest -q -x -n auto --dist loadfile --hypothesis-profile=soak $(ARGS) || exit 1; done
 
 lock: $(READY) ## write requirements/*.txt anew from pyproject.toml
 	$(COMPILE) --upgrade pyproject.toml -o requirements/main.txt

@@ -68,10 +68,12 @@ def _without_colours(_: object, __: str, event: structlog.typing.EventDict) -> s
 def _rendering(settings: Logging) -> list[structlog.typing.Processor]:
     if settings.format == "json":
         return [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(serializer=lambda value, **_: orjson.dumps(value, default=str).decode()),
         ]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    # Not the rich one: it would print local variables, and what people have said is among them.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
 
 
 def metrics_text() -> tuple[bytes, str]:

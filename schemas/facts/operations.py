@@ -34,7 +34,7 @@ class GenerationCreated(Fact):
 
 @dataclass(frozen=True, slots=True)
 class GenerationDropped(Fact):
-    """The generation's tables and decisions are gone."""
+    """The generation's tables are gone; its decisions stay on the log, and its name is not used again."""
 
     generation: str
     actor: str

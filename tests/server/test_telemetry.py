@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SPEAKS = """
 import logging, structlog
 from annals.server.config import Logging
@@ -52,3 +54,23 @@ def test_numbers_of_all_processes_are_summed(tmp_path: Path) -> None:
     run(COUNTS, "2", "keep", PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     shown = run(COUNTS, "3", "show", PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).stdout
     assert "annals_test_events_total 5.0" in shown
+
+
+FAILS = """
+import sys, structlog
+from annals.server.config import Logging
+from annals.server.telemetry import configure_logging
+configure_logging(Logging(format=sys.argv[1]), "api")
+said = "what somebody " + "said"
+try:
+    raise ValueError(len(said))
+except ValueError:
+    structlog.get_logger("annals.x").exception("failed")
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_shows_no_local_variables(form: str) -> None:
+    shown = subprocess.run([sys.executable, "-c", FAILS, form], capture_output=True, text=True, check=True).stderr
+    assert "ValueError" in shown
+    assert "what somebody said" not in shown
