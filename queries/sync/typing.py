@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from annals.schemas.facts.ephemeral import TypingSet
 
+#: Beyond so many, rooms in which nobody types any more are forgotten.
+ROOMS_MAX = 10_000
+
 
 @dataclass(slots=True)
 class RoomTyping:
-    """Who types in one room. `offset`: the next one to read of the topic after the latest change; tokens hold such."""
+    """Who types in one room. `offset`: what `Typing.offset` became with the latest change; tokens hold such."""
 
     until_ms: dict[str, int] = field(default_factory=dict)
     offset: int = 0
@@ -19,14 +22,16 @@ class RoomTyping:
 class Typing:
     """The typing users of all rooms; used from the event loop only."""
 
-    def __init__(self, clock: Callable[[], int]) -> None:
+    def __init__(self, clock: Callable[[], int], offset: int = 0) -> None:
         self._clock = clock
         self._rooms: dict[str, RoomTyping] = {}
-        self.offset = 0
+        # At least the next offset to read of the topic; ahead of it by the changes that no record brought.
+        self.offset = offset
 
     def apply(self, fact: TypingSet, offset: int) -> None:
         """A record of the topic; what is older than its own time says nothing."""
-        self.offset = offset + 1
+        self.offset = max(self.offset, offset) + 1
+        self._forget_idle()
         room = self._rooms.setdefault(fact.room_id, RoomTyping())
         known = fact.user_id in room.until_ms
         if fact.until_ms > self._clock():
@@ -35,7 +40,7 @@ class Typing:
         else:
             changed = room.until_ms.pop(fact.user_id, None) is not None
         if changed:
-            room.offset = offset + 1
+            room.offset = self.offset
 
     def expire(self) -> list[str]:
         """Forget who has not typed for long enough; the rooms that this changed."""
@@ -51,6 +56,10 @@ class Typing:
                 room.offset = self.offset
                 changed.append(room_id)
         return changed
+
+    def _forget_idle(self) -> None:
+        if len(self._rooms) > ROOMS_MAX:
+            self._rooms = {room_id: room for room_id, room in self._rooms.items() if room.until_ms}
 
     def changed_since(self, offset: int | None) -> Mapping[str, list[str]]:
         """The typing users of each room where that changed since a token; of each where anybody types, without one."""

@@ -287,8 +287,8 @@ def test_a_replay_that_was_stopped_goes_on(annals: Any, server: Serve, mode: Mod
     finally:
         log.close()
     assert seen == sorted(seen)
-    # A recompute of so little is one batch; a fold reports each partition.
-    assert len(seen) >= {"fold": 3, "recompute": 1}[mode]
+    # A recompute of so little is one batch; a fold reports each partition that has decisions, and the end.
+    assert len(seen) >= {"fold": 2, "recompute": 1}[mode]
     assert annals("replay", "--into", name, "--mode", mode)[0] == 0
     assert annals("diff", "--rows", "g1", name)[0] == 0
 

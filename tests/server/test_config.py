@@ -50,7 +50,10 @@ REFUSED = [
     ("[registration]\nopen = true", "registration.open: no such setting"),
     ('server_name = "two words"', "server_name: not a server name (a host, or host:port)"),
     ("[[client_listeners]]\nport = 70000", "client_listeners.0.port: Input should be less than or equal to 65535"),
-    ('default_room_version = "99"', "default_room_version: not a known room version (one of 10, 11, 12)"),
+    (
+        'default_room_version = "99"',
+        "default_room_version: not a known room version (one of 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)",
+    ),
     ('master_key_file = "data/log/master.key"', "master_key_file: keep it outside of the log's folder"),
     ('log_backend = "kafka"', "log_backend: kafka is not available in this release"),
     ("client_listeners = []", "client_listeners: at least one is needed"),
