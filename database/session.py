@@ -13,6 +13,7 @@ from psycopg2 import errors as postgres_errors
 from annals.database.connection import close_quietly, connect
 from annals.database.errors import ConnectionLost, NotMigrated, translated
 from annals.database.generation import FIRST_GENERATION, checked_generation
+from annals.database.prepared import PLANNER, Prepared
 from annals.database.snapshot import Snapshot
 from annals.database.statements import StatementHook, Statements, one_of, run
 
@@ -72,6 +73,7 @@ class Session:
             f" PREPARE open_named AS SELECT s.generation, p.* FROM (SELECT current_schema() AS generation) {join}"
         )
         self._prepared = False
+        self._plans = Prepared()
 
     def read(self, fn: Callable[[Snapshot], T], generation: str | None) -> T:
         """`fn` of a snapshot; from its start once more on a new connection when this one breaks."""
@@ -112,6 +114,7 @@ class Session:
         close_quietly(self._connection)
         self._connection = self._cursor = self._search_path = None
         self._prepared = False
+        self._plans = Prepared()
 
     def _read(self, fn: Callable[[Snapshot], T], generation: str | None) -> T:
         snapshot = self._begin(generation)
@@ -140,7 +143,7 @@ class Session:
             self._search_path = wanted
         if not self._prepared:
             # Once a connection, so not announced: it would make counts of statements depend on the thread.
-            cursor.execute(self._prepare)
+            cursor.execute(f"{PLANNER}; {self._prepare}")
             self._prepared = True
         guard = self._shared.guard
         refuse = guard() if guard is not None and begin == _OPEN_SERVING else None
@@ -151,7 +154,7 @@ class Session:
         if rows[0][0] != wanted:
             raise _GenerationMoved(rows[0][0])
         positions = [row[2:] for row in rows if row[1]]
-        snapshot = Snapshot(cursor, wanted, positions, self._settings.on_statement)
+        snapshot = Snapshot(cursor, wanted, positions, self._settings.on_statement, self._plans)
         if refuse is not None:
             refuse(snapshot)
         return snapshot

@@ -8,7 +8,8 @@ from typing import Any
 import psycopg2.extensions
 
 from annals.database.errors import SnapshotClosed
-from annals.database.statements import StatementHook, one_of, run
+from annals.database.prepared import Prepared
+from annals.database.statements import StatementHook, one_of
 
 
 class Snapshot:
@@ -18,7 +19,7 @@ class Snapshot:
     positions. Strings in parameters are made storable here; strings in answers are as stored (text.restore).
     """
 
-    __slots__ = ("_cursor", "_hook", "generation", "positions")
+    __slots__ = ("_cursor", "_hook", "_prepared", "generation", "positions")
 
     def __init__(
         self,
@@ -26,9 +27,11 @@ class Snapshot:
         generation: str,
         positions: list[tuple[Any, ...]],
         hook: StatementHook,
+        prepared: Prepared,
     ) -> None:
         self._cursor: psycopg2.extensions.cursor | None = cursor
         self._hook = hook
+        self._prepared = prepared
         self.generation = generation
         self.positions = positions
 
@@ -37,7 +40,7 @@ class Snapshot:
         cursor = self._cursor
         if cursor is None:
             raise SnapshotClosed("the read that this snapshot belonged to has ended")
-        run(cursor, sql, params, self._hook)
+        self._prepared.run(cursor, sql, params, self._hook)
         return cursor.fetchall()
 
     def one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
