@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -82,7 +83,8 @@ def test_statements_beyond_the_bound_are_not_prepared(database: Database, monkey
     monkeypatch.setattr(prepared, "PREPARED_MAX", 2)
     for number in range(4):
         for _ in range(4):
-            assert database.read_now(lambda s, n=number: s.one(f"SELECT {n} + %s", (1,))) == (number + 1,)
+            sql = f"SELECT {number} + %s"
+            assert database.read_now(partial(Snapshot.one, sql=sql, params=(1,))) == (number + 1,)
     assert count_prepared(database) == 2
 
 

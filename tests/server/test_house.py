@@ -1,0 +1,54 @@
+"""When a process answers: once the tables have what was on the log at its start; ready while they follow closely."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from annals.projectors.groups import GROUPS
+from annals.server.house import LAG_MAX, House
+
+
+class Log:
+    """Topics of one partition each."""
+
+    def __init__(self) -> None:
+        self.end = 5
+
+    def ends(self, topic: str) -> list[int]:
+        return [self.end]
+
+
+TOPICS = {group.topic for group in GROUPS.values()}
+
+
+def house_at(known: int, log: Log) -> House:
+    reached = SimpleNamespace(known={(topic, 0): known for topic in TOPICS}, generation="g1")
+    others: dict[str, Any] = dict.fromkeys(
+        ("database", "appender", "builders", "creation", "aliases", "rooms", "signer"), None
+    )
+    starting_ends = {(topic, 0): 5 for topic in TOPICS}
+    return House(log=log, reached=reached, starting_ends=starting_ends, **others)  # type: ignore[arg-type]
+
+
+def readiness(house: House) -> str | None:
+    return asyncio.run(house.readiness())
+
+
+def test_nothing_is_answered_before_the_tables_have_what_was_there() -> None:
+    house = house_at(4, Log())
+    assert not house.serving()
+    assert readiness(house) == "the tables have not reached the log yet"
+
+
+def test_once_there_it_serves_and_readiness_follows_the_lag() -> None:
+    log = Log()
+    house = house_at(5, log)
+    assert house.serving()
+    assert readiness(house) is None
+    log.end = 5 + LAG_MAX // len(TOPICS)
+    assert readiness(house) is None
+    log.end = 6 + LAG_MAX
+    assert "behind the log" in (readiness(house) or "")
+    assert house.serving(), "who has caught up once answers, however long the queue"
