@@ -46,11 +46,6 @@ async def read_bytes(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes
     return b"".join(chunks)
 
 
-async def read_json(request: Request, bytes_max: int = BODY_BYTES_MAX) -> Any:
-    """The body as any JSON value; 400 M_NOT_JSON."""
-    return parse_json(await read_bytes(request, bytes_max))
-
-
 async def read_object(request: Request, bytes_max: int = BODY_BYTES_MAX, empty_ok: bool = False) -> dict[str, Any]:
     """The body as a JSON object; 400 M_NOT_JSON or M_BAD_JSON. With `empty_ok`, no body is an empty object."""
     body = await read_bytes(request, bytes_max)

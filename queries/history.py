@@ -10,14 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.canonical_json import loads
-from annals.matrix.events import Event, event_of
-from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.matrix.visibility import HistoryVisibility, may_see
+from annals.projectors.rooms.read import shown_event
 from annals.queries.client_events import EventRow
 
 _VISIBILITY = "m.room.history_visibility"
@@ -108,7 +105,7 @@ def _judged(snapshot: Snapshot, events: Sequence[EventRow], user_id: str, known:
         membership = of_event.get(_MEMBER)
         last_join = known[row.room_id].last_join
         if may_see(
-            _event(row),
+            shown_event(restore(row.client_json), row.room_version, row.event_id, row.depth),
             user_id,
             visibility=_setting(of_event.get(_VISIBILITY)),
             membership=membership.get("membership") if isinstance(membership, dict) else None,
@@ -134,9 +131,3 @@ def _setting(content: object) -> HistoryVisibility:
     value = content.get("history_visibility") if isinstance(content, dict) else None
     known = isinstance(value, str) and value in frozenset(HistoryVisibility)
     return HistoryVisibility(value) if known and isinstance(value, str) else HistoryVisibility.SHARED
-
-
-def _event(row: EventRow) -> Event:
-    """As much of the event as visibility looks at."""
-    pdu = {**orjson.loads(restore(row.client_json)), "prev_events": [], "auth_events": [], "depth": row.depth}
-    return event_of(pdu, ROOM_VERSIONS[row.room_version], row.event_id)

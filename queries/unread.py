@@ -13,11 +13,10 @@ from functools import lru_cache
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.canonical_json import loads
-from annals.matrix.events import Event, event_of
 from annals.matrix.power_levels import PowerLevels
 from annals.matrix.push_conditions import Occasion
 from annals.matrix.push_rules import CompiledRuleset, compile_ruleset, full_ruleset
-from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.projectors.rooms.read import shown_event
 from annals.queries.client_events import VISIBLE
 from annals.queries.room_facts import RoomFacts
 
@@ -105,7 +104,7 @@ class _Room:
     @classmethod
     def of(cls, facts: RoomFacts) -> _Room:
         create, levels = (
-            _event(text, facts.room_version) if text and facts.room_version else None
+            shown_event(restore(text), facts.room_version, "") if text and facts.room_version else None
             for text in (facts.create_json, facts.levels_json)
         )
         of_notifications = levels.content.get("notifications") if levels else None
@@ -138,7 +137,7 @@ _judgements = _Judgements()
 
 
 def _judge(unread: UnreadEvent, room: _Room, user_id: str) -> tuple[bool, bool]:
-    event = _event(unread.client_json, unread.room_version, unread.event_id, unread.depth)
+    event = shown_event(restore(unread.client_json), unread.room_version, unread.event_id, unread.depth)
     level = room.levels.user(event.sender)
     occasion = Occasion(event, room.member_count, level, room.notification_levels, room.display_name)
     actions = _ruleset(user_id).evaluate(occasion)
@@ -148,8 +147,3 @@ def _judge(unread: UnreadEvent, room: _Room, user_id: str) -> tuple[bool, bool]:
 @lru_cache(maxsize=1_000)
 def _ruleset(user_id: str) -> CompiledRuleset:
     return compile_ruleset(user_id, full_ruleset(user_id, {}, {}))
-
-
-def _event(text: str, version: str, event_id: str = "", depth: int = 0) -> Event:
-    pdu = {**loads(restore(text)), "prev_events": [], "auth_events": [], "depth": depth}
-    return event_of(pdu, ROOM_VERSIONS[version], event_id)

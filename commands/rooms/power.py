@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
-from annals.matrix.canonical_json import loads
-from annals.matrix.events import Event, event_of
 from annals.matrix.power_levels import PowerLevels
-from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.projectors.rooms.read import shown_event
 
 _STATE_SQL = """
     SELECT cs.type, cs.membership, e.event_id, e.room_version, e.client_json
@@ -26,11 +24,9 @@ class RoomPower:
         rows = {row[0]: row for row in snapshot.rows(_STATE_SQL, (room_id, user_id))}
         if "m.room.member" not in rows or rows["m.room.member"][1] != "join":
             return False
-        events = {event_type: _event(*row[2:]) for event_type, row in rows.items()}
+        events = {
+            held: shown_event(restore(text), version, restore(event_id))
+            for held, (_, _, event_id, version, text) in rows.items()
+        }
         levels = PowerLevels.of(events.get("m.room.create"), events.get("m.room.power_levels"))
         return levels.user(user_id) >= levels.required(event_type, is_state=True)
-
-
-def _event(event_id: str, version: str, text: str) -> Event:
-    pdu = {**loads(restore(text)), "prev_events": [], "auth_events": [], "depth": 0}
-    return event_of(pdu, ROOM_VERSIONS[version], event_id)

@@ -10,17 +10,12 @@ from annals.projectors.groups import GROUPS
 from annals.projectors.positions.tables import POSITIONS
 
 _COLUMNS = [column.name for column in POSITIONS.columns]
-_TOPIC, _PARTITION, _NEXT, _LOG_ID = (_COLUMNS.index(name) for name in ("topic", "partition", "next_offset", "log_id"))
+_TOPIC, _PARTITION, _NEXT = (_COLUMNS.index(name) for name in ("topic", "partition", "next_offset"))
 
 
 def vector_of(rows: Iterable[Sequence[Any]]) -> dict[TopicPartition, int]:
     """Next offsets by topic and partition, of the rows of `SELECT * FROM positions` (Snapshot.positions)."""
     return {(row[_TOPIC], row[_PARTITION]): row[_NEXT] for row in rows}
-
-
-def log_id_of(rows: Sequence[Sequence[Any]]) -> str | None:
-    """The log that the tables were made from; None while there is none."""
-    return rows[0][_LOG_ID] if rows else None
 
 
 def covers(known: Mapping[TopicPartition, int], vector: Mapping[TopicPartition, int]) -> bool:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from annals.matrix.canonical_json import canonical_bytes, checked_bytes, loads
-from annals.matrix.events import Event
+from annals.matrix.events import Event, event_of
 from annals.matrix.format import is_create
-from annals.matrix.room_versions import EventIdFormat, RoomRules
+from annals.matrix.room_versions import ROOM_VERSIONS, EventIdFormat, RoomRules
 
 REDACTION = "m.room.redaction"
 _CLIENT_KEYS = frozenset(("room_id", "type", "sender", "content", "origin_server_ts", "state_key"))
@@ -48,6 +48,12 @@ def _split_redacts(event: Event, client: dict[str, Any], rest: dict[str, Any]) -
             client["content"] = {**event.content, "redacts": event.redacts}
             rest["content"] = event.content
     client["redacts"] = event.redacts
+
+
+def shown_event(client_json: str, room_version: str, event_id: str, depth: int = 0) -> Event:
+    """As much of an event as clients are shown: type, sender, state key, content. It cites nothing."""
+    pdu = {**loads(client_json), "prev_events": [], "auth_events": [], "depth": depth}
+    return event_of(pdu, ROOM_VERSIONS[room_version], event_id)
 
 
 def join_event(client_json: str, federation_json: str, rules: RoomRules) -> dict[str, Any]:

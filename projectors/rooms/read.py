@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from annals.projectors.rooms.event_json import join_event, split_event
+from annals.projectors.rooms.event_json import join_event, shown_event, split_event
 from annals.projectors.rooms.load import Reads, StateNotStored, load, stored_event
 from annals.rooms.needs import Needs
 
@@ -14,6 +14,7 @@ __all__ = [
     "StateNotStored",
     "join_event",
     "load",
+    "shown_event",
     "split_event",
     "state_entries",
     "stored_event",

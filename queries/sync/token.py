@@ -58,10 +58,6 @@ class SyncToken:
         """(partitions, lowest stream position that is new in each), of topic `rooms`."""
         return _bounds(self.rooms)
 
-    def receipt_bounds(self) -> tuple[list[int], list[int]]:
-        """The same of topic `receipts`."""
-        return _bounds(self.receipts)
-
 
 def log_mark(log_id: str) -> bytes:
     """What stands for the log in a token."""
