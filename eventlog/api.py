@@ -67,6 +67,28 @@ class Tail(Protocol):
     def close(self) -> None: ...
 
 
+class Membership(Protocol):
+    """A process's place among those that share the partitions of some topics. Used by one thread at a time.
+
+    What is assigned is a hint about whose turn it is, never a permission: a stalled process learns late that it lost
+    a partition. The fence is the position row (DESIGN.md section 5).
+    """
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may hold partitions beside us. False: one process holds all, the last one that joined."""
+
+    def poll(self, timeout_s: float = 0.0) -> frozenset[TopicPartition]:
+        """What is ours from now on. Call it between batches, at least every few seconds: it is our sign of life.
+
+        Whoever calls it must have finished with what it had before: what is missing from the answer may be another's
+        at once. Returns early when the answer changes. Raises LogUnavailable where our place is lost for good: join anew.
+        """
+
+    def close(self) -> None:
+        """Leave: what was ours is given to the others at once."""
+
+
 class Log(Protocol):
     """An append-only log of topics and partitions. All methods may be called from any thread."""
 
@@ -76,6 +98,9 @@ class Log(Protocol):
 
     def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Makes what is missing. Raises TopicsDiffer, with nothing made, where one exists but differs."""
+
+    def check_topics(self, topics: Sequence[TopicSpec]) -> None:
+        """Raises TopicsDiffer where one is missing or differs. Makes nothing."""
 
     def partitions(self, topic: str) -> int:
         """Their number: fixed for the log's life. Raises UnknownTopic."""
@@ -106,6 +131,9 @@ class Log(Protocol):
 
     def tail(self, positions: Mapping[TopicPartition, int]) -> Tail:
         """Follows these partitions from these offsets. Raises PositionBeyondEnd."""
+
+    def join(self, group: str, topics: Sequence[str]) -> Membership:
+        """Share these topics' partitions with the other members of `group`, as the log's coordinator spreads them."""
 
     def wait_for(self, topic: str, partition: int, offset: int, timeout_s: float) -> bool:
         """Waits until `end` has reached `offset`. False when the time ran out."""

@@ -78,6 +78,18 @@ def differences(spec: TopicSpec, topic: Topic) -> list[str]:
     return found
 
 
+def check(connection: sqlite3.Connection, specs: Sequence[TopicSpec]) -> None:
+    """Raises TopicsDiffer where a topic is missing, or not as the specification wants."""
+    present = {topic.name: topic for topic in _read(connection)}
+    wrong = [
+        line
+        for spec in specs
+        for line in (differences(spec, present[spec.name]) if spec.name in present else [f"{spec.name} is missing"])
+    ]
+    if wrong:
+        raise TopicsDiffer(wrong)
+
+
 def ensure(connection: sqlite3.Connection, specs: Sequence[TopicSpec]) -> None:
     """Inside a write transaction. Raises TopicsDiffer before anything is made."""
     present = {topic.name: topic for topic in _read(connection)}

@@ -17,6 +17,7 @@ from annals.eventlog.embedded.checkpointer import Checkpointer
 from annals.eventlog.embedded.commit import Request
 from annals.eventlog.embedded.doorbell import Doorbell, Folder, Ringer, interest_in
 from annals.eventlog.embedded.lock import WriterLock
+from annals.eventlog.embedded.membership import EmbeddedMembership
 from annals.eventlog.embedded.reading import read_ends, read_records
 from annals.eventlog.embedded.store import Store, translated
 from annals.eventlog.embedded.tail import EmbeddedTail
@@ -104,6 +105,10 @@ class EmbeddedLog:
             lock.close()
         self._catalog.forget()
 
+    def check_topics(self, topics: Sequence[TopicSpec]) -> None:
+        with self._store.reading() as connection:
+            catalog.check(connection, topics)
+
     def partitions(self, topic: str) -> int:
         return len(self._catalog.topic(topic).ids)
 
@@ -151,6 +156,11 @@ class EmbeddedLog:
         tail = EmbeddedTail(positions, self._folder, interest_in(ids.values()), ends, self.read)
         self._tails.add(tail)
         return tail
+
+    def join(self, group: str, topics: Sequence[str]) -> EmbeddedMembership:
+        return EmbeddedMembership(
+            frozenset((topic, number) for topic in topics for number in range(self.partitions(topic)))
+        )
 
     def wait_for(self, topic: str, partition: int, offset: int, timeout_s: float) -> bool:
         if self.end(topic, partition) >= offset:
