@@ -82,7 +82,8 @@ class Membership(Protocol):
         """What is ours from now on. Call it between batches, at least every few seconds: it is our sign of life.
 
         Whoever calls it must have finished with what it had before: what is missing from the answer may be another's
-        at once. Returns early when the answer changes. Raises LogUnavailable where our place is lost for good: join anew.
+        at once. Returns early when the answer changes. Raises LogUnavailable where our place is
+        lost for good: join anew.
         """
 
     def close(self) -> None:
