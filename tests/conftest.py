@@ -10,6 +10,7 @@ import os
 import random
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import hypothesis.core
@@ -41,9 +42,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--seed") is None:
-        config.option.seed = random.SystemRandom().getrandbits(SEED_BITS)
+        given = getattr(config, "workerinput", {}).get("seed")
+        config.option.seed = random.SystemRandom().getrandbits(SEED_BITS) if given is None else given
     if config.getoption("--hypothesis-seed", None) is None:
         hypothesis.core.global_force_seed = config.option.seed
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """The workers of a run that is spread over several take its seed, or the printed one would repeat nothing."""
+    node.workerinput["seed"] = node.config.option.seed
 
 
 def pytest_report_header(config: pytest.Config) -> str:
