@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annals.eventlog.api import Log, Record
+from annals.eventlog.filler import is_filler
 from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
 from annals.schemas.facts.operations import UndecodableSkipped
@@ -24,8 +25,8 @@ class Decoded:
 
     @property
     def is_tombstone(self) -> bool:
-        """Whether the record says that its key is gone."""
-        return self.record.value is None
+        """Whether the record says that its key is gone (a filler says nothing)."""
+        return self.record.value is None and not is_filler(self.record)
 
 
 def decoded(records: Sequence[Record], skips: Skips) -> tuple[list[Decoded], str | None]:

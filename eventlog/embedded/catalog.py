@@ -65,6 +65,14 @@ def _read(connection: sqlite3.Connection) -> list[Topic]:
     ]
 
 
+def specs(connection: sqlite3.Connection) -> list[TopicSpec]:
+    """All topics, as far as the file describes them."""
+    return [
+        TopicSpec(topic.name, len(topic.ids), topic.compacted, topic.retention_ms, topic.delete_retention_ms)
+        for topic in _read(connection)
+    ]
+
+
 def differences(spec: TopicSpec, topic: Topic) -> list[str]:
     """What keeps a topic from being used as the specification wants. Ages may change, but not begin."""
     found = []

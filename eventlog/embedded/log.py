@@ -15,7 +15,7 @@ from annals.eventlog.embedded import catalog, compaction
 from annals.eventlog.embedded.appender import Appender, Limits
 from annals.eventlog.embedded.checkpointer import Checkpointer
 from annals.eventlog.embedded.commit import Request
-from annals.eventlog.embedded.doorbell import Doorbell, Folder, Ringer, interest_in
+from annals.eventlog.embedded.doorbell import Doorbell, Folder, Ringer, interest_in, listeners
 from annals.eventlog.embedded.lock import WriterLock
 from annals.eventlog.embedded.membership import EmbeddedMembership
 from annals.eventlog.embedded.reading import read_ends, read_records
@@ -32,15 +32,19 @@ def _wall_clock_ms() -> int:
 
 
 def open_embedded(
-    directory: Path, clock_ms: Callable[[], int] = _wall_clock_ms, limits: Limits | None = None
+    directory: Path,
+    clock_ms: Callable[[], int] = _wall_clock_ms,
+    limits: Limits | None = None,
+    new_id: str | None = None,
 ) -> EmbeddedLog:
     """Opens the log that stands in `directory`, or makes it. Several processes may have it open.
 
-    `clock_ms` stamps what is appended, for retention alone. Raises LogCorrupt, LogUnavailable.
+    `clock_ms` stamps what is appended, for retention alone. `new_id` is the id of a log that is made: that of the one
+    whose copy it will be (None: a new one). Raises LogCorrupt, LogUnavailable.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = EmbeddedLog(directory.resolve(), clock_ms, limits or Limits())
+        log = EmbeddedLog(directory.resolve(), clock_ms, limits or Limits(), new_id)
         _sync(directory)  # the names of files just made
     except OSError as error:
         raise LogUnavailable(f"cannot open the log in {directory}: {error}") from error
@@ -65,7 +69,9 @@ def _size_bytes(data: object) -> int:
 class EmbeddedLog:
     """See `api.Log`. A forked child cannot use it: it opens the log itself."""
 
-    def __init__(self, directory: Path, clock_ms: Callable[[], int], limits: Limits) -> None:
+    def __init__(
+        self, directory: Path, clock_ms: Callable[[], int], limits: Limits, new_id: str | None = None
+    ) -> None:
         self._directory, self._clock_ms = directory, clock_ms
         with ExitStack() as undo:
             # A lock each: one open file's lock does not keep out another thread that uses the same one.
@@ -74,7 +80,7 @@ class EmbeddedLog:
             undo.callback(self._checkpoint_lock.close)
             self._folder = Folder(directory / _READERS)
             undo.callback(self._folder.close)
-            self._store = Store(directory / _FILE, self._append_lock)
+            self._store = Store(directory / _FILE, self._append_lock, new_id)
             undo.pop_all()
         self._catalog = catalog.Catalog(self._store)
         self._ringer = Ringer(self._folder)
@@ -108,6 +114,15 @@ class EmbeddedLog:
     def check_topics(self, topics: Sequence[TopicSpec]) -> None:
         with self._store.reading() as connection:
             catalog.check(connection, topics)
+
+    def topics(self) -> list[TopicSpec]:
+        """All topics, as they stand in the file."""
+        with self._store.reading() as connection:
+            return catalog.specs(connection)
+
+    def followers(self) -> list[int]:
+        """The processes that follow this log at this moment: those of a server do, an operator's command hardly."""
+        return listeners(self._folder)
 
     def partitions(self, topic: str) -> int:
         return len(self._catalog.topic(topic).ids)

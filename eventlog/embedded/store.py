@@ -64,7 +64,7 @@ def meaning_of(error: sqlite3.Error) -> LogError:
 class Store:
     """Connections to one file. `reading()` from any thread; a connection is used by one thread at a time."""
 
-    def __init__(self, path: Path, lock: WriterLock) -> None:
+    def __init__(self, path: Path, lock: WriterLock, new_id: str | None = None) -> None:
         self._path = path
         self._idle: list[sqlite3.Connection] = []
         self._all: set[sqlite3.Connection] = set()
@@ -73,7 +73,7 @@ class Store:
             _refuse_half_a_page(path)
             connection = self.connect()
             try:
-                _prepare(connection)
+                _prepare(connection, new_id or secrets.token_hex(16))
                 self.log_id = _checked(connection)
             except BaseException:
                 self.release(connection)
@@ -144,8 +144,8 @@ def _refuse_half_a_page(path: Path) -> None:
         raise LogCorrupt(f"the file ends in the middle of a page: {path}")
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    """Makes the tables, where the file has none."""
+def _prepare(connection: sqlite3.Connection, new_id: str) -> None:
+    """Makes the tables, where the file has none: then the log's id is `new_id`."""
     tables, application_id = connection.execute(
         "SELECT (SELECT count(*) FROM sqlite_schema), (SELECT * FROM pragma_application_id)"
     ).fetchall()[0]
@@ -157,7 +157,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for statement in statements:
         connection.execute(statement)
-    connection.execute("INSERT INTO log VALUES (?)", (secrets.token_hex(16),))
+    connection.execute("INSERT INTO log VALUES (?)", (new_id,))
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {_FORMAT}")
     connection.execute("COMMIT")
