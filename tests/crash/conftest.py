@@ -38,6 +38,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         yield Whole(serve, ann, bob, room_id, fault)
         wait_ready(serve)
         serve.stop()
-        assert decided_twice(folder / "data") == []
+        assert decided_twice(serve.config) == []
         # Not by deciding anew: an injected fault is not on the log.
-        assert_rebuild_equal(folder / "data", modes=("fold",))
+        assert_rebuild_equal(serve.config, modes=("fold",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from annals.projectors.rooms.decided import MARK_KEY
+from annals.server.operator_access import opened_log
 from tests.support.crashes import Watch, Whole, at, kill_postgres, positions, stopped, wait_ready
 from tests.support.matrix_client import register, timeline
 from tests.support.rebuild_check import decided_twice
@@ -13,17 +14,12 @@ SAID = 30
 
 def decisions(serve: Serve) -> int:
     """How many records of decisions there are."""
-    from annals.eventlog.embedded import open_embedded
-
-    log = open_embedded(serve.directory / "data" / "log")
-    try:
+    with opened_log(serve.config) as log:
         records = [
             record
             for partition in range(log.partitions("decisions.g1"))
             for record in log.read("decisions.g1", partition, 0, max_records=100_000, max_bytes=1 << 30)
         ]
-    finally:
-        log.close()
     return sum(record.key != MARK_KEY for record in records)
 
 
@@ -50,7 +46,7 @@ def test_what_postgres_lost_is_folded_again(whole: Whole) -> None:
     assert eve.call("GET", "/account/whoami")[0] == 200
     assert {which: offset for which, offset in positions(whole.serve).items() if offset < before[which]} == {}
     assert decisions(whole.serve) == decided
-    assert decided_twice(whole.serve.directory / "data") == []
+    assert decided_twice(whole.serve.config) == []
     assert timeline(whole.bob.sync(since, patient=True), whole.room_id)[-10:] == said[-10:]
     assert [event["event_id"] for event in whole.bob.history(whole.room_id)][:SAID] == said[::-1]
 
@@ -66,4 +62,4 @@ def test_it_is_killed_while_clients_talk(whole: Whole) -> None:
     watch.check()
     assert watch.tokens
     assert [event["event_id"] for event in whole.bob.history(whole.room_id)][: 2 * SAID] == said[::-1]
-    assert decided_twice(whole.serve.directory / "data") == []
+    assert decided_twice(whole.serve.config) == []

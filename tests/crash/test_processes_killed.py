@@ -11,10 +11,10 @@ import threading
 import time
 from urllib.parse import quote
 
-from annals.eventlog.embedded import open_embedded
 from annals.schemas.codec import decode
 from annals.schemas.facts.rooms import PduCreated
-from tests.support.crashes import Watch, Whole, at, kill_postgres, kill_role, stopped, wait_ready
+from annals.server.operator_access import opened_log
+from tests.support.crashes import Talker, Watch, Whole, at, kill_postgres, kill_role, stopped, wait_ready
 from tests.support.matrix_client import Client
 from tests.support.rebuild_check import assert_rebuild_equal, decided_twice
 from tests.support.second_api import SecondApi
@@ -23,42 +23,6 @@ from tests.support.servers import until
 ROLES = ("projectors", "api", "remote", "postgres", "projectors", "api", "supervisor")
 APART_S = (0.3, 1.5)
 PATIENCE_S = 90.0
-
-
-class Talker:
-    """Sends one message after the other, each until it is acknowledged, under one transaction id."""
-
-    def __init__(self, client: Client, room_id: str, name: str) -> None:
-        self.acknowledged: list[tuple[str, str]] = []
-        self._client, self._room_id, self._name = at(client), room_id, name
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.failure: BaseException | None = None
-
-    def _run(self) -> None:
-        number = 0
-        try:
-            while not self._stop.is_set():
-                text = f"{self._name} {number}"
-                event_id = self._client.say(self._room_id, text, txn=f"{self._name}-{number}", patient=True)
-                self.acknowledged.append((text, event_id))
-                number += 1
-        except BaseException as error:
-            self.failure = error
-
-    def goes_on_from(self, count: int) -> bool:
-        """Whether more than `count` messages are acknowledged by now; raises what ended it."""
-        if self.failure is not None:
-            raise self.failure
-        return len(self.acknowledged) > count + 3
-
-    def __enter__(self) -> Talker:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def test_nothing_acknowledged_is_lost(whole: Whole, rng: random.Random) -> None:
@@ -87,8 +51,8 @@ def test_nothing_acknowledged_is_lost(whole: Whole, rng: random.Random) -> None:
             name = talker.acknowledged[0][0].split()[0]
             assert [said for said in history if said[0].split()[0] == name] == talker.acknowledged
     wait_ready(whole.serve)
-    assert decided_twice(whole.serve.directory / "data") == []
-    assert_rebuild_equal(whole.serve.directory / "data")
+    assert decided_twice(whole.serve.config) == []
+    assert_rebuild_equal(whole.serve.config)
 
 
 def kill(whole: Whole, role: str) -> None:
@@ -139,9 +103,8 @@ def _ignore_answer(client: Client, path: str, content: object) -> None:
 
 def logged(whole: Whole, text: str) -> list[str]:
     """The ids of the events with this body that are on the log."""
-    log = open_embedded(whole.serve.directory / "data" / "log")
     found = []
-    try:
+    with opened_log(whole.serve.config) as log:
         for partition in range(log.partitions("rooms")):
             for record in log.read("rooms", partition, 0, max_records=100_000, max_bytes=1 << 30):
                 fact = decode(record.value) if record.value is not None else None
@@ -149,8 +112,6 @@ def logged(whole: Whole, text: str) -> list[str]:
                     continue
                 if json.loads(fact.body).get("content", {}).get("body") == text:
                     found.append(fact.event_id)
-    finally:
-        log.close()
     return found
 
 

@@ -51,12 +51,11 @@ def before(server: Serve, traffic: Traffic) -> dict[str, Any]:
 
 def test_a_fold_and_a_recompute_beside_it_are_equal(server: Serve, before: dict[str, Any]) -> None:
     assert before
-    assert_rebuild_equal(server.directory / "data")
+    assert_rebuild_equal(server.config)
 
 
 def test_a_lost_generation_is_folded_again_at_start(server: Serve, traffic: Traffic, before: dict[str, Any]) -> None:
-    data = server.directory / "data"
-    config = Config(data_dir=data)
+    config = server.config
     with opened_tables(config) as database:
         assert database is not None
         _execute(database.url, f"ALTER SCHEMA g1 RENAME TO {ASIDE}")
@@ -85,8 +84,8 @@ def test_a_lost_generation_is_folded_again_at_start(server: Serve, traffic: Traf
         assert [timeline(news, room) for room in traffic.rooms] == [[event_id], [], []]
         assert timeline(client.sync(news["next_batch"], timeout=0), room_id) == []
     server.stop()
-    assert decided_twice(data) == []
-    assert_rebuild_equal(data)
+    assert decided_twice(config) == []
+    assert_rebuild_equal(config)
 
 
 def tokens(shown: dict[str, Any]) -> dict[str, str]:

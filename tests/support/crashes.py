@@ -138,3 +138,39 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+
+
+class Talker:
+    """Sends one message after the other, each until it is acknowledged, under one transaction id."""
+
+    def __init__(self, client: Client, room_id: str, name: str) -> None:
+        self.acknowledged: list[tuple[str, str]] = []
+        self._client, self._room_id, self._name = at(client), room_id, name
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.failure: BaseException | None = None
+
+    def _run(self) -> None:
+        number = 0
+        try:
+            while not self._stop.is_set():
+                text = f"{self._name} {number}"
+                event_id = self._client.say(self._room_id, text, txn=f"{self._name}-{number}", patient=True)
+                self.acknowledged.append((text, event_id))
+                number += 1
+        except BaseException as error:
+            self.failure = error
+
+    def goes_on_from(self, count: int) -> bool:
+        """Whether more than `count` messages are acknowledged by now; raises what ended it."""
+        if self.failure is not None:
+            raise self.failure
+        return len(self.acknowledged) > count + 3
+
+    def __enter__(self) -> Talker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()

@@ -1,6 +1,6 @@
 """At the end of every suite that makes traffic: the tables follow from the log, and from nothing else.
 
-    assert_rebuild_equal(server.directory / "data")                  # an `annals serve`, running (idle) or stopped
+    assert_rebuild_equal(server.config)                              # an `annals serve`, running (idle) or stopped
     assert_generations_equal(log, database_url, "localhost")         # a suite with a log and a database of its own
 
 Builds two generations beside the one that serves, one from its recorded decisions and one by deciding anew, compares
@@ -12,7 +12,6 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from annals.audit.generations import list_generations, recorded_generations
 from annals.audit.replaying import bring_up
@@ -20,7 +19,6 @@ from annals.audit.row_diff import TableDiff, diff_rows
 from annals.database.migrate import drop_generation
 from annals.database.pool import Database
 from annals.eventlog.api import Log
-from annals.eventlog.embedded import open_embedded
 from annals.projectors.rebuild import Mode, replay
 from annals.projectors.taking import records_between
 from annals.schemas.codec import decode
@@ -31,14 +29,13 @@ from annals.server.operator_access import opened_log, opened_tables
 MODES: tuple[Mode, ...] = ("fold", "recompute")
 
 
-def assert_rebuild_equal(data_dir: Path, server_name: str = "localhost", modes: tuple[Mode, ...] = MODES) -> None:
-    """For the data of an `annals serve` on the embedded log and PostgreSQL, which may be running, but idle."""
-    config = Config(data_dir=data_dir, server_name=server_name)
+def assert_rebuild_equal(config: Config, modes: tuple[Mode, ...] = MODES) -> None:
+    """For the log and the tables of a server with this configuration, which may be running, but idle."""
     with opened_log(config) as log, opened_tables(config) as database:
         assert database is not None
         (serves,) = [found.name for found in list_generations(log, database) if found.serves]
-        bring_up(log, database, serves, server_name)
-        _compare(log, database, serves, server_name, modes)
+        bring_up(log, database, serves, config.server_name)
+        _compare(log, database, serves, config.server_name, modes)
 
 
 def assert_generations_equal(
@@ -77,13 +74,12 @@ def assert_equal(tables: list[TableDiff], what: str) -> None:
     assert any(table.rows for table in tables), f"{what}: nothing to compare"
 
 
-def decided_twice(data_dir: Path, generation: str = "g1") -> list[tuple[int, int]]:
+def decided_twice(config: Config, generation: str = "g1") -> list[tuple[int, int]]:
     """(partition, stream position) of what stands more than once on a decisions topic: decided anew.
 
     Records that were void from the start (their writer had lost the partition) count too.
     """
-    log = open_embedded(data_dir / "log")
-    try:
+    with opened_log(config) as log:
         topic = f"decisions.{generation}"
         return [
             (partition, position)
@@ -91,8 +87,6 @@ def decided_twice(data_dir: Path, generation: str = "g1") -> list[tuple[int, int
             for position, count in Counter(_positions(log, topic, partition)).items()
             if count > 1
         ]
-    finally:
-        log.close()
 
 
 def _positions(log: Log, topic: str, partition: int) -> Iterator[int]:

@@ -22,9 +22,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
+from unittest import mock
+
+from annals.server.config import Config, load
 
 T = TypeVar("T")
 START_TIMEOUT_S = 60.0
+_ABOUT_DATA = ("ANNALS_DATA_DIR", "ANNALS_LOG", "KAFKA_BOOTSTRAP", "ANNALS_KAFKA__NAMESPACE", "DATABASE_URL")
 
 
 def free_port(address: str = "127.0.0.1") -> int:
@@ -45,6 +49,13 @@ def until(probe: Callable[[], T], timeout_s: float = 15.0, what: str = "") -> T:
     return got
 
 
+def config_of(environment: Mapping[str, str]) -> Config:
+    """The settings of a process with this environment, as far as they say where log and tables are."""
+    given = {name: value for name, value in environment.items() if name in _ABOUT_DATA}
+    with mock.patch.dict(os.environ, given):
+        return load()
+
+
 class Serve:
     """One `annals serve` on loopback, with its data below `directory`."""
 
@@ -61,6 +72,11 @@ class Serve:
             "ANNALS_RATE_LIMITS__ENABLED": "false",
             **environment,
         }
+
+    @property
+    def config(self) -> Config:
+        """Its settings, for a look at log and tables from the test."""
+        return config_of(self.environment)
 
     def start(self) -> float:
         """Start it and wait for /health; the seconds that took."""

@@ -32,4 +32,4 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     # Several conftest files have this fixture; all of them end when the run does.
     if not stash.get(_CHECKED, False):
         stash[_CHECKED] = True
-        assert_rebuild_equal(stash[_SERVER].directory / "data")
+        assert_rebuild_equal(stash[_SERVER].config)

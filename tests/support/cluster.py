@@ -1,0 +1,168 @@
+"""Several processes of each role over one Kafka and one PostgreSQL, behind one address.
+
+with Cluster(folder, broker.bootstrap, namespace, database_url) as cluster:
+    cluster.start()                          # topics, tables, two of each role; waits until answers are given
+    ann = register(cluster.port, "ann")      # one address for all api processes
+    cluster.nodes["projectors"][0].kill()    # SIGKILL; .start() runs it again
+    cluster.nodes["projectors"][1].pause()   # SIGSTOP; .resume()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import psycopg2
+
+from annals.server.config import Config
+from tests.support.balancer import Balancer
+from tests.support.matrix_client import Client
+from tests.support.servers import alive, config_of, free_port, until
+
+START_TIMEOUT_S = 90.0
+_CLI = (sys.executable, "-m", "annals.server.cli")
+
+
+class Node:
+    """One process of a cluster."""
+
+    def __init__(self, role: str, log: Path, environment: Mapping[str, str], port: int) -> None:
+        self.role, self.log, self.port = role, log, port
+        self._environment = environment
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run it, where it does not run."""
+        if self.runs():
+            return
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*_CLI, "run", self.role], env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, f"{self.role} was never started"
+        return self.process.pid
+
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None and alive(self.process.pid)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+
+
+class Cluster:
+    """All of it. `port`: the address in front; `nodes`: the processes, by role."""
+
+    def __init__(
+        self, directory: Path, bootstrap: str, namespace: str, database_url: str, each: int = 2, **environment: str
+    ) -> None:
+        self.directory = directory
+        self.database_url = database_url
+        self.environment: dict[str, str] = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ANNALS_")},
+            "ANNALS_LOG": "kafka",
+            "KAFKA_BOOTSTRAP": bootstrap,
+            "ANNALS_KAFKA__NAMESPACE": namespace,
+            "DATABASE_URL": database_url,
+            "ANNALS_DATA_DIR": str(directory / "data"),
+            "ANNALS_REGISTRATION__ENABLED": "true",
+            "ANNALS_RATE_LIMITS__ENABLED": "false",
+            **environment,
+        }
+        self.nodes = {role: [self._node(role, n) for n in range(each)] for role in ("api", "projectors", "remote")}
+        self._balancer = Balancer([node.port for node in self.nodes["api"]])
+
+    def _node(self, role: str, number: int) -> Node:
+        port = free_port()
+        environment = {**self.environment, "ANNALS_CLIENT_LISTENERS": f'[{{"port": {port}}}]'}
+        return Node(role, self.directory / f"{role}-{number}.log", environment, port)
+
+    @property
+    def port(self) -> int:
+        return self._balancer.port
+
+    @property
+    def config(self) -> Config:
+        """The settings of its processes, for a look at log and tables from the test."""
+        return config_of(self.environment)
+
+    def annals(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """One `annals` command in the cluster's environment."""
+        return subprocess.run([*_CLI, *words], env=self.environment, capture_output=True, text=True, timeout=120)
+
+    def prepare(self) -> None:
+        """Make topics and tables."""
+        for words in (("log", "init"), ("migrate",)):
+            done = self.annals(*words)
+            assert done.returncode == 0, (words, done.stdout, done.stderr)
+
+    def start(self) -> None:
+        """Run whatever does not run, and wait until answers are given."""
+        for node in self.all():
+            node.start()
+        until(self.answers, START_TIMEOUT_S, f"answers; see {self.directory}")
+
+    def all(self) -> list[Node]:
+        return [node for nodes in self.nodes.values() for node in nodes]
+
+    def answers(self) -> bool:
+        """Is every api process up, with tables that have the log?"""
+        for node in self.nodes["api"]:
+            assert node.runs(), node.log.read_text()[-3000:]
+            try:
+                if Client(node.port, timeout_s=5).call("GET", "/login")[0] != 200:
+                    return False
+            except OSError:
+                return False
+        return True
+
+    def owners(self, topic: str = "rooms") -> dict[int, str | None]:
+        """Who owns each partition of a topic, as the position rows say."""
+        with contextlib.closing(psycopg2.connect(self.database_url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT partition, owner FROM g1.positions WHERE topic = %s", (topic,))
+            return dict(cursor.fetchall())
+
+    def stop(self) -> None:
+        """SIGTERM to everybody, the projectors last; then whoever still runs is killed."""
+        for role in ("api", "remote", "projectors"):
+            for node in self.nodes[role]:
+                if node.runs():
+                    node.resume()
+                    node.stop()
+
+    def __enter__(self) -> Cluster:
+        self._balancer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for node in self.all():
+            node.kill()
+        self._balancer.__exit__(kind, error, trace)
