@@ -5,9 +5,11 @@
     │   ├── DatabaseBusy         too many reads wait already
     │   ├── ConnectionLost       the connection broke, or none can be made
     │   ├── StatementTimeout     a statement ran into its time limit
+    │   │   └── MigrationBlocked a migration waited for somebody else in vain
     │   ├── TablesBehind         the tables have less than this process has seen in them before
     │   └── DatabaseClosed       the pool is closed, or closing
     ├── NotMigrated              schema `ops` or the serving generation is not there
+    ├── UnknownRevision          the tables were migrated by a newer release
     ├── UnsupportedServer        PostgreSQL is too old
     ├── BadGenerationName        not g1, g2, ...
     ├── GenerationServes         the serving generation must not be dropped
@@ -44,6 +46,10 @@ class StatementTimeout(Unavailable):
     """A statement, or its wait for a lock, took longer than allowed."""
 
 
+class MigrationBlocked(StatementTimeout):
+    """Somebody else holds what a migration waits for; the message says who. It can be run again as it is."""
+
+
 class TablesBehind(Unavailable):
     """The tables were set back (a crash of PostgreSQL, a rebuild): they will be here again, nothing is lost."""
 
@@ -54,6 +60,10 @@ class DatabaseClosed(Unavailable):
 
 class NotMigrated(DatabaseError):
     """A schema that must exist does not: run the migrations."""
+
+
+class UnknownRevision(DatabaseError):
+    """The tables are at a revision that this release does not have."""
 
 
 class UnsupportedServer(DatabaseError):

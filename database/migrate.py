@@ -1,23 +1,38 @@
 """Running the migrations: schema `ops`, then the schema of a generation.
 
 Safe to run at every start, by several processes at once and after a run that was killed: an advisory lock lets one
-through, each revision is a transaction, and what is there already is left alone.
+through, each revision is a transaction, and what is there already is left alone. A revision that meets a table in use
+gives up its place in the queue for it soon, since all who come later wait behind it, and tries again a little later.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg2
 import psycopg2.extensions
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from psycopg2 import errors as postgres_errors
 from sqlalchemy.pool import NullPool
 
+from annals.database.blockers import blocked, blockers_named, holding
 from annals.database.connection import close_quietly, connect
-from annals.database.errors import GenerationServes, UnsupportedServer, translated, understood
+from annals.database.errors import (
+    GenerationServes,
+    MigrationBlocked,
+    UnknownRevision,
+    UnsupportedServer,
+    translated,
+    understood,
+)
 from annals.database.generation import FIRST_GENERATION, checked_generation
 
 OLDEST_SERVER = 15_00_00
@@ -26,7 +41,16 @@ _ADVISORY_LOCK = 0x616E6E616C73
 _WAIT_FOR_OTHERS_MS = 120_000
 # A table that somebody reads is waited for this long, as everybody behind us in its queue waits too.
 _LOCK_TIMEOUT_MS = 5_000
+# After so long it is tried again, and then no more.
+_PAUSES_S = (1.0, 3.0, 9.0)
+# A revision that rewrites much data lifts it for itself: SET LOCAL statement_timeout = 0.
 _STATEMENT_TIMEOUT_MS = 600_000
+# What a migration that was killed has begun, PostgreSQL ends within this.
+_CLIENT_CHECK_MS = 1_000
+# Where Alembic finds the chains: data, so that this folder imports nothing above it.
+CHAINS = {"generation": "annals.migrations:generation", "ops": "annals.migrations:ops"}
+
+_log = logging.getLogger(__name__)
 
 
 def migrate(url: str, generation: str | None = None) -> str:
@@ -63,7 +87,8 @@ def drop_generation(url: str, name: str) -> None:
         cursor.execute("SELECT generation FROM ops.serving")
         if cursor.fetchone() == (name,):
             raise GenerationServes(f"{name} serves: switch to another generation first")
-        cursor.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+        with blockers_named(url, connection.info.backend_pid, f"dropping {name}", _LOCK_TIMEOUT_MS):
+            cursor.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
 
 
 def generations(url: str) -> list[str]:
@@ -85,9 +110,10 @@ def _locked(url: str) -> Iterator[psycopg2.extensions.connection]:
     connection = connect(url, purpose="migrate", lock_timeout_ms=_WAIT_FOR_OTHERS_MS)
     try:
         if connection.server_version < OLDEST_SERVER:
-            raise UnsupportedServer(f"PostgreSQL 15 or later is needed, this is {connection.server_version}")
+            major, minor = divmod(connection.server_version, 10_000)
+            raise UnsupportedServer(f"PostgreSQL {OLDEST_SERVER // 10_000} or later is needed, this is {major}.{minor}")
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK,))
+            _take_turn(connection, cursor)
             cursor.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}; SET statement_timeout = {_STATEMENT_TIMEOUT_MS}")
         yield connection
     except psycopg2.Error as error:
@@ -96,14 +122,22 @@ def _locked(url: str) -> Iterator[psycopg2.extensions.connection]:
         close_quietly(connection)
 
 
+def _take_turn(connection: psycopg2.extensions.connection, cursor: psycopg2.extensions.cursor) -> None:
+    try:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK,))
+    except postgres_errors.LockNotAvailable as error:
+        others = holding(connection, _ADVISORY_LOCK)
+        raise blocked("a migration", _WAIT_FOR_OTHERS_MS, others) from error
+
+
 def _run_ops(url: str, connection: psycopg2.extensions.connection) -> None:
     _make_schema(connection, "ops")
-    upgrade(url, "ops", "ops")
+    _upgrade_patiently(url, "ops", "ops")
 
 
 def _run_generation(url: str, connection: psycopg2.extensions.connection, name: str) -> None:
     _make_schema(connection, name)
-    upgrade(url, "generation", name)
+    _upgrade_patiently(url, "generation", name)
 
 
 def _make_schema(connection: psycopg2.extensions.connection, schema: str) -> None:
@@ -111,15 +145,32 @@ def _make_schema(connection: psycopg2.extensions.connection, schema: str) -> Non
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
 
 
+def _upgrade_patiently(url: str, chain: str, schema: str) -> None:
+    for pause_s in _PAUSES_S:
+        try:
+            return upgrade(url, chain, schema)
+        except MigrationBlocked as error:
+            _log.warning("%s (tried again in %g s)", error, pause_s)
+            time.sleep(pause_s)
+    return upgrade(url, chain, schema)
+
+
 def upgrade(url: str, chain: str, schema: str, revision: str = "head") -> None:
-    """Run one chain up to a revision, with `schema` (there, and checked by the caller) as the search path."""
+    """Run one chain up to a revision, with `schema` (there, and checked by the caller) as the search path.
+
+    Raises UnknownRevision where a newer release has been, MigrationBlocked where somebody holds a table: the revisions
+    before the one that waited are done then.
+    """
+    config = Config()
+    config.set_main_option("script_location", CHAINS[chain])
     engine = schema_engine(url, schema)
     try:
         with engine.connect() as connection:
-            config = Config()
-            config.set_main_option("script_location", f"annals.migrations:{chain}")
+            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            _check_known(connection, ScriptDirectory.from_config(config), schema)
             config.attributes["connection"] = connection
-            command.upgrade(config, revision)
+            with blockers_named(url, pid, f"a migration of {schema}", _LOCK_TIMEOUT_MS):
+                command.upgrade(config, revision)
             # Alembic's own transactions are done; what it read after the last one needs no end but this.
             connection.rollback()
     except sqlalchemy.exc.DBAPIError as error:
@@ -128,6 +179,19 @@ def upgrade(url: str, chain: str, schema: str, revision: str = "head") -> None:
         raise
     finally:
         engine.dispose()
+
+
+def _check_known(connection: sqlalchemy.Connection, scripts: ScriptDirectory, schema: str) -> None:
+    for revision in MigrationContext.configure(connection).get_current_heads():
+        try:
+            scripts.get_revision(revision)
+        except CommandError as error:
+            raise UnknownRevision(
+                f"the tables in schema {schema} are at revision {revision}, this release knows up to "
+                f"{scripts.get_current_head()}: a newer release has migrated them, run that one or a later one"
+            ) from error
+    # Alembic makes each revision a transaction of its own only where none is open.
+    connection.rollback()
 
 
 def schema_engine(url: str, schema: str) -> sqlalchemy.Engine:
@@ -139,6 +203,9 @@ def schema_engine(url: str, schema: str) -> sqlalchemy.Engine:
         )
         with connection.cursor() as cursor:
             cursor.execute(f"SET search_path = {schema}")
+            # Where the server's system cannot tell, it refuses the setting.
+            with suppress(psycopg2.Error):
+                cursor.execute(f"SET client_connection_check_interval = {_CLIENT_CHECK_MS}")
         # SQLAlchemy counts on psycopg2's own transactions.
         connection.autocommit = False
         return connection

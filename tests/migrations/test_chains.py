@@ -161,6 +161,7 @@ def test_the_wait_for_others_is_bounded(database_url: str, monkeypatch: pytest.M
 def test_a_table_in_use_is_waited_for_so_long(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     migrate(database_url)
     monkeypatch.setattr(migrate_module, "_LOCK_TIMEOUT_MS", 50)
+    monkeypatch.setattr(migrate_module, "_PAUSES_S", ())
     holder = psycopg2.connect(database_url)
     with holder.cursor() as cursor:
         cursor.execute("LOCK TABLE ops.alembic_version")
