@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 PEER := .cache/peer-venv
 PEER_READY := $(PEER)/.installed
+KAFKA := .cache/kafka
+KAFKA_READY := $(KAFKA)/.installed
 SOAK_MINUTES ?= 30
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate
 # pip: nothing but what the lock file names, by its hash.
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve test check bench soak fmt lock clean need-python need-openssl
+.PHONY: help venv serve test check bench soak fmt lock clean need-python need-openssl need-java
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +29,7 @@ else
 	@ANNALS_REGISTRATION__ENABLED=$${ANNALS_REGISTRATION__ENABLED:-true} exec $(BIN)/annals serve
 endif
 
-test: $(READY) $(PEER_READY) need-openssl ## all tests, a file at a time on each core (ARGS="tests/matrix -x" for a part)
+test: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## all tests, a file at a time on each core (ARGS="tests/matrix -x" for a part)
 	$(BIN)/pytest -q -n auto --dist loadfile $(ARGS)
 
 check: $(READY) ## style, types, and who may import whom
@@ -40,10 +42,10 @@ fmt: $(READY) ## format the code, mend what ruff can mend
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: $(READY) $(PEER_READY) need-openssl ## the figures of the README, Synapse beside them
+bench: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## the figures of the README, Synapse beside them
 	$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(READY) $(PEER_READY) need-openssl ## the tests again and again with new seeds, for SOAK_MINUTES
+soak: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## the tests again and again with new seeds, for SOAK_MINUTES
 	@end=$$(($$(date +%s) + 60 * $(SOAK_MINUTES))); \
 	while [ $$(date +%s) -lt $$end ]; do \
 	  $(BIN)/pytest -q -x -n auto --dist loadfile --hypothesis-profile=soak $(ARGS) || exit 1; done
@@ -67,6 +69,13 @@ need-python:
 need-openssl:
 	@command -v openssl >/dev/null || { echo "openssl is missing. On Debian: apt-get install openssl" >&2; exit 1; }
 
+# Java 17 and Maven: only for the Apache Kafka that the tests run on.
+need-java:
+	@command -v java >/dev/null && command -v mvn >/dev/null || { \
+	  echo "java or mvn is missing, for the tests on Apache Kafka. On Debian: apt-get install default-jdk-headless maven" >&2; exit 1; }
+	@version=$$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p'); [ "$${version:-0}" -ge 17 ] || { \
+	  echo "java is $${version:-unknown}, Apache Kafka needs 17. On Debian 12 or later: apt-get install default-jdk-headless" >&2; exit 1; }
+
 $(READY): requirements/dev.txt pyproject.toml | need-python
 	@echo "Setting up $(VENV) from requirements/dev.txt (about a minute the first time)"
 	@$(PYTHON) -m venv $(VENV)
@@ -78,4 +87,14 @@ $(PEER_READY): requirements/peer.txt | need-python
 	@echo "Setting up $(PEER) with Synapse, to measure beside"
 	@$(PYTHON) -m venv $(PEER)
 	@$(PEER)/bin/python $(INSTALL) --require-hashes -r requirements/peer.txt
+	@touch $@
+
+# Copied beside first: what is in libs/ is whole.
+$(KAFKA_READY): tests/support/kafka/pom.xml | $(READY) need-java
+	@echo "Setting up $(KAFKA) with Apache Kafka, for tests (about half a minute, 45 MB from Maven Central)"
+	@rm -rf $(KAFKA) && mkdir -p $(KAFKA)
+	@mvn --batch-mode --quiet --file tests/support/kafka/pom.xml dependency:copy-dependencies \
+	  -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(KAFKA)/libs.part
+	@mv $(KAFKA)/libs.part $(KAFKA)/libs
+	@$(BIN)/python -m tests.support.kafka.prepare
 	@touch $@

@@ -16,9 +16,10 @@ import hypothesis
 import hypothesis.core
 import pytest
 
+from tests.support.kafka import kafka, kafka_namespace, own_kafka
 from tests.support.postgres import database_url, postgres
 
-__all__ = ["database_url", "postgres"]
+__all__ = ["database_url", "kafka", "kafka_namespace", "own_kafka", "postgres"]
 
 SEED_BITS = 32
 _seconds: defaultdict[str, float] = defaultdict(float)
