@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from tests.support.kafka import KafkaAddress, KafkaBroker
 from tests.support.kafka.installation import CHECKOUT

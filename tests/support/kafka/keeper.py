@@ -14,7 +14,7 @@ from tests.support.kafka.broker import KafkaBroker
 
 def keep(folder: Path) -> None:
     """From the start of the broker to the end of its last user."""
-    broker = KafkaBroker(folder / "own")
+    broker = KafkaBroker(folder / "own", quick=False)
     found = folder / "broker"
     with (folder / "users").open("a") as users:
         try:

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.installation import CLASSES, FORMATTED, format_data
