@@ -12,7 +12,7 @@ from pathlib import Path
 
 from annals.eventlog.api import MAX_RECORD_BYTES, Append, Record, TopicPartition
 from annals.eventlog.embedded import catalog, compaction
-from annals.eventlog.embedded.appender import Appender, Limits
+from annals.eventlog.embedded.appender import Appender
 from annals.eventlog.embedded.checkpointer import Checkpointer
 from annals.eventlog.embedded.commit import Request
 from annals.eventlog.embedded.doorbell import Doorbell, Folder, Ringer, interest_in, listeners
@@ -22,6 +22,7 @@ from annals.eventlog.embedded.reading import read_ends, read_records
 from annals.eventlog.embedded.store import Store, translated
 from annals.eventlog.embedded.tail import EmbeddedTail
 from annals.eventlog.errors import LogUnavailable, PositionBeyondEnd, RecordTooLarge
+from annals.eventlog.limits import Limits
 from annals.schemas.topics import TopicSpec
 
 _FILE, _LOCK, _READERS = "log.sqlite3", "log.lock", "readers"
@@ -51,6 +52,11 @@ def open_embedded(
     return log
 
 
+def has_log(directory: Path) -> bool:
+    """Whether a log stands in the folder: to open it would make one."""
+    return (directory / _FILE).is_file()
+
+
 def _sync(directory: Path) -> None:
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -69,9 +75,7 @@ def _size_bytes(data: object) -> int:
 class EmbeddedLog:
     """See `api.Log`. A forked child cannot use it: it opens the log itself."""
 
-    def __init__(
-        self, directory: Path, clock_ms: Callable[[], int], limits: Limits, new_id: str | None = None
-    ) -> None:
+    def __init__(self, directory: Path, clock_ms: Callable[[], int], limits: Limits, new_id: str | None = None) -> None:
         self._directory, self._clock_ms = directory, clock_ms
         with ExitStack() as undo:
             # A lock each: one open file's lock does not keep out another thread that uses the same one.
