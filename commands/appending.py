@@ -16,18 +16,27 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from annals.commands.errors import TryAgain
+import structlog
+
+from annals.commands.errors import LogBehindTables, TryAgain
 from annals.eventlog.api import Append, Log, TopicPartition
 from annals.eventlog.partition import partition_of
 from annals.schemas.facts.envelope import Envelope, Fact
 from annals.schemas.records import Addressed, record_of
 from annals.schemas.registry import SchemaBook
 
+_logger = structlog.get_logger(__name__)
+
 SETTLE_TIMEOUT_S = 10.0
 
 
 class Reached(Protocol):
     """Waits for the tables of the serving generation (projectors.positions has it)."""
+
+    @property
+    def known(self) -> Mapping[TopicPartition, int]:
+        """Next offsets of the tables, as far as this process has heard."""
+        ...
 
     def reached(self, vector: Mapping[TopicPartition, int], timeout_s: float) -> Awaitable[bool]:
         """True once everything below these offsets is in the tables, False when the time ran out."""
@@ -67,6 +76,7 @@ class Appender:
     version: str
     writer: str = "api"
     book: SchemaBook = field(default_factory=SchemaBook)
+    _set_back: str | None = field(default=None, init=False)
 
     def envelope(self, cause: str | None = None, idempotency_key: str | None = None) -> Envelope:
         """The envelope of a fact made now. `cause` is the request's id, or the fact ("topic/partition/offset") that
@@ -79,6 +89,8 @@ class Appender:
 
     async def submit_records(self, records: Sequence[Addressed]) -> Submitted:
         """The same for records that are encoded already (a builder encodes off the event loop), or that erase."""
+        if self._set_back is not None:
+            raise LogBehindTables(self._set_back)
         # A schema goes to the log, acknowledged, before its first use: the log describes itself.
         schemas = self.book.missing(record.value for record in records)
         if schemas:
@@ -86,10 +98,14 @@ class Appender:
             for schema in schemas:
                 self.book.take(schema.record_key, schema.value)
         appends = [self._append(record) for record in records]
+        # Before the append: what is in the tables by now lies below the log's end, and so below what we are given.
+        known = {(made.topic, made.partition): self._known(made.topic, made.partition) for made in appends}
         offsets = await asyncio.wrap_future(self.log.append(appends))
-        return Submitted(
+        submitted = Submitted(
             tuple((made.topic, made.partition, offset) for made, offset in zip(appends, offsets, strict=True))
         )
+        self._check_not_set_back(submitted, known)
+        return submitted
 
     async def settle(self, submitted: Submitted, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
         """Wait until the tables have the facts; raises TryAgain when the time runs out."""
@@ -101,6 +117,19 @@ class Appender:
         submitted = await self.submit(facts)
         await self.settle(submitted, timeout_s)
         return submitted
+
+    def _known(self, topic: str, partition: int) -> int:
+        return self.waiter.known.get((topic, partition), 0)
+
+    def _check_not_set_back(self, submitted: Submitted, known: Mapping[TopicPartition, int]) -> None:
+        """Tables never have what the log has not: an offset below theirs means that the log was set back."""
+        for topic, partition, offset in submitted.at:
+            if offset < known[topic, partition]:
+                self._set_back = (
+                    f"{topic}[{partition}] was set back to {offset}; the tables are at {known[topic, partition]}"
+                )
+                _logger.critical("log_behind_tables", topic=topic, partition=partition, offset=offset)
+                raise LogBehindTables(self._set_back)
 
     def _append(self, record: Addressed) -> Append:
         partition = record.partition

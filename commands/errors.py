@@ -2,6 +2,7 @@
 
 CommandError
 ├── Refused      the request cannot be granted: its Matrix error code and HTTP status are the answer
+├── LogBehindTables   the log was set back while the server ran: an operator has to act; 503 until then
 └── TryAgain     nothing is wrong with the request, but its outcome is not known in time: 503, and the same
                  request again attaches to what the first one began
 """
@@ -31,5 +32,17 @@ class TryAgain(CommandError):
     """A wait ran out, or a queue was full. Some facts may be on the log already."""
 
 
+class LogBehindTables(CommandError):
+    """A record was given an offset that the tables have passed. What stands there in the tables is another fact's
+    outcome: nothing that was appended since is ours to answer."""
+
+
 #: The request may be repeated in a moment: 503.
-NOT_NOW: tuple[type[Exception], ...] = (TryAgain, BackPressure, AppendFailed, LogClosed, LogUnavailable)
+NOT_NOW: tuple[type[Exception], ...] = (
+    TryAgain,
+    LogBehindTables,
+    BackPressure,
+    AppendFailed,
+    LogClosed,
+    LogUnavailable,
+)

@@ -16,6 +16,7 @@ from annals.database.errors import TablesBehind
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.eventlog.api import Log, TopicPartition
+from annals.projectors.errors import LogWentBack
 from annals.projectors.notices import Notice
 from annals.projectors.positions.reached import Reached
 from annals.projectors.positions.read import covers, lags, projected_ends, vector_of
@@ -82,7 +83,12 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     creation = RoomCreation(appender, builders, aliases, signer)
     rooms = Rooms(appender, database, builders, creation, config.default_room_version)
     reached.subscribe(lambda notice: _tell_builders(builders, notice))
+    known = dict(reached.known)
     ends = projected_ends(log)
+    for (topic, partition), offset in known.items():
+        # Whoever wrote to such a log would be answered with the outcome of another fact.
+        if offset > ends.get((topic, partition), 0):
+            raise LogWentBack(topic, partition, f"the tables are at {offset}, the log ends before")
     return House(log, database, reached, appender, builders, creation, aliases, rooms, signer, ends)
 
 

@@ -6,11 +6,13 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 import uvloop
 
-from annals.server.config import Config, database_url
+from annals.server.config import Config, ConfigError, database_url
 from annals.server.telemetry import configure_logging
 
 # A thread that computes keeps the others waiting for one interval; the default of 5 ms is our whole budget.
@@ -24,7 +26,8 @@ def run_api(config: Config) -> None:
     _begin(config, "api")
     from annals.server import api_role
 
-    uvloop.run(api_role.run(config))
+    with _operator_has_to_act():
+        uvloop.run(api_role.run(config))
 
 
 def run_projectors(config: Config) -> None:
@@ -43,7 +46,8 @@ def run_projectors(config: Config) -> None:
     generation = database.read_now(lambda snapshot: snapshot.generation)
     database.close()
     try:
-        run(eventlog, database_url(config), generation, config.server_name, stop)
+        with _operator_has_to_act():
+            run(eventlog, database_url(config), generation, config.server_name, stop)
     finally:
         eventlog.close()
 
@@ -53,7 +57,20 @@ def run_remote(config: Config) -> None:
     _begin(config, "remote")
     from annals.server import remote_role
 
-    uvloop.run(remote_role.run(config))
+    with _operator_has_to_act():
+        uvloop.run(remote_role.run(config))
+
+
+@contextmanager
+def _operator_has_to_act() -> Iterator[None]:
+    """What no restart mends ends the process as a fault of the configuration does: with the reason, and for good."""
+    from annals.projectors.errors import LogWentBack, NewerDecideVersion
+
+    try:
+        yield
+    except (LogWentBack, NewerDecideVersion) as error:
+        log.critical("stopped", why=str(error))
+        raise ConfigError(str(error)) from error
 
 
 def _begin(config: Config, role: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from annals.commands.appending import Appender
-from annals.commands.errors import NOT_NOW, TryAgain
+from annals.commands.errors import NOT_NOW, LogBehindTables, TryAgain
 from annals.eventlog.api import TopicPartition
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
 from annals.eventlog.errors import LogClosed
@@ -25,6 +25,7 @@ class Tables:
 
     def __init__(self, reaches: bool = True) -> None:
         self.reaches = reaches
+        self.known: dict[TopicPartition, int] = {}
         self.asked: list[dict[TopicPartition, int]] = []
 
     async def reached(self, vector: Mapping[TopicPartition, int], timeout_s: float) -> bool:
@@ -76,3 +77,20 @@ def test_a_wait_that_runs_out_is_try_again(log: EmbeddedLog) -> None:
     with pytest.raises(LogClosed) as raised:
         asyncio.run(appender.submit([fact]))
     assert isinstance(raised.value, NOT_NOW)
+
+
+def test_a_log_that_was_set_back_is_not_taken_for_ours(log: EmbeddedLog) -> None:
+    """The tables have passed the offset that an append is given: their row there is another fact's outcome."""
+    tables = Tables()
+    appender = Appender(log, tables, lambda: 17, "1.0")
+    fact = RoomPublished(appender.envelope(), "!r", "@a:x", "public")
+    asyncio.run(appender.submit_and_settle([fact]))
+    tables.known["directory", 0] = 2
+    with pytest.raises(LogBehindTables):
+        asyncio.run(appender.submit_and_settle([fact]))
+    assert LogBehindTables in NOT_NOW
+    # From then on nothing more is appended.
+    end = log.end("directory", 0)
+    with pytest.raises(LogBehindTables):
+        asyncio.run(appender.submit([fact]))
+    assert log.end("directory", 0) == end

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from annals.schemas.codec import decode
 from annals.schemas.facts.rooms import PduCreated
 from annals.server.operator_access import opened_log
-from tests.support.crashes import Talker, Watch, Whole, at, kill_postgres, kill_role, stopped, wait_ready
+from tests.support.crashes import Talker, Watch, Whole, at, kill_postgres, kill_role, said_by, stopped, wait_ready
 from tests.support.matrix_client import Client
 from tests.support.rebuild_check import assert_rebuild_equal, decided_twice
 from tests.support.second_api import SecondApi
@@ -42,14 +42,9 @@ def test_nothing_acknowledged_is_lost(whole: Whole, rng: random.Random) -> None:
         until(lambda: all(t.goes_on_from(n) for t, n in zip(talkers, settled, strict=True)), PATIENCE_S, "all go on")
     watch.check()
     for room_id, in_it in ((whole.room_id, (ann, bob)), (other_room, (alone,))):
-        history = [
-            (event["content"]["body"], event["event_id"])
-            for event in reversed(whole.bob.history(room_id))
-            if event["type"] == "m.room.message"
-        ]
+        history = whole.bob.history(room_id)
         for talker in in_it:
-            name = talker.acknowledged[0][0].split()[0]
-            assert [said for said in history if said[0].split()[0] == name] == talker.acknowledged
+            assert said_by(talker, history) == talker.acknowledged
     wait_ready(whole.serve)
     assert decided_twice(whole.serve.config) == []
     assert_rebuild_equal(whole.serve.config)

@@ -66,6 +66,10 @@ class Folder:
     _positions: dict[TopicPartition, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def known(self) -> dict[TopicPartition, int]:
+        return self._positions
+
     async def reached(self, vector: Mapping[TopicPartition, int], timeout_s: float) -> bool:
         """A stand-in for projectors.positions: fold up to the log's end, then say so."""
         if self.out_of_time:

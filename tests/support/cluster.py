@@ -142,11 +142,21 @@ class Cluster:
                 return False
         return True
 
-    def owners(self, topic: str = "rooms") -> dict[int, str | None]:
-        """Who owns each partition of a topic, as the position rows say."""
+    def claims(self, topic: str = "rooms") -> dict[int, tuple[str | None, int]]:
+        """Owner and epoch of each partition of a topic, as the position rows say."""
         with contextlib.closing(psycopg2.connect(self.database_url)) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT partition, owner FROM g1.positions WHERE topic = %s", (topic,))
-            return dict(cursor.fetchall())
+            cursor.execute("SELECT partition, owner, epoch FROM g1.positions WHERE topic = %s", (topic,))
+            return {partition: (owner, epoch) for partition, owner, epoch in cursor.fetchall()}
+
+    def owners(self, topic: str = "rooms") -> dict[int, str | None]:
+        """Who owns each partition of a topic."""
+        return {partition: owner for partition, (owner, _) in self.claims(topic).items()}
+
+    def add(self, role: str) -> Node:
+        """One more process of a role, behind no address; not started yet."""
+        node = self._node(role, len(self.nodes[role]))
+        self.nodes[role].append(node)
+        return node
 
     def stop(self) -> None:
         """SIGTERM to everybody, the projectors last; then whoever still runs is killed."""

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 
 from annals.queries.sync.token import SyncToken, unpack
 from annals.server.embedded_postgres import EmbeddedPostgres
-from tests.support.matrix_client import Client
+from tests.support.matrix_client import Client, register
 from tests.support.servers import Serve, until
 
 
@@ -96,6 +97,32 @@ def positions(serve: Serve, generation: str = "g1") -> dict[tuple[str, int], int
     return until(read, 30, "PostgreSQL answers")
 
 
+@dataclass(frozen=True, slots=True)
+class People:
+    """Two people who are in a room."""
+
+    ann: Client
+    bob: Client
+    room_id: str
+
+
+def introduced(port: int) -> People:
+    """Two new people, in a new room."""
+    ann, bob = register(port, "ann"), register(port, "bob")
+    room_id = ann.create_room(preset="public_chat")
+    bob.room(room_id, "join")
+    return People(ann, bob, room_id)
+
+
+def said_by(talker: Talker, history: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What a room's history, newest first, has of a talker: text and event id, oldest first."""
+    return [
+        (event["content"]["body"], event["event_id"])
+        for event in reversed(history)
+        if event["type"] == "m.room.message" and event["content"].get("body", "").split(" ")[0] == talker.name
+    ]
+
+
 class Watch:
     """A logged-in client that asks who it is, and syncs, all the time. `tokens`: what /sync gave, in order."""
 
@@ -145,7 +172,7 @@ class Talker:
 
     def __init__(self, client: Client, room_id: str, name: str) -> None:
         self.acknowledged: list[tuple[str, str]] = []
-        self._client, self._room_id, self._name = at(client), room_id, name
+        self._client, self._room_id, self.name = at(client), room_id, name
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.failure: BaseException | None = None
@@ -154,12 +181,17 @@ class Talker:
         number = 0
         try:
             while not self._stop.is_set():
-                text = f"{self._name} {number}"
-                event_id = self._client.say(self._room_id, text, txn=f"{self._name}-{number}", patient=True)
+                text = f"{self.name} {number}"
+                event_id = self._client.say(self._room_id, text, txn=f"{self.name}-{number}", patient=True)
                 self.acknowledged.append((text, event_id))
                 number += 1
         except BaseException as error:
             self.failure = error
+
+    @property
+    def seen(self) -> list[int]:
+        """Every status that it was answered."""
+        return self._client.seen
 
     def goes_on_from(self, count: int) -> bool:
         """Whether more than `count` messages are acknowledged by now; raises what ended it."""

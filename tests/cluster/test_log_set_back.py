@@ -1,0 +1,98 @@
+"""A broker restored from an older state, a topic made anew: the server stops with instructions, and skips nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from annals.database.migrate import migrate
+from tests.support.cluster import Cluster
+from tests.support.crashes import introduced
+from tests.support.kafka import KafkaBroker
+from tests.support.matrix_client import Client
+from tests.support.postgres import PostgresServer
+from tests.support.servers import until
+
+PATIENCE_S = 90.0
+SAID = 5
+
+
+@pytest.fixture
+def cluster(own_kafka: KafkaBroker, postgres: PostgresServer, tmp_path: Path) -> Iterator[Cluster]:
+    url = postgres.fresh_database("set_back")
+    migrate(url)
+    with Cluster(tmp_path, own_kafka.bootstrap, f"back{secrets.token_hex(4)}", url, each=1) as cluster:
+        cluster.prepare()
+        cluster.start()
+        yield cluster
+
+
+def events_and_positions(cluster: Cluster) -> list[Any]:
+    with contextlib.closing(psycopg2.connect(cluster.database_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT room_id, event_id, source FROM g1.events ORDER BY 1, 2")
+        events = cursor.fetchall()
+        cursor.execute("SELECT topic, partition, next_offset FROM g1.positions ORDER BY 1, 2")
+        return [events, cursor.fetchall()]
+
+
+def stopped_with_instructions(cluster: Cluster, role: str) -> None:
+    (node,) = cluster.nodes[role]
+    until(lambda: not node.runs(), PATIENCE_S, f"{role} stops")
+    said = node.log.read_text()
+    assert "restore the log that belongs to this database" in said, said[-2000:]
+    assert "set the tables aside" in said
+
+
+def test_a_broker_restored_from_an_older_state(cluster: Cluster, own_kafka: KafkaBroker, tmp_path: Path) -> None:
+    people = introduced(cluster.port)
+    cluster.stop()
+    own_kafka.stop()
+    shutil.copytree(own_kafka.data, tmp_path / "older")
+    own_kafka.start()
+    cluster.start()
+    for number in range(SAID):
+        people.ann.say(people.room_id, f"later {number}", patient=True)
+    cluster.stop()
+    own_kafka.stop()
+    shutil.rmtree(own_kafka.data)
+    shutil.move(tmp_path / "older", own_kafka.data)
+    own_kafka.start()
+    before = events_and_positions(cluster)
+    for node in cluster.all():
+        node.start()
+    for role in ("projectors", "api", "remote"):
+        stopped_with_instructions(cluster, role)
+    assert events_and_positions(cluster) == before
+
+
+def test_a_topic_made_anew_beneath_a_running_server(cluster: Cluster, own_kafka: KafkaBroker) -> None:
+    people = introduced(cluster.port)
+    for number in range(SAID):
+        people.ann.say(people.room_id, f"before {number}")
+    before = events_and_positions(cluster)
+    admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
+    topic = f"{cluster.environment['ANNALS_KAFKA__NAMESPACE']}.rooms"
+    admin.delete_topics([topic])[topic].result(30)
+    until(lambda: topic not in admin.list_topics(timeout=10).topics, 30, "it is gone")
+    made = cluster.annals("log", "init")
+    assert made.returncode == 0, made.stderr
+    # Not one send is answered with what stands in the tables at its new, low offset.
+    client = Client(people.ann.port, people.ann.user_id, people.ann.token, timeout_s=35)
+    for number in range(SAID):
+        with contextlib.suppress(OSError):
+            status, answer = client.call(
+                "PUT",
+                f"/rooms/{people.room_id}/send/m.room.message/anew{number}",
+                {"msgtype": "m.text", "body": f"anew {number}"},
+            )
+            assert status == 503, answer
+    stopped_with_instructions(cluster, "projectors")
+    assert events_and_positions(cluster) == before

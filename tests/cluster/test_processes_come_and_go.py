@@ -1,0 +1,99 @@
+"""One of each process is killed, stopped or added while clients talk: nothing acknowledged is lost or comes twice."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from tests.support.cluster import Cluster
+from tests.support.crashes import People, Talker, Watch, said_by
+from tests.support.rebuild_check import decided_twice
+from tests.support.servers import until
+
+APART_S = (0.5, 2.0)
+PATIENCE_S = 90.0
+
+
+def talk_while(cluster: Cluster, people: People, name: str, happens: Callable[[], None]) -> None:
+    """Both talk, in one room and each alone, and sync; all that was acknowledged is there, once, in order."""
+    ann, bob = people.ann, people.bob
+    other_room = bob.create_room(preset="private_chat", room_version="10")
+    with (
+        Watch(bob) as watch,
+        Talker(ann, people.room_id, f"ann-{name}") as one,
+        Talker(bob, people.room_id, f"bob-{name}") as two,
+        Talker(bob, other_room, f"alone-{name}") as alone,
+    ):
+        talkers = (one, two, alone)
+        happens()
+        goes_on(talkers)
+    watch.check()
+    assert watch.tokens
+    for room_id, in_it in ((people.room_id, (one, two)), (other_room, (alone,))):
+        history = bob.history(room_id)
+        for talker in in_it:
+            assert said_by(talker, history) == talker.acknowledged
+
+
+def goes_on(talkers: Sequence[Talker]) -> None:
+    counts = [len(talker.acknowledged) for talker in talkers]
+    until(lambda: all(t.goes_on_from(n) for t, n in zip(talkers, counts, strict=True)), PATIENCE_S, "all go on")
+
+
+def test_one_of_each_is_killed(cluster: Cluster, people: People, rng: random.Random) -> None:
+    victims = [rng.choice(nodes) for nodes in cluster.nodes.values()] * 2
+
+    def kill_them() -> None:
+        for node in rng.sample(victims, len(victims)):
+            time.sleep(rng.uniform(*APART_S))
+            node.kill()
+            time.sleep(rng.uniform(*APART_S))
+            node.start()
+
+    talk_while(cluster, people, "killed", kill_them)
+    assert decided_twice(cluster.config) == []
+    cluster.start()
+
+
+def test_projectors_come_and_go_in_order(cluster: Cluster, people: People, rng: random.Random) -> None:
+    """A rolling restart: each hands its partitions over, and nothing waits for a session to time out."""
+    third = cluster.add("projectors")
+
+    def roll() -> None:
+        third.start()
+        until(lambda: len(set(cluster.owners().values())) == 3, PATIENCE_S, "three own partitions")
+        for node in cluster.nodes["projectors"][:2]:
+            assert node.stop() == 0
+            node.start()
+            time.sleep(rng.uniform(*APART_S))
+        assert third.stop() == 0
+
+    talk_while(cluster, people, "rolled", roll)
+    cluster.nodes["projectors"].remove(third)
+    until(lambda: len(set(cluster.owners().values())) == 2, PATIENCE_S, "two own partitions")
+    assert decided_twice(cluster.config) == []
+
+
+def test_a_stalled_projector_cannot_write_when_it_goes_on(cluster: Cluster, people: People) -> None:
+    """SIGSTOP until its partitions are another's, then SIGCONT: its first write meets the fence."""
+    until(lambda: len(set(cluster.owners().values())) == 2, PATIENCE_S, "two own partitions")
+    stalled, other = cluster.nodes["projectors"]
+    before = cluster.claims()
+
+    def stall() -> None:
+        stalled.pause()
+        until(lambda: len(set(cluster.owners().values())) == 1, PATIENCE_S, "the other one owns all")
+        taken = {which: claim for which, claim in cluster.claims().items() if claim[0] != before[which][0]}
+        assert taken
+        assert all(epoch > before[which][1] for which, (_, epoch) in taken.items())
+        stalled.resume()
+        until(lambda: len(set(cluster.owners().values())) == 2, PATIENCE_S, "it has joined anew")
+
+    talk_while(cluster, people, "stalled", stall)
+    assert stalled.runs()
+    # It is of use again: alone, it owns everything.
+    other.kill()
+    until(lambda: len(set(cluster.owners().values())) == 1, PATIENCE_S, "it owns all")
+    people.ann.say(people.room_id, "to the one that was stalled", patient=True)
+    other.start()
