@@ -2,7 +2,8 @@
 
 ProjectorError
 ├── GivenUp               a partition is lost for now: take it again
-│   └── FenceLost         its row is at another offset or epoch than the owner believes
+│   ├── FenceLost         its row is at another offset or epoch than the owner believes
+│   └── TakenMeanwhile    another process took it while we did: ask again whose it is
 ├── CannotTake            a partition must not be taken; an operator has to act
 │   ├── LogWentBack       the tables are ahead of the log, or beside it: it was restored, or is another one
 │   ├── NewerDecideVersion   a newer release decided here
@@ -34,6 +35,10 @@ class FenceLost(GivenUp):
         self.partitions = frozenset(partitions)
 
 
+class TakenMeanwhile(GivenUp):
+    """Another process, which shares the partitions with us, took one at this moment: ours is an old assignment."""
+
+
 class CannotTake(ProjectorError):
     """Taking a partition would do harm."""
 
@@ -56,7 +61,7 @@ class NewerDecideVersion(CannotTake):
 
 
 class Superseded(CannotTake):
-    """Another process owns the partition since."""
+    """Another process owns the partition since, and everything with it: the log is shared with nobody."""
 
 
 class TornDecisions(ProjectorError):

@@ -1,32 +1,39 @@
-"""The projector loop: one a process, one thread, over all its partitions.
+"""The projector loop: one a process, one thread, over the partitions that are ours.
 
-    wait for records ─▶ a batch: what came while the last one ran, at most 1,000 ─▶ one transaction ─▶ again
+    whose turn is it? ─▶ wait for records ─▶ a batch: what came while the last one ran, at most 1,000 ─▶ one transaction
+          ▲  (drop, take)                                                                                     │
+          └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 
-Errors of database or log, and a lost fence, give partitions up: their memory is thrown away and they are taken again.
+Errors of database or log, and a lost fence, give everything up: memory is thrown away, our place among those who share
+the partitions is left, and we join anew. What the coordinator says is a hint; the position rows are the fence.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from annals.database.write_connection import WriteConnection
-from annals.eventlog.api import Log, Record, Tail
+from annals.eventlog.api import Log, Record
 from annals.projectors import metrics
 from annals.projectors.errors import CannotTake, FenceLost, GivenUp, GroupPartition
 from annals.projectors.groups import GROUPS
+from annals.projectors.owned import Owned
 from annals.projectors.plain_worker import PlainWorker
-from annals.projectors.poison import Skips, read_skips, skips_in
+from annals.projectors.poison import Skips
+from annals.projectors.reader import Reader
+from annals.projectors.refolding import copy_decided, fold_decided
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.fold import local_to
 from annals.projectors.rooms.tables import HALTED_ROOMS
 from annals.projectors.rooms.views import ViewCache
 from annals.projectors.rooms.worker import RoomsWorker
-from annals.projectors.taking import Taken, Taking, copy_decided, fold_decided, keys_of
+from annals.projectors.share import Share
+from annals.projectors.taking import Taken, Taking
 from annals.projectors.transaction import WORK_S_MAX, Job, Transactions
 from annals.projectors.work import Applied, Position, Prepared, Worker, ready
 from annals.schemas.topics import decisions_topic
@@ -35,15 +42,20 @@ _logger = structlog.get_logger(__name__)
 
 RECORDS_MAX = 1_000
 _RECORDS_MIN = 20
-_IDLE_S = 1.0
-_BACKOFF_S_MIN, _BACKOFF_S_MAX = 0.05, 5.0
+# How long nothing may come before we look at the connection, and at our place where others share.
+_IDLE_S, _IDLE_SHARED_S, _IDLE_PENDING_S = 1.0, 0.25, 0.05
+_BACKOFF_S_MIN, _BACKOFF_SHARED_S_MIN, _BACKOFF_S_MAX = 0.05, 0.25, 5.0
 
 Connect = Callable[[], WriteConnection]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a loop works on. `owner` names this process, anew at each start; `groups` None: all of them."""
+    """What a loop works on. `owner` names this process, anew at each start; `groups` None: all of them.
+
+    `alone`: take all partitions and share with nobody, whatever the log (a replay). `release_wait_s`: how long an owner
+    that lives may take to give back what is ours by now, before its backend is ended.
+    """
 
     generation: str
     server_name: str
@@ -51,20 +63,8 @@ class Settings:
     groups: Sequence[str] = tuple(GROUPS)
     records_max: int = RECORDS_MAX
     work_s_max: float = WORK_S_MAX
-
-
-@dataclass(slots=True)
-class _Partition:
-    """A partition that is ours. `backlog` is read and not folded yet; `stopped` says why it stands still."""
-
-    worker: Worker
-    backlog: list[Record] = field(default_factory=list)
-    stopped: str | None = None
-
-    @property
-    def next_wanted(self) -> int:
-        """The lowest offset that is neither in the tables nor in the backlog."""
-        return self.backlog[-1].offset + 1 if self.backlog else self.worker.position.next_offset
+    alone: bool = False
+    release_wait_s: float = 1.0
 
 
 class Loop:
@@ -77,145 +77,237 @@ class Loop:
         self._views = ViewCache()
         self._decisions = DecisionsLog(log, settings.generation)
         self._is_local = local_to(settings.server_name)
-        self._skips: Skips = set()
-        self._partitions: dict[GroupPartition, _Partition] = {}
+        self._reader = Reader(log)
+        self._partitions: dict[GroupPartition, Owned] = {}
         self._held: dict[GroupPartition, int] = {}
+        self._share: Share | None = None
+        self._shared = False
+        self._pending: Collection[GroupPartition] = ()
         self._connection: WriteConnection | None = None
         self._transactions: Transactions | None = None
-        self._tail: Tail | None = None
+        self._taking: Taking | None = None
+        # Whether what we read is not what we should read any more.
+        self._tail_is_old = False
         self._stopping = threading.Event()
         self._records_next = settings.records_max
 
     @property
     def positions(self) -> Mapping[GroupPartition, int]:
         """Next offsets of the partitions that are ours."""
-        return {key: partition.worker.position.next_offset for key, partition in list(self._partitions.items())}
+        return {key: owned.worker.position.next_offset for key, owned in list(self._partitions.items())}
 
     @property
     def stopped(self) -> Mapping[GroupPartition, str]:
         """Partitions that stand at a record that cannot be read, and why."""
-        return {key: partition.stopped for key, partition in self._partitions.items() if partition.stopped}
+        return {key: owned.stopped for key, owned in list(self._partitions.items()) if owned.stopped}
 
     def run(self) -> None:
-        """Take all partitions and fold until `stop`. Raises CannotTake where an operator has to act."""
-        backoff_s = _BACKOFF_S_MIN
+        """Take what is ours and fold until `stop`. Raises CannotTake where an operator has to act."""
+        backoff_s = 0.0
         try:
             while not self._stopping.is_set():
                 try:
-                    if self._tail is None:
-                        self.take()
-                        backoff_s = _BACKOFF_S_MIN
-                    if not self.step(_IDLE_S) and self._connection is not None:
-                        # A PostgreSQL that crashed while nothing came may have lost commits: fold them again now.
-                        self._connection.check()
+                    if self._turn():
+                        backoff_s = 0.0
                 except CannotTake:
                     raise
                 except Exception as error:
                     # Whatever it is: nothing of the batch was committed, and what the log has decided stays decided.
                     self._give_up(error)
+                    least_s = _BACKOFF_SHARED_S_MIN if self._shared else _BACKOFF_S_MIN
+                    backoff_s = min(_BACKOFF_S_MAX, max(least_s, backoff_s * 2))
                     self._stopping.wait(backoff_s)
-                    backoff_s = min(_BACKOFF_S_MAX, backoff_s * 2)
         finally:
             self.close()
 
     def stop(self) -> None:
         """Make `run` return, from any thread."""
         self._stopping.set()
-        tail = self._tail
-        if tail is not None:
-            tail.wake()
+        self._reader.wake()
+
+    def _turn(self) -> int:
+        if self._share is None:
+            self._begin()
+        idle_s = self._idle_s()
+        self.follow(0.0 if self._partitions else idle_s)
+        count = self.step(idle_s)
+        if not count and self._connection is not None:
+            # A PostgreSQL that crashed while nothing came may have lost commits: fold them again now.
+            self._connection.check()
+        return count
+
+    def _idle_s(self) -> float:
+        if self._pending:
+            return _IDLE_PENDING_S
+        return _IDLE_SHARED_S if self._shared else _IDLE_S
 
     def take(self) -> None:
-        """Take all partitions of our groups, fold what is decided, and follow the log from there."""
-        self._skips |= read_skips(self._log)
-        self._connection = self._connect()
-        self._transactions = Transactions(self._connection, self._settings.generation, self._decisions)
-        taking = Taking(self._connection, self._log, self._decisions, self._settings.owner)
-        keys = keys_of(self._log, self._settings.groups)
-        for taken in taking.own(keys, self._held):
-            self._held[taken.key] = taken.epoch
-            self._partitions[taken.key] = _Partition(self._worker(taken))
-        self._tail = self._log.tail(
-            {(topic, partition): offset for (_, topic, partition), offset in self.positions.items()}
-        )
-        self._count_halted()
+        """Take what is ours now, and fold what is decided of it."""
+        self._begin()
+        self.follow()
+        while self._settle():
+            pass
 
-    def _worker(self, taken: Taken) -> Worker:
+    def _begin(self) -> None:
+        """Connect, then join: who cannot write is given nothing."""
+        settings = self._settings
+        self._connection = self._connect()
+        self._transactions = Transactions(self._connection, settings.generation, self._decisions)
+        self._share = share = Share(self._log, settings.groups, settings.generation, alone=settings.alone)
+        self._shared = share.shared
+        self._taking = Taking(
+            self._connection, self._log, self._decisions, settings.owner, share.poll, shared=self._shared
+        )
+
+    def follow(self, timeout_s: float = 0.0) -> None:
+        """Ask whose turn it is; drop what is another's, take what is ours. Never within a transaction.
+
+        Raises CannotTake, or what makes us give up.
+        """
+        if self._share is None or self._taking is None:
+            raise GivenUp("the loop has not joined")
+        assigned = self._share.poll(timeout_s)
+        ours = set(assigned)
+        lost = [key for key in self._partitions if key not in ours]
+        if lost:
+            self._drop(lost)
+        new = [key for key in assigned if key not in self._partitions]
+        if new:
+            self._take(new, self._share, self._taking)
+        else:
+            self._pending = ()
+
+    def _drop(self, keys: Sequence[GroupPartition]) -> None:
+        """Another's turn: say in the rows that nobody need be ended, before its owner looks."""
+        epochs = {key: self._partitions[key].worker.epoch for key in keys}
+        if self._taking is not None:
+            self._taking.release(epochs)
+        for key in keys:
+            self._partitions.pop(key).forget()
+        self._tail_is_old = True
+        _logger.info("partitions_dropped", partitions=[f"{topic}[{number}]" for _, topic, number in keys])
+
+    def _take(self, keys: Sequence[GroupPartition], share: Share, taking: Taking) -> None:
+        rows = taking.look(keys)
+        wait_s = self._settings.release_wait_s if self._shared else 0.0
+        # An owner that lives is about to learn that its turn is over; one that stalls is ended.
+        ripe = {key: row for key, row in rows.items() if row.live_pid is None or share.waited_s(key) >= wait_s}
+        self._pending = rows.keys() - ripe.keys()
+        if not ripe:
+            return
+        # All skips on the log are known before a partition is read.
+        self._skip(self._reader.read_skips())
+        for taken in taking.own(ripe, self._held):
+            self._held[taken.key] = taken.epoch
+            self._partitions[taken.key] = self._owned(taken)
+        if self._shared:
+            _logger.info("partitions_taken", partitions=[f"{topic}[{number}]" for _, topic, number in ripe])
+        self._tail_is_old = True
+
+    def _owned(self, taken: Taken) -> Owned:
         group, _, partition = taken.key
+        skips = self._reader.skips
         if taken.mark is None:
-            return PlainWorker(GROUPS[group], partition, taken.epoch, taken.position, self._skips)
+            return Owned(PlainWorker(GROUPS[group], partition, taken.epoch, taken.position, skips))
         worker = RoomsWorker(
-            self._log, self._decisions, partition, taken.epoch, taken.position, self._skips, self._views, self._is_local
+            self._log, self._decisions, partition, taken.epoch, taken.position, skips, self._views, self._is_local
         )
         worker.forget()
-        fold_decided(self._log, self._decisions, worker, taken.mark, self._running())
-        return worker
+        return Owned(worker, fold_decided(self._log, self._decisions, worker, taken.mark, self._running()))
+
+    def _settle(self) -> int:
+        """Fold some of what was decided before we came; the partitions where that is done are read from now on."""
+        settling = [owned for owned in self._partitions.values() if owned.settling is not None]
+        for owned in sorted(settling, key=lambda owned: owned.settled):
+            if count := owned.settle():
+                return count
+            self._tail_is_old = True
+        return 0
+
+    def _follow_tail(self) -> None:
+        """Read what is ours: settled, and not stopped."""
+        self._tail_is_old = False
+        self._skip(self._reader.read_skips())
+        self._reader.close()
+        if self._partitions:
+            read = {key[1:]: owned.next_wanted for key, owned in self._partitions.items() if owned.is_read}
+            self._reader.follow(read)
+        self._count_halted()
 
     def step(self, timeout_s: float | None = 0.0) -> int:
         """One batch: wait for records, fold them; how many were folded."""
-        tail = self._tail
-        if tail is None:
+        if self._transactions is None:
             raise GivenUp("the loop owns no partitions")
-        room = self._settings.records_max - sum(len(partition.backlog) for partition in self._partitions.values())
-        waiting = room < self._settings.records_max
+        settled = self._settle()
+        if self._tail_is_old:
+            self._follow_tail()
+        waiting = sum(len(owned.backlog) for owned in self._partitions.values())
+        room = self._settings.records_max - waiting
         if room > 0:
-            self._sort_in(tail.poll(0.0 if waiting else timeout_s, room))
-        batch = [partition for partition in self._partitions.values() if partition.backlog and not partition.stopped]
+            self._sort_in(*self._reader.poll(0.0 if waiting or settled else timeout_s, room))
+        batch = [owned for owned in self._partitions.values() if owned.backlog]
         if not batch:
-            self._pass_gaps(tail)
-            return 0
-        return self._fold(batch)
+            self._pass_gaps()
+            return settled
+        return settled + self._fold(batch)
 
     def catch_up(self) -> None:
         """Fold until the log has no more. For tests and replays: the live loop never asks."""
-        while self.step(0.0) or any(p.backlog and not p.stopped for p in self._partitions.values()):
+        while self.step(0.0) or self._tail_is_old or any(owned.backlog for owned in self._partitions.values()):
             pass
 
     def copy_from(self, source_generation: str, on_progress: Callable[[], None] = lambda: None) -> None:
         """Fold what another generation decided, into ours and onto our decisions topic. For replays, after `take`."""
         source_topic = decisions_topic(source_generation).name
-        tail = self._tail
-        for (_, topic, number), partition in self._partitions.items():
-            worker = partition.worker
-            if tail is not None and isinstance(worker, RoomsWorker):
-                copy_decided(self._log, source_topic, worker, self._running(), on_progress)
-                tail.seek(topic, number, worker.position.next_offset)
+        for owned in self._partitions.values():
+            if isinstance(owned.worker, RoomsWorker):
+                for _ in copy_decided(self._log, source_topic, owned.worker, self._running()):
+                    on_progress()
+        self._tail_is_old = True
 
     def close(self) -> None:
-        """Give everything back; the position rows keep our epoch, so that a restart takes them at once."""
-        if self._tail is not None:
-            self._tail.close()
+        """Give everything back; the position rows keep our epoch, so that a restart takes them at once.
+
+        The connection ends before we leave: who takes a partition then need not end anybody.
+        """
+        self._reader.close()
+        self._tail_is_old = False
         if self._connection is not None:
             self._connection.close()
-        self._tail = self._connection = self._transactions = None
-        for partition in self._partitions.values():
-            partition.worker.forget()
+        for owned in self._partitions.values():
+            owned.forget()
         self._partitions.clear()
+        share, self._share = self._share, None
+        self._connection = self._transactions = self._taking = None
+        self._pending = ()
+        if share is not None:
+            share.close()
 
     def _running(self) -> Transactions:
         if self._transactions is None:
             raise GivenUp("the loop has no connection")
         return self._transactions
 
-    def _sort_in(self, records: Sequence[Record]) -> None:
-        by_topic = {(topic, number): p for (_, topic, number), p in self._partitions.items()}
+    def _sort_in(self, records: Sequence[Record], skips: Skips) -> None:
+        by_topic = {(topic, number): owned for (_, topic, number), owned in self._partitions.items()}
         for record in records:
-            partition = by_topic[record.topic, record.partition]
-            # A log may deliver a record again (a rebalance, a reconnection): what we have, we have.
-            if record.offset >= partition.next_wanted:
-                partition.backlog.append(record)
+            owned = by_topic.get((record.topic, record.partition))
+            # `operations` is read for its skips, whoever folds it.
+            if owned is not None:
+                owned.sort_in(record)
+        self._skip(skips)
 
-    def _fold(self, batch: Sequence[_Partition]) -> int:
+    def _fold(self, batch: Sequence[Owned]) -> int:
         started_s = time.monotonic()
         share = max(1, self._records_next // len(batch))
-        jobs = [Job(partition.worker, partition.worker.prepare(partition.backlog[:share])) for partition in batch]
-        before = sum(len(partition.backlog) for partition in batch)
+        jobs = [Job(owned.worker, owned.worker.prepare(owned.backlog[:share])) for owned in batch]
+        before = sum(len(owned.backlog) for owned in batch)
         try:
             applied = self._running().run(jobs, self._settings.work_s_max)
         except FenceLost as lost:
-            _logger.error("fence_lost", partitions=sorted(lost.partitions))
+            _logger.warning("fence_lost", partitions=sorted(lost.partitions))
             raise
-        left = sum([self._after(partition, done) for partition, done in zip(batch, applied, strict=True)])
+        left = sum([self._after(owned, done) for owned, done in zip(batch, applied, strict=True)])
         count = before - left
         self._plan(started_s, count)
         metrics.BATCH_RECORDS.observe(count)
@@ -233,38 +325,35 @@ class Loop:
         else:
             self._records_next = min(self._settings.records_max, self._records_next * 2)
 
-    def _after(self, partition: _Partition, done: Applied) -> int:
-        group, _, number = partition.worker.key
-        folded = [record for record in partition.backlog if record.offset < done.position.next_offset]
-        partition.backlog = partition.backlog[len(folded) :]
-        metrics.RECORDS.labels(group).inc(len(folded))
+    def _after(self, owned: Owned, done: Applied) -> int:
+        folded = [record for record in owned.backlog if record.offset < done.position.next_offset]
+        owned.backlog = owned.backlog[len(folded) :]
+        metrics.RECORDS.labels(owned.worker.key[0]).inc(len(folded))
         if done.stopped is not None:
-            partition.stopped = done.stopped
-            metrics.STOPPED.labels(group, number).set(1)
-            _logger.critical("partition_stopped", partition=partition.worker.key, why=done.stopped)
-        if group == "operations":
-            self._skip(skips_in(folded))
-        return 0 if partition.stopped else len(partition.backlog)
+            owned.stop(done.stopped)
+            self._tail_is_old = True
+            _logger.critical("partition_stopped", partition=owned.worker.key, why=done.stopped)
+        return len(owned.backlog)
 
     def _skip(self, skips: Skips) -> None:
         """An operator skips a record: the partition that stands there goes on."""
-        self._skips |= skips
-        for topic, number, offset in skips:
-            for (group, of_topic, of_number), partition in self._partitions.items():
-                if (of_topic, of_number) == (topic, number) and partition.worker.position.next_offset == offset:
-                    partition.stopped = None
-                    metrics.STOPPED.labels(group, number).set(0)
+        for owned in self._partitions.values() if skips else ():
+            _, topic, number = owned.worker.key
+            if owned.stopped and (topic, number, owned.worker.position.next_offset) in skips:
+                owned.go_on()
+                self._tail_is_old = True
 
-    def _pass_gaps(self, tail: Tail) -> None:
+    def _pass_gaps(self) -> None:
         """Where compaction took the last records, the position moves over the gap: who waits for the end must not wait
         for ever."""
         jobs = []
-        for key, partition in self._partitions.items():
-            was = partition.worker.position
-            reached = tail.positions[key[1], key[2]]
-            if reached > was.next_offset and not partition.backlog and not partition.stopped:
+        positions = self._reader.positions
+        for key, owned in self._partitions.items():
+            was = owned.worker.position
+            reached = positions.get(key[1:], 0)
+            if owned.is_read and reached > was.next_offset and not owned.backlog:
                 over = Position(reached, was.decisions_offset, was.marked_epoch, None)
-                jobs.append(Job(partition.worker, _gap(partition.worker, over)))
+                jobs.append(Job(owned.worker, _gap(owned.worker, over)))
         if jobs:
             self._running().run(jobs)
 
@@ -276,7 +365,9 @@ class Loop:
 
     def _count_halted(self) -> None:
         if self._connection is not None:
-            row = self._connection.one("SELECT count(*) FROM halted_rooms")
+            ours = [number for group, _, number in self._partitions if group == "rooms"]
+            sql = "SELECT count(*) FROM halted_rooms WHERE partition = ANY(%s::smallint[])"
+            row = self._connection.one(sql, (ours,))
             metrics.HALTED_ROOMS.set(row[0] if row else 0)
 
 

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from annals.eventlog.api import Log, Record
+from annals.eventlog.api import Record, TopicPartition
 from annals.eventlog.filler import is_filler
 from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
 from annals.schemas.facts.operations import UndecodableSkipped
+
+OPERATIONS: TopicPartition = ("operations", 0)
+"""Every process reads it to its end at start, and follows it."""
 
 Skips = set[tuple[str, int, int]]
 """(topic, partition, offset) of records that an operator skipped."""
@@ -47,7 +50,7 @@ def skips_in(records: Sequence[Record]) -> Skips:
     """The skips among records of `operations`."""
     skips: Skips = set()
     for record in records:
-        if record.topic != "operations" or record.value is None:
+        if record.topic != OPERATIONS[0] or record.value is None:
             continue
         try:
             fact = decode(record.value)
@@ -55,14 +58,4 @@ def skips_in(records: Sequence[Record]) -> Skips:
             continue  # it stops its own partition, where it is reported
         if isinstance(fact, UndecodableSkipped):
             skips.add((fact.topic, fact.partition, fact.offset))
-    return skips
-
-
-def read_skips(log: Log) -> Skips:
-    """All skips on the log: known before any partition is taken, so that a rebuild leaves out what was left out."""
-    skips: Skips = set()
-    offset = 0
-    while records := log.read("operations", 0, offset):
-        skips |= skips_in(records)
-        offset = records[-1].offset + 1
     return skips

@@ -59,7 +59,7 @@ def replay(
     loop = Loop(
         log,
         lambda: WriteConnection(url, generation, purpose="replay"),
-        Settings(generation, server_name, f"replay-{secrets.token_hex(6)}"),
+        Settings(generation, server_name, f"replay-{secrets.token_hex(6)}", alone=True),
     )
 
     def report() -> None:

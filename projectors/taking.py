@@ -5,6 +5,8 @@
 3. what was decided before the mark is folded, never decided again
 4. the loop goes on behind that
 
+A partition that its owner gave back in order has no owner in its row: then nobody is ended.
+
 old owner   ──decide──▶ append ──────────▶ commit ✗ (its row has another epoch; its backend is ended)
 topic       ... decisions (epoch 4) ... │ mark 5 │ late decisions (epoch 4): void │ decisions (epoch 5)
 new owner   row: epoch 5 ──▶ mark 5 ──▶ fold up to the mark ──▶ decide the rest
@@ -12,67 +14,31 @@ new owner   row: epoch 5 ──▶ mark 5 ──▶ fold up to the mark ──�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import structlog
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log, Record
-from annals.projectors.errors import GroupPartition, LogWentBack, NewerDecideVersion, Superseded
-from annals.projectors.groups import GROUPS
+from annals.projectors.errors import (
+    CannotTake,
+    GivenUp,
+    GroupPartition,
+    NewerDecideVersion,
+    Superseded,
+    TakenMeanwhile,
+)
+from annals.projectors.log_check import check_decisions, check_log
+from annals.projectors.position_rows import Row, claim, make, read, release, terminate
 from annals.projectors.rooms.decided import MARK_KEY, Assembler, DecidedStep
 from annals.projectors.rooms.decisions_log import DecisionsLog
-from annals.projectors.rooms.worker import RoomsWorker
-from annals.projectors.transaction import Job, Transactions
-from annals.projectors.work import Applied, Position, Prepared, hash_of, ready
+from annals.projectors.work import Position
 from annals.rooms.machine import DECIDE_VERSION
 from annals.schemas.codec import decode
 from annals.schemas.facts.decisions import Mark
 
-_logger = structlog.get_logger(__name__)
-
-#: Steps folded in one transaction.
+#: What is folded in one transaction: steps, and bytes of their decisions.
 STEPS_MAX = 500
-_TERMINATE_WAIT_MS = 5_000
-
-_ROWS = """
-SELECT group_name, topic, partition, log_id, next_offset, epoch, decisions_offset, marked_epoch, decide_version, owner,
-    last_hash
-FROM positions"""
-
-# A backend is known by its pid and start: the pid alone may be somebody else's by now.
-_TERMINATE = """
-SELECT pg_terminate_backend(a.pid, %s)
-FROM (SELECT DISTINCT p.pid, p.backend_start FROM positions p
-      JOIN unnest(%s::text[], %s::text[], %s::smallint[]) AS w(group_name, topic, partition)
-      USING (group_name, topic, partition)) AS o
-JOIN pg_stat_activity a ON a.pid = o.pid AND a.backend_start::text = o.backend_start
-WHERE a.pid <> pg_backend_pid()"""
-
-_INSERT = """
-INSERT INTO positions (group_name, topic, partition, log_id, next_offset, epoch, decisions_offset, marked_epoch,
-    decide_version)
-SELECT group_name, topic, partition, %s, 0, 0, 0, 0, 0
-FROM unnest(%s::text[], %s::text[], %s::smallint[]) AS w(group_name, topic, partition)
-ON CONFLICT DO NOTHING"""
-
-_OWN = """
-UPDATE positions p SET epoch = w.epoch, owner = %s, pid = %s, backend_start = %s, decide_version = %s
-FROM unnest(%s::text[], %s::text[], %s::smallint[], %s::bigint[], %s::bigint[])
-    AS w(group_name, topic, partition, was, epoch)
-WHERE p.group_name = w.group_name AND p.topic = w.topic AND p.partition = w.partition AND p.epoch = w.was"""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A position row as it stands."""
-
-    log_id: str
-    epoch: int
-    decide_version: int
-    owner: str | None
-    position: Position
+STEP_BYTES_MAX = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,125 +51,131 @@ class Taken:
     mark: int | None
 
 
-class Taking:
-    """Takes partitions for one owner, on one connection."""
+@dataclass(slots=True)
+class _Marks:
+    """The highest mark of a decisions topic's partition, of those before `scanned`."""
 
-    def __init__(self, connection: WriteConnection, log: Log, decisions: DecisionsLog, owner: str) -> None:
+    scanned: int
+    highest: Mark | None = None
+
+
+class Taking:
+    """Takes partitions for one owner, on one connection.
+
+    `shared`: others work beside us, and it is normal that one of them takes what was ours. `still_ours` is asked in
+    between, often: it is the sign of life of a process that may read for long.
+    """
+
+    def __init__(
+        self,
+        connection: WriteConnection,
+        log: Log,
+        decisions: DecisionsLog,
+        owner: str,
+        still_ours: Callable[[], Collection[GroupPartition]],
+        *,
+        shared: bool,
+    ) -> None:
         self._connection = connection
         self._log = log
         self._decisions = decisions
         self._owner = owner
+        self._still_ours = still_ours
+        self._shared = shared
+        self._marks: dict[GroupPartition, _Marks] = {}
 
-    def own(self, keys: Sequence[GroupPartition], held: Mapping[GroupPartition, int]) -> list[Taken]:
-        """Steps 1 and 2. `held`: epochs under which this owner held partitions, and lost the connection.
+    def look(self, keys: Sequence[GroupPartition]) -> dict[GroupPartition, Row]:
+        """The rows of these partitions, made where there were none."""
+        make(self._connection, self._log.log_id, keys)
+        rows = read(self._connection)
+        return {key: rows[key] for key in keys}
 
-        Raises CannotTake, with nothing taken.
+    def own(self, looked: Mapping[GroupPartition, Row], held: Mapping[GroupPartition, int]) -> list[Taken]:
+        """Steps 1 and 2, for partitions as they were looked at: those of them that are still ours.
+
+        Whoever took one since then is not disturbed: only the owner that was there at the look is ended.
+        `held`: epochs under which this owner held partitions, and lost the connection.
+        Raises CannotTake or GivenUp, with nothing taken.
         """
-        columns = [list(column) for column in zip(*keys, strict=True)]
-        self._connection.execute(_INSERT, (self._log.log_id, *columns))
-        # Before anybody is disturbed: we may be the one who was replaced.
-        self._checked_epochs(keys, held)
-        self._connection.rows(_TERMINATE, (_TERMINATE_WAIT_MS, *columns))
+        self._marks.clear()
+        for key, row in looked.items():
+            self._check(key, row)
+            mark = self._highest_mark(key, row)
+            if key in held and not self._shared:
+                self._check_not_superseded(key, row, mark, held[key])
+        ours = self._still_ours()
+        keys = [key for key in looked if key in ours]
+        if not keys:
+            return []
+        terminate(self._connection, [looked[key] for key in keys])
         # The old owner may have committed once more until it ended.
-        rows, epochs = self._checked_epochs(keys, held)
-        self._set_epochs(rows, epochs)
+        rows = self.look(keys)
+        epochs = {key: self._next_epoch(key, looked[key], rows[key]) for key in keys}
+        if not claim(self._connection, self._owner, rows, epochs):
+            raise self._overtaken("another process takes partitions at this moment")
         marks = self._mark(epochs)
         return [Taken(key, epochs[key], rows[key].position, marks.get(key)) for key in keys]
 
-    def _checked_epochs(
-        self, keys: Sequence[GroupPartition], held: Mapping[GroupPartition, int]
-    ) -> tuple[Mapping[GroupPartition, Row], dict[GroupPartition, int]]:
-        """The rows as they stand, and the epochs to take them under. Raises CannotTake."""
-        rows = self._rows()
-        epochs = {}
-        for key in keys:
-            self._check(key, rows[key])
-            marked = self._highest_mark(key, rows[key])
-            self._check_not_superseded(key, rows[key], marked, held.get(key))
-            epochs[key] = max(rows[key].epoch, marked.epoch if marked else 0) + 1
-        return rows, epochs
-
-    def _rows(self) -> dict[GroupPartition, Row]:
-        rows = {}
-        for (
-            group,
-            topic,
-            partition,
-            log_id,
-            offset,
-            epoch,
-            decided,
-            marked,
-            version,
-            owner,
-            last_hash,
-        ) in self._connection.rows(_ROWS):
-            position = Position(offset, decided, marked, last_hash)
-            rows[group, topic, partition] = Row(log_id, epoch, version, owner, position)
-        return rows
+    def release(self, epochs: Mapping[GroupPartition, int]) -> None:
+        """Say of partitions, which are not written any more, that nobody need be ended to take them."""
+        release(self._connection, epochs)
 
     def _check(self, key: GroupPartition, row: Row) -> None:
-        group, topic, partition = key
+        _, topic, partition = key
+        # A newer release decided here. What this one decides differently would overrule it.
         if row.decide_version > DECIDE_VERSION:
             raise NewerDecideVersion(
-                f"{topic}[{partition}] was decided by version {row.decide_version}; this release has {DECIDE_VERSION}"
+                f"{topic}[{partition}] was decided by version {row.decide_version}; this release has {DECIDE_VERSION}. "
+                "Start the newer release again, or set its tables aside (drop the generation's schema)."
             )
         check_log(self._log, key, row)
-        if group == "rooms" and row.position.decisions_offset > self._log.end(self._decisions.topic, partition):
-            raise LogWentBack(self._decisions.topic, partition, "its end lies before the tables' decisions offset")
+        if key[0] == "rooms":
+            check_decisions(self._log, self._decisions.topic, partition, row)
+
+    def _next_epoch(self, key: GroupPartition, looked: Row, row: Row) -> int:
+        if row.epoch != looked.epoch:
+            raise self._overtaken(f"{key}: taken by {row.owner} at this moment")
+        if row.position != looked.position:
+            self._check(key, row)
+        mark = self._highest_mark(key, row)
+        return max(row.epoch, mark.epoch if mark else 0) + 1
 
     def _highest_mark(self, key: GroupPartition, row: Row) -> Mark | None:
+        """What was read once is not read again: only what came since."""
         group, _, partition = key
         if group != "rooms":
             return None
-        marks = [
-            decode(record.value)
-            for record in records_between(self._log, self._decisions.topic, partition, row.position.decisions_offset)
-            if record.key == MARK_KEY and record.value is not None
-        ]
-        return max(marks, key=lambda mark: mark.epoch, default=None)
+        marks = self._marks.setdefault(key, _Marks(row.position.decisions_offset))
+        end = self._log.end(self._decisions.topic, partition)
+        while marks.scanned < end:
+            records = self._log.read(self._decisions.topic, partition, marks.scanned)
+            if not records:
+                break
+            for record in records:
+                if record.key == MARK_KEY and record.value is not None:
+                    mark: Mark = decode(record.value)
+                    if marks.highest is None or mark.epoch > marks.highest.epoch:
+                        marks.highest = mark
+            marks.scanned = records[-1].offset + 1
+            self._still_ours()
+        return marks.highest
 
-    def _check_not_superseded(self, key: GroupPartition, row: Row, mark: Mark | None, held: int | None) -> None:
-        """Who lost its connection may take again only what nobody took meanwhile: the last one started owns it."""
-        if held is None:
-            return
+    def _check_not_superseded(self, key: GroupPartition, row: Row, mark: Mark | None, held: int) -> None:
+        """Who lost its connection may take again only what nobody took meanwhile: the last one started owns it.
+
+        Not asked among processes that share: there the coordinator says whose it is.
+        """
         by_row = row.epoch > held and row.owner != self._owner
         if by_row or (mark is not None and mark.epoch > held and mark.writer != self._owner):
             raise Superseded(f"{key}: taken by {row.owner if by_row else mark and mark.writer}")
 
-    def _set_epochs(self, rows: Mapping[GroupPartition, Row], epochs: Mapping[GroupPartition, int]) -> None:
-        pid, backend_start = self._connection.backend()
-        claims = [(*key, rows[key].epoch, epoch) for key, epoch in epochs.items()]
-        columns = [list(column) for column in zip(*claims, strict=True)]
-        self._connection.begin()
-        # An epoch must not be lost: two owners would have the same.
-        self._connection.execute("SET LOCAL synchronous_commit = on")
-        count = self._connection.execute(_OWN, (self._owner, pid, backend_start, DECIDE_VERSION, *columns))
-        if count != len(claims):
-            self._connection.rollback()
-            raise Superseded("another process takes partitions at this moment")
-        self._connection.commit()
+    def _overtaken(self, what: str) -> CannotTake | GivenUp:
+        return TakenMeanwhile(what) if self._shared else Superseded(what)
 
     def _mark(self, epochs: Mapping[GroupPartition, int]) -> dict[GroupPartition, int]:
         keys = [key for key in epochs if key[0] == "rooms"]
         marks = [(key[2], Mark(epochs[key], DECIDE_VERSION, self._owner)) for key in keys]
         return dict(zip(keys, self._decisions.write_marks(marks), strict=True)) if marks else {}
-
-
-def check_log(log: Log, key: GroupPartition, row: Row) -> None:
-    """The tables must continue this log: its id, its end and the record before the position. Raises LogWentBack."""
-    group, topic, partition = key
-    offset = row.position.next_offset
-    if row.log_id != log.log_id:
-        raise LogWentBack(topic, partition, f"the tables belong to log {row.log_id}, this is {log.log_id}")
-    end = log.end(topic, partition)
-    if offset > end:
-        raise LogWentBack(topic, partition, f"the tables are at {offset}, the log ends at {end}")
-    if offset == 0 or row.position.last_hash is None or not GROUPS[group].kept_for_ever:
-        return
-    records = log.read(topic, partition, offset - 1, max_records=1)
-    if not records or records[0].offset != offset - 1 or hash_of(records[0]) != row.position.last_hash:
-        raise LogWentBack(topic, partition, f"the record at {offset - 1} is not the one that the tables were made from")
 
 
 def records_between(log: Log, topic: str, partition: int, start: int, end: int | None = None) -> Iterator[Record]:
@@ -225,58 +197,16 @@ def decided_steps(
 ) -> Iterator[tuple[list[DecidedStep], int]]:
     """Steps that the assembler has not seen, some at a time, each time with the highest mark so far."""
     steps: list[DecidedStep] = []
+    size_bytes = 0
     for record in records:
         if record.value is None:
             continue
         step = assembler.feed(record.offset, record.value)
+        size_bytes += len(record.value)
         if step is not None:
             steps.append(step)
-        if len(steps) >= steps_max:
+        if len(steps) >= steps_max or (steps and size_bytes >= STEP_BYTES_MAX):
             yield steps, assembler.marked_epoch
-            steps = []
+            steps, size_bytes = [], 0
     if steps:
         yield steps, assembler.marked_epoch
-
-
-def fold_decided(log: Log, decisions: DecisionsLog, worker: RoomsWorker, mark: int, transactions: Transactions) -> int:
-    """Step 3: fold what was decided before our mark, without deciding; how many steps."""
-    _, _, partition = worker.key
-    position = worker.position
-    records = records_between(log, decisions.topic, partition, position.decisions_offset, mark)
-    count = 0
-    for steps, marked_epoch in decided_steps(records, Assembler(position.next_offset, position.marked_epoch)):
-        _run_folded(worker, worker.fold(steps, marked_epoch), transactions)
-        count += len(steps)
-    if count:
-        _logger.info("folded_decided", partition=partition, steps=count)
-    # Whatever else is before the mark is void.
-    worker.position = replace(worker.position, decisions_offset=mark + 1, marked_epoch=worker.epoch)
-    return count
-
-
-def copy_decided(
-    log: Log, source_topic: str, worker: RoomsWorker, transactions: Transactions, on_progress: Callable[[], None]
-) -> int:
-    """Fold another generation's decisions; what is applied goes to our own topic too, under our epoch."""
-    _, _, partition = worker.key
-    records = records_between(log, source_topic, partition, 0)
-    count = 0
-    for steps, _ in decided_steps(records, Assembler(worker.position.next_offset, 0)):
-        _run_folded(worker, worker.fold(steps, worker.epoch, worker.epoch), transactions)
-        count += len(steps)
-        on_progress()
-    return count
-
-
-def _run_folded(worker: RoomsWorker, applied: Applied, transactions: Transactions) -> None:
-    transactions.run([Job(worker, Prepared(applied.position, lambda _foreseen, _deadline_s: ready(applied)))])
-
-
-def keys_of(log: Log, groups: Sequence[str]) -> list[GroupPartition]:
-    """All partitions of some groups, in the order of GROUPS."""
-    return [
-        (group.name, group.topic, partition)
-        for group in GROUPS.values()
-        if group.name in groups
-        for partition in range(log.partitions(group.topic))
-    ]

@@ -22,7 +22,7 @@ from annals.database.rows import Rows
 from annals.database.text import restore, storable
 from annals.database.write_connection import Part, WriteConnection
 from annals.eventlog.api import Append
-from annals.projectors.errors import FenceLost
+from annals.projectors.errors import FenceLost, LogWentBack
 from annals.projectors.folding import Moved, load_rows
 from annals.projectors.notices import CHANNEL, payloads
 from annals.projectors.positions.tables import POSITIONS
@@ -88,7 +88,8 @@ class Transactions:
         connection.execute_many_in_one([*_PLANS_BY_KEY, _PREPARE_TAKE])
 
     def run(self, jobs: Sequence[Job], work_s_max: float = WORK_S_MAX) -> list[Applied]:
-        """Do the jobs' work, all or nothing. Raises FenceLost, or what database and log raise: then nothing is done.
+        """Do the jobs' work, all or nothing. Raises FenceLost or LogWentBack, or what database and log
+        raise: then nothing is done.
 
         After an exception the connection is not to be used again.
         """
@@ -98,6 +99,7 @@ class Transactions:
         appended = self._append(applied)
         self._write(jobs, applied)
         ends = _ends(applied, appended)
+        self._check(jobs, ends)
         self._commit(jobs, applied)
         for done, end in zip(applied, ends, strict=True):
             done.commit(end)
@@ -153,6 +155,14 @@ class Transactions:
                 key = {"group_name": group, "topic": topic, "partition": partition}
                 rows.update(POSITIONS, key, {f.name: getattr(done.position, f.name) for f in fields(Position)})
         write(self._connection, rows)
+
+    def _check(self, jobs: Sequence[Job], ends: Sequence[int | None]) -> None:
+        """Decisions that land below what the tables have: the topic was made anew since we took it."""
+        for job, end in zip(jobs, ends, strict=True):
+            if end is not None and end <= job.worker.position.decisions_offset:
+                partition, has = job.worker.key[2], job.worker.position.decisions_offset
+                problem = f"decisions were written up to {end}, the tables have them up to {has}"
+                raise LogWentBack(self._decisions.topic, partition, problem)
 
     def _commit(self, jobs: Sequence[Job], applied: Sequence[Applied]) -> None:
         moved = Moved()

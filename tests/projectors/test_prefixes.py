@@ -74,7 +74,7 @@ def test_the_last_records_delivered_again_change_nothing(
 
 
 def _deliver_again(loop: Loop, again: int) -> None:
-    tail = loop._tail
+    tail = loop._reader._tail
     assert tail is not None
     for (_, topic, partition), offset in loop.positions.items():
         tail.seek(topic, partition, max(0, offset - again))
