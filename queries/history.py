@@ -16,6 +16,7 @@ from annals.matrix.canonical_json import loads
 from annals.matrix.visibility import HistoryVisibility, may_see
 from annals.projectors.rooms.read import shown_event
 from annals.queries.client_events import EventRow
+from annals.queries.stays import END, left_at
 
 _VISIBILITY = "m.room.history_visibility"
 _MEMBER = "m.room.member"
@@ -24,7 +25,11 @@ _OPEN = frozenset((HistoryVisibility.SHARED, HistoryVisibility.WORLD_READABLE))
 _KNOWN_SQL = """
     SELECT w.room_id, m.membership,
         ARRAY(SELECT d.position FROM current_state_deltas d
-            WHERE d.room_id = w.room_id AND d.type = 'm.room.member' AND d.state_key = %s AND d.membership = 'join'),
+            WHERE d.room_id = w.room_id AND d.type = 'm.room.member' AND d.state_key = %s
+            ORDER BY d.position, d.ordinal),
+        ARRAY(SELECT d.membership FROM current_state_deltas d
+            WHERE d.room_id = w.room_id AND d.type = 'm.room.member' AND d.state_key = %s
+            ORDER BY d.position, d.ordinal),
         ARRAY(SELECT e.client_json FROM current_state_deltas d JOIN events e USING (room_id, event_id)
             WHERE d.room_id = w.room_id AND d.type = 'm.room.history_visibility' AND d.state_key = '')
     FROM unnest(%s::text[]) AS w(room_id)
@@ -58,8 +63,8 @@ class Known:
     """What is known of a user and a room before single events are looked at."""
 
     membership: str | None
-    #: stream position of the user's latest join
-    last_join: int | None
+    #: stream position up to which the user was in the room; END for who is, -1 for who never was
+    in_until: int
     #: the room's history was open to every member at all times
     open: bool
 
@@ -69,10 +74,11 @@ class Known:
         return self.open and self.membership == "join"
 
 
-def known_of(membership: str | None, joins: Sequence[int], settings: Iterable[str]) -> Known:
-    """`joins`: stream positions of the user's joins; `settings`: every history_visibility event the room ever had."""
+def known_of(membership: str | None, transitions: Iterable[tuple[int, str | None]], settings: Iterable[str]) -> Known:
+    """`transitions`: of the user's membership; `settings`: every history_visibility event the room ever had."""
     is_open = all(_setting(loads(restore(text)).get("content")) in _OPEN for text in settings)
-    return Known(membership, max(joins, default=None), is_open)
+    left = END if membership == "join" else left_at(transitions)
+    return Known(membership, -1 if left is None else left, is_open)
 
 
 def visible_to(
@@ -91,8 +97,11 @@ def visible_to(
 
 
 def _known(snapshot: Snapshot, room_ids: Sequence[str], user_id: str) -> dict[str, Known]:
-    rows = snapshot.rows(_KNOWN_SQL, (user_id, list(room_ids), user_id))
-    return {restore(room_id): known_of(membership, joins, texts) for room_id, membership, joins, texts in rows}
+    rows = snapshot.rows(_KNOWN_SQL, (user_id, user_id, list(room_ids), user_id))
+    return {
+        restore(room_id): known_of(membership, zip(positions, memberships, strict=True), texts)
+        for room_id, membership, positions, memberships, texts in rows
+    }
 
 
 def _judged(snapshot: Snapshot, events: Sequence[EventRow], user_id: str, known: Mapping[str, Known]) -> set[str]:
@@ -103,13 +112,14 @@ def _judged(snapshot: Snapshot, events: Sequence[EventRow], user_id: str, known:
     for row in events:
         of_event = before.get((row.room_id, row.state_before or 0), {})
         membership = of_event.get(_MEMBER)
-        last_join = known[row.room_id].last_join
         if may_see(
             shown_event(restore(row.client_json), row.room_version, row.event_id, row.depth),
             user_id,
             visibility=_setting(of_event.get(_VISIBILITY)),
             membership=membership.get("membership") if isinstance(membership, dict) else None,
-            joined_later=last_join is not None and last_join > row.position,
+            # In the room by its current state when the event came, or later: of a fork's event, the state before it
+            # may lack a join that was there first.
+            joined_later=row.position < known[row.room_id].in_until,
         ):
             seen.add(row.event_id)
     return seen

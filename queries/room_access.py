@@ -12,9 +12,10 @@ from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.canonical_json import loads
 from annals.queries.errors import NoAccess
+from annals.queries.stays import END, left_at
 
 #: A stream position above all others.
-NOW = 1 << 62
+NOW = END
 
 _STANDING_SQL = """
     SELECT m.membership, m.forgotten, (
@@ -53,7 +54,8 @@ def access_to(snapshot: Snapshot, room_id: str, user_id: str) -> Access:
         return Access(joined=True)
     if visibility is not None and _is_world_readable(visibility):
         return Access()
-    left = _left_at(snapshot, room_id, user_id) if membership is not None and not forgotten else None
+    # Whose member event fell away (state resolution) left all the same.
+    left = None if forgotten else left_at(snapshot.rows(_TRANSITIONS_SQL, (room_id, user_id)))
     if left is None:
         raise NoAccess(room_id)
     return Access(left + 1)
@@ -62,13 +64,3 @@ def access_to(snapshot: Snapshot, room_id: str, user_id: str) -> Access:
 def _is_world_readable(text: str) -> bool:
     content = loads(restore(text)).get("content")
     return isinstance(content, dict) and content.get("history_visibility") == "world_readable"
-
-
-def _left_at(snapshot: Snapshot, room_id: str, user_id: str) -> int | None:
-    """Stream position at which the user's last stay ended; a ban that came later is no stay."""
-    left, inside = None, False
-    for position, membership in snapshot.rows(_TRANSITIONS_SQL, (room_id, user_id)):
-        if inside and membership != "join":
-            left = position
-        inside = membership == "join"
-    return left

@@ -14,54 +14,60 @@ from typing import Any
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.queries.history import Known, known_of
+from annals.queries.stays import END, Transition, left_at
 from annals.queries.sync.request import SyncRequest
 from annals.queries.sync.token import SyncToken
 from annals.schemas.position import step_start
 
-#: A stream position above all others.
-END = 1 << 62
 #: From how many new records on each room is asked by itself whether it moved, instead of the records for their rooms.
 _RECORDS_FEW = 2_000
 
+# `gone`: state resolution may take a user out of a room by an event that is not theirs, and leave no member event.
 _ROOMS_SQL = """
-    WITH w AS (SELECT * FROM unnest(%s::smallint[], %s::bigint[]) AS w(partition, low)), {moved}
+    WITH w AS (SELECT * FROM unnest(%s::smallint[], %s::bigint[]) AS w(partition, low)), {moved},
+    gone AS (
+        SELECT DISTINCT d.room_id, d.partition
+        FROM moved JOIN current_state_deltas d ON d.room_id = moved.room_id AND d.position >= moved.low
+            AND d.type = 'm.room.member' AND d.state_key = %s AND d.event_id IS NULL
+        WHERE NOT EXISTS (
+            SELECT 1 FROM local_current_membership m WHERE m.room_id = d.room_id AND m.user_id = %s)
+    ),
+    m AS (
+        SELECT room_id, membership, forgotten, partition, event_id
+        FROM local_current_membership WHERE user_id = %s
+        UNION ALL SELECT room_id, 'leave', FALSE, partition, '' FROM gone
+    )
     SELECT m.room_id, m.membership, m.forgotten, m.partition, m.event_id, r.resumed_position, moved.room_id IS NOT NULL,
         own.positions, own.memberships, own.settings
-    FROM local_current_membership m JOIN rooms r ON r.room_id = m.room_id
+    FROM m JOIN rooms r ON r.room_id = m.room_id
     LEFT JOIN moved ON moved.room_id = m.room_id
     LEFT JOIN LATERAL (
         SELECT
             ARRAY(SELECT d.position FROM current_state_deltas d
-                WHERE d.room_id = m.room_id AND d.type = 'm.room.member' AND d.state_key = m.user_id
+                WHERE d.room_id = m.room_id AND d.type = 'm.room.member' AND d.state_key = %s
                 ORDER BY d.position, d.ordinal) AS positions,
             ARRAY(SELECT d.membership FROM current_state_deltas d
-                WHERE d.room_id = m.room_id AND d.type = 'm.room.member' AND d.state_key = m.user_id
+                WHERE d.room_id = m.room_id AND d.type = 'm.room.member' AND d.state_key = %s
                 ORDER BY d.position, d.ordinal) AS memberships,
             ARRAY(SELECT e.client_json FROM current_state_deltas d JOIN events e USING (room_id, event_id)
                 WHERE d.room_id = m.room_id AND d.type = 'm.room.history_visibility' AND d.state_key = '') AS settings
     ) AS own ON moved.room_id IS NOT NULL OR %s
-    WHERE m.user_id = %s
     ORDER BY m.room_id
 """
-# The rooms of the new records, where these are few; else each of the user's rooms that has one.
+# The rooms of the new records, where these are few; else each room that the user ever was in and that has one.
 _MOVED_FEW = """
-    moved AS (SELECT DISTINCT e.room_id FROM w JOIN events e ON e.partition = w.partition AND e.position >= w.low)
+    moved AS (
+        SELECT DISTINCT e.room_id, w.low FROM w JOIN events e ON e.partition = w.partition AND e.position >= w.low)
 """
 _MOVED_MANY = """
-    mine AS (SELECT room_id, partition FROM local_current_membership WHERE user_id = %s),
+    mine AS (
+        SELECT room_id, partition FROM local_current_membership WHERE user_id = %s
+        UNION SELECT room_id, partition FROM room_memberships WHERE user_id = %s),
     moved AS (
-        SELECT mine.room_id FROM mine JOIN w ON w.partition = mine.partition
+        SELECT mine.room_id, w.low FROM mine JOIN w ON w.partition = mine.partition
         WHERE EXISTS (SELECT 1 FROM events e WHERE e.room_id = mine.room_id AND e.position >= w.low)
     )
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """At `position` the user's membership became `membership` (None: the member event fell away)."""
-
-    position: int
-    membership: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +106,8 @@ class SyncRoom:
         """Where what the user may hear of ends: everything below; END for who is in the room, 0 for who never was."""
         if self.membership == "join":
             return END
-        end, inside = 0, False
-        for transition in self.transitions:
-            if inside and transition.membership != "join":
-                end = transition.position + 1
-            inside = transition.membership == "join"
-        return end
+        left = left_at(self.transitions)
+        return 0 if left is None else left + 1
 
     def windows(self) -> tuple[Window, ...]:
         """What is shown of the timeline, oldest first; history visibility decides within it, event by event."""
@@ -122,7 +124,8 @@ def rooms_of(snapshot: Snapshot, request: SyncRequest, token: SyncToken) -> list
     few = since is None or sum(token.rooms) - sum(since.rooms) <= _RECORDS_FEW
     sql = _ROOMS_SQL.format(moved=_MOVED_FEW if few else _MOVED_MANY)
     everything = since is None or request.full_state
-    rows = snapshot.rows(sql, (partitions, lows, *([] if few else [user_id]), everything, user_id))
+    users = [user_id] * (5 if few else 7)
+    rows = snapshot.rows(sql, (partitions, lows, *users, everything))
     rooms = [_room(row, request, token) for row in rows if request.filter.takes_room(restore(row[0]))]
     return [room for room in rooms if room is not None]
 
@@ -157,7 +160,7 @@ def _room(row: Sequence[Any], request: SyncRequest, token: SyncToken) -> SyncRoo
         whole=fresh or request.full_state,
         changed=changed,
         transitions=own,
-        known=known_of(membership, [t.position for t in own if t.membership == "join"], settings or ()),
+        known=known_of(membership, own, settings or ()),
     )
 
 

@@ -46,6 +46,9 @@ class SyncClient:
                 self._joined(room, shown, rng)
             if shown := sections.get("leave", {}).get(room.room_id):
                 self._left(room, shown)
+            if any(room.room_id in sections.get(name, {}) for name in ("invite", "knock")):
+                # A room stands in one section, by what the user is now: invited again means no longer in it.
+                self.rooms.pop(room.room_id, None)
         self.token = answer["next_batch"]
 
     def _joined(self, room: Driver, shown: dict[str, Any], rng: random.Random) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from annals.matrix.events import Event
 from annals.matrix.visibility import HistoryVisibility, may_see
 from annals.projectors.rooms.fold import event_in
 from tests.support.rooms import Driver, user
@@ -48,6 +49,7 @@ class Walk:
             (1, lambda: self._visibility(room)),
             (1, lambda: self._redact(room, name)),
             (2 if self.forks else 0, lambda: self._fork(room)),
+            (2 if self.forks else 0, lambda: self._contest(room)),
         ]
         self.rng.choices([do for _, do in kinds], [weight for weight, _ in kinds])[0]()
 
@@ -78,6 +80,40 @@ class Walk:
         for _ in range(self.rng.randint(0, 3)):
             self.world.say(room, "alice", f"meanwhile {room.offset}")
         self.world.fork(room, late)
+
+    def _contest(self, room: Driver) -> None:
+        """What decides over memberships comes late: by then others' events were built on another state."""
+        late = [self._ruling(room) for _ in range(self.rng.randint(1, 2))]
+        for _ in range(self.rng.randint(1, 4)):
+            self.world.fork(room, self._ruling(room))
+            if self.rng.random() < 0.5:
+                self.sync()
+        self.world.fork(room, *late)
+
+    def _ruling(self, room: Driver) -> Event:
+        """An event on the head that moves somebody in or out, or says who may."""
+        room.offset += 1
+        event_type, sender, state_key, content = self.rng.choice(
+            [
+                ("m.room.power_levels", "alice", "", self._powers(room)),
+                ("m.room.join_rules", "alice", "", {"join_rule": self.rng.choice(["public", "invite"])}),
+                (_MEMBER, self.rng.choice(["alice", "carol"]), user("bob"), self._membership("ban", "leave", "invite")),
+                (_MEMBER, "bob", user("bob"), self._membership("join", "join", "leave")),
+                (_MEMBER, "carol", user("carol"), self._membership("join", "join", "leave")),
+            ]
+        )
+        event = self.world.build(room, sender, event_type, content, state_key)
+        room.offset -= 1
+        return event
+
+    def _membership(self, *kinds: str) -> dict[str, Any]:
+        return {"membership": self.rng.choice(kinds)}
+
+    def _powers(self, room: Driver) -> dict[str, Any]:
+        """Carol may decide over bob, or may not."""
+        powers = content_of(room, room.tables.current["m.room.power_levels", ""])
+        users = {name: level for name, level in powers["users"].items() if name != user("carol")}
+        return powers | {"users": users | ({user("carol"): 50} if self.rng.random() < 0.6 else {})}
 
     def sync(self) -> None:
         """Some of the clients sync, and have what is theirs."""
@@ -114,23 +150,21 @@ def membership_of(room: Driver, user_id: str) -> str | None:
     return content_of(room, room.tables.current.get((_MEMBER, user_id))).get("membership")
 
 
-def last_join(room: Driver, user_id: str) -> int:
-    """Stream position at which the user's current membership last became join."""
-    joins = [
-        decision.position
-        for decisions in room.decided
-        for decision in decisions
-        for change in getattr(decision, "current_delta", ())
-        if (change.type, change.state_key) == (_MEMBER, user_id)
-        and content_of(room, change.event_id).get("membership") == "join"
-    ]
-    return max(joins, default=-1)
+def in_until(room: Driver, user_id: str) -> int:
+    """Stream position at which the current state last had the user in the room."""
+    last, inside = -1, False
+    for decision in (decision for decisions in room.decided for decision in decisions):
+        for change in getattr(decision, "current_delta", ()):
+            if (change.type, change.state_key) == (_MEMBER, user_id):
+                last = decision.position if inside else last
+                inside = content_of(room, change.event_id).get("membership") == "join"
+    return 1 << 62 if inside else last
 
 
 def visible_events(room: Driver, user_id: str) -> set[str]:
     """What the user may see of the room's timeline, by the rules alone; what became of themselves is always told."""
     seen = set()
-    joined_at = last_join(room, user_id)
+    until = in_until(room, user_id)
     for event_id, row in room.tables.events.items():
         verdict, event = row["verdict"], event_in(row["fact"])
         if verdict.verdict != "accepted" or verdict.outlier:
@@ -142,7 +176,7 @@ def visible_events(room: Driver, user_id: str) -> set[str]:
             user_id,
             visibility=HistoryVisibility(setting),
             membership=content_of(room, before.get((_MEMBER, user_id))).get("membership"),
-            joined_later=joined_at > verdict.position,
+            joined_later=verdict.position < until,
         ):
             seen.add(event_id)
     return seen

@@ -350,3 +350,78 @@ def test_a_redacted_event_is_shown_without_its_content(world: World) -> None:
     assert ids(shown) == [said, redaction]
     assert shown[0]["content"] == {}
     assert shown[0]["unsigned"]["redacted_because"]["event_id"] == redaction
+
+
+@pytest.mark.parametrize("few", [True, False])
+@pytest.mark.parametrize("limit", [0, 1, 10])
+def test_whose_member_event_falls_away_is_told_to_have_left(
+    world: World, monkeypatch: pytest.MonkeyPatch, few: bool, limit: int
+) -> None:
+    monkeypatch.setattr("annals.queries.sync.rooms._RECORDS_FEW", 1_000 if few else -1)
+    room = world.room()
+    # Alice closed the room before she heard that bob came in: state resolution has no place for his join.
+    closing = world.build(room, "alice", "m.room.join_rules", {"join_rule": "invite"}, "")
+    world.member(room, "bob", "join")
+    said = world.say(room, "alice")
+    since = world.sync("bob")["next_batch"]
+    world.fork(room, closing)
+    assert ("m.room.member", user("bob")) not in room.tables.current
+    answer = world.sync("bob", since, limit=limit, lazy=True)
+    assert set(answer["rooms"]) == {"leave"}
+    section = answer["rooms"]["leave"][room.room_id]
+    # What was said while he was in it is still his to read.
+    earlier = ids(world.page_back("bob", room, section["timeline"]["prev_batch"], None))
+    assert said.event_id in earlier
+    world.say(room, "alice", "behind his back")
+    assert world.sync("bob", answer["next_batch"])["empty"]
+    # He hears of it once, and of nothing if he begins anew.
+    assert "rooms" not in world.sync("bob")
+    assert earlier == ids(world.page_back("bob", room, section["timeline"]["prev_batch"], None))
+
+
+def test_a_membership_that_an_older_event_takes_back_is_told(world: World) -> None:
+    room = world.room()
+    world.member(room, "bob", "join")
+    world.member(room, "bob", "leave")
+    closing = world.build(room, "alice", "m.room.join_rules", {"join_rule": "invite"}, "")
+    world.member(room, "bob", "join")
+    since = world.sync("bob")["next_batch"]
+    world.fork(room, closing)
+    section = world.sync("bob", since, use_state_after=True)["rooms"]["leave"][room.room_id]
+    own = [e for e in section["state_after"]["events"] if e["type"] == "m.room.member"]
+    assert [(e["state_key"], e["content"]["membership"]) for e in own] == [(user("bob"), "leave")]
+
+
+def test_who_is_put_out_and_invited_again_is_shown_the_invite(world: World) -> None:
+    room = world.room()
+    world.member(room, "bob", "join")
+    since = world.sync("bob")["next_batch"]
+    world.member(room, "alice", "leave", "bob")
+    world.member(room, "alice", "invite", "bob")
+    answer = world.sync("bob", since)
+    assert set(answer["rooms"]) == {"invite"}
+    # He comes in as into a new room.
+    world.member(room, "bob", "join")
+    shown = joined(world.sync("bob", answer["next_batch"], limit=2), room)
+    assert shown["timeline"]["limited"]
+    assert {e["type"] for e in shown["state"]["events"]} >= {"m.room.create", "m.room.power_levels"}
+
+
+def test_who_is_in_a_shared_room_sees_what_was_made_beside_their_join(world: World) -> None:
+    room = world.room()
+    # A room that was not always open: each event is judged.
+    for setting in ("joined", "shared"):
+        world.send(room, "alice", "m.room.history_visibility", {"history_visibility": setting}, "")
+    late = world.build(room, "alice", "m.room.message", {"body": "said without knowing of bob"})
+    later = world.build(room, "alice", "m.room.message", {"body": "as late as can be"})
+    world.member(room, "bob", "join")
+    since = world.sync("bob")["next_batch"]
+    world.fork(room, late)
+    assert ids(joined(world.sync("bob", since), room)["timeline"]) == [late.event_id]
+    # Once shown it stays his to read, and what comes when he has gone is not.
+    world.member(room, "bob", "leave")
+    world.fork(room, later)
+    paged = ids(world.page_back("bob", room, world.sync("bob", since)["next_batch"], since))
+    assert late.event_id in paged
+    assert later.event_id not in paged
+    assert world.sync("bob", since, limit=1)["rooms"]["leave"][room.room_id]["timeline"]["limited"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from annals.queries.sync.rooms import END, SyncRoom, Transition, Window, membership_before
+from annals.queries.stays import END, Transition
+from annals.queries.sync.rooms import SyncRoom, Window, membership_before
 
 
 def room(membership: str, since: int, *transitions: tuple[int, str], fresh: bool = False) -> SyncRoom:
