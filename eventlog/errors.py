@@ -32,12 +32,29 @@ class TopicsDiffer(LogError):
         self.differences = differences
 
 
-class PositionBeyondEnd(LogError):
+class LogWentBack(LogError):
+    """The log is not what it was when the caller's position was taken. Stop: an operator must look into it."""
+
+
+class PositionBeyondEnd(LogWentBack):
     """A reader stands behind the log's end: this log was restored from an older state, or made anew."""
 
     def __init__(self, topic: str, partition: int, offset: int, end: int) -> None:
         super().__init__(f"position {offset} of {topic}[{partition}] lies behind its end {end}")
         self.topic, self.partition, self.offset, self.end = topic, partition, offset, end
+
+
+class RecordsGone(LogWentBack):
+    """A topic that is kept for ever lacks records that stood at a reader's position: they were deleted, or it was made
+    anew."""
+
+
+class TopicReplaced(LogWentBack):
+    """A topic was deleted and made anew since this process opened the log: its positions mean nothing now."""
+
+
+class LogNotInitialised(LogError):
+    """Nobody has made this log yet: `annals log init` does."""
 
 
 class LogClosed(LogError):

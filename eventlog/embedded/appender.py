@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from annals.eventlog.embedded.commit import Request, write
@@ -13,17 +12,10 @@ from annals.eventlog.embedded.doorbell import Ringer, interest_in
 from annals.eventlog.embedded.lock import WriterLock
 from annals.eventlog.embedded.store import Store
 from annals.eventlog.errors import AppendFailed, BackPressure, LogClosed
+from annals.eventlog.limits import Limits
 
 _COMMIT_RECORDS = 4000
 _COMMIT_BYTES = 16 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What may wait for the disk, those in the running commit included. More is refused at once."""
-
-    records: int = 20_000
-    size_bytes: int = 64 << 20
 
 
 class Appender:

@@ -18,8 +18,8 @@ import pytest
 
 from annals.eventlog.api import Append
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
-from annals.eventlog.embedded.appender import Limits
 from annals.eventlog.errors import AppendFailed, BackPressure, LogClosed, LogCorrupt, LogUnavailable
+from annals.eventlog.limits import Limits
 from annals.schemas.topics import TopicSpec
 from tests.support.log_contract import WAIT_S, LogContract, everything, put, real_ms
 from tests.support.log_workers import SPAWN, Opener, follow_slowly, process

@@ -1,0 +1,91 @@
+"""Which topics this log has, and whether they still are what they were."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from annals.eventlog.api import TopicPartition
+from annals.eventlog.errors import LogUnavailable, TopicReplaced, UnknownTopic
+from annals.eventlog.kafka.administration import Administration
+
+_LOOK_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """`whole`: every record that was ever written is there, so a reader meets no gaps."""
+
+    name: str
+    partitions: int
+    whole: bool
+    topic_id: str
+
+
+class Catalog:
+    """Topics are only ever added, so what was once read stays true; a miss asks again."""
+
+    def __init__(self, administration: Administration) -> None:
+        self._administration = administration
+        self._topics: dict[str, Topic] = {}
+        self._replaced: frozenset[str] = frozenset()
+
+    def topic(self, name: str) -> Topic:
+        """Raises UnknownTopic, TopicReplaced, LogUnavailable."""
+        if name in self._replaced:
+            raise TopicReplaced(f"topic {name!r} was made anew while we ran: see the manual on a log that went back")
+        known = self._topics.get(name)
+        if known is None:
+            found = self._administration.topics([name]).get(name)
+            if found is None:
+                raise UnknownTopic(f"the log has no topic {name!r}")
+            whole = found.configs.get("cleanup.policy") == "delete" and found.configs.get("retention.ms") == "-1"
+            known = self._topics[name] = Topic(name, found.partitions, whole, found.topic_id)
+        return known
+
+    def check(self, topic: str, partition: int) -> Topic:
+        """The topic, where it has such a partition."""
+        known = self.topic(topic)
+        if not 0 <= partition < known.partitions:
+            raise UnknownTopic(f"topic {topic!r} has {known.partitions} partitions, none is number {partition}")
+        return known
+
+    def all_of(self, topic: str) -> list[TopicPartition]:
+        return [(topic, number) for number in range(self.topic(topic).partitions)]
+
+    def forget(self) -> None:
+        self._topics = {}
+
+    def look(self) -> bool:
+        """Compares the ids of all known topics with the brokers'. True: another one was replaced."""
+        known = dict(self._topics)
+        ids = self._administration.ids(known)
+        replaced = frozenset(name for name, topic_id in ids.items() if topic_id != known[name].topic_id)
+        if replaced <= self._replaced:
+            return False
+        self._replaced |= replaced
+        return True
+
+
+class Watch:
+    """The thread that looks now and then. Fetches of a topic made anew look like those of the old one: only its id
+    tells, and a reader must stop before it takes another topic's records for its own."""
+
+    def __init__(self, catalog: Catalog, found: Callable[[], None]) -> None:
+        """`found` is called when a topic was replaced."""
+        self._catalog, self._found = catalog, found
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_LOOK_EVERY_S):
+            try:
+                if self._catalog.look():
+                    self._found()
+            except LogUnavailable:
+                continue
