@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from annals.server.cli import Commands
+    from annals.server.config import Config
 
 
 def register(commands: Commands) -> None:
@@ -23,8 +24,21 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"http   {listener.address} port {listener.port}")
     if config.federation_listener is not None:
         print(f"https  {config.federation_listener.address} port {config.federation_listener.port}")
+    if config.log_backend == "kafka":
+        _check_kafka(config)
     print(f"{config.server_name}: the configuration is sound; data in {config.data_dir.absolute()}")
     return 0
+
+
+def _check_kafka(config: Config) -> None:
+    from annals.server.config import kafka_settings
+    from annals.server.kafka_reach import check_properties
+
+    settings = kafka_settings(config)
+    check_properties(settings)
+    print(f"kafka  {settings.bootstrap} namespace {settings.namespace}")
+    if config.database_url is None:
+        print("no database_url: `annals serve` starts a PostgreSQL of its own, on this machine only")
 
 
 def _plan(arguments: argparse.Namespace) -> int:

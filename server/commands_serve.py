@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +16,11 @@ ROLES = ("api", "projectors", "remote")
 
 def register(commands: Commands) -> None:
     commands.add("serve", "run a whole server on this machine, PostgreSQL included unless DATABASE_URL is set", _serve)
-    run = commands.add("run", "run one process of a server (DATABASE_URL must be set)", _run)
+    run = commands.add(
+        "run",
+        "run one process of a server (DATABASE_URL must be set; on Kafka, any number of each)",
+        _run,
+    )
     run.add_argument("role", choices=ROLES)
     commands.add("migrate", "bring the tables of DATABASE_URL to this release's form", _migrate)
 
@@ -28,11 +33,16 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     _end_with_supervisor()
+    from annals.eventlog.errors import LogUnavailable
     from annals.server import roles
     from annals.server.config import load
 
     role = {"api": roles.run_api, "projectors": roles.run_projectors, "remote": roles.run_remote}[arguments.role]
-    role(load(arguments.config))
+    try:
+        role(load(arguments.config))
+    except LogUnavailable as error:
+        print(f"annals: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -14,7 +14,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +32,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from annals.matrix.identifiers import is_server_name
 from annals.matrix.room_versions import DEFAULT, ROOM_VERSIONS
+from annals.server.config_kafka import KafkaSection
+
+if TYPE_CHECKING:
+    from annals.eventlog.kafka import KafkaSettings
 
 ENV_PREFIX = "ANNALS_"
 CONFIG_VARIABLE = "ANNALS_CONFIG"
@@ -156,6 +160,7 @@ class Config(BaseSettings):
 
     log_backend: Literal["embedded", "kafka"] = Field(default="embedded", validation_alias=AliasChoices(*LOG))
     kafka_bootstrap: str | None = Field(default=None, validation_alias=AliasChoices(*KAFKA))
+    kafka: KafkaSection = KafkaSection()
     database_url: SecretStr | None = Field(default=None, validation_alias=AliasChoices(*DATABASE))
     # Settings of the embedded PostgreSQL that replace or add to ours.
     postgres_settings: Mapping[str, str] = Field(default_factory=dict)
@@ -203,8 +208,8 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Config:
-        if self.log_backend == "kafka":
-            raise ValueError("log_backend: kafka is not available in this release")
+        if self.log_backend == "kafka" and not self.kafka_bootstrap:
+            raise ValueError("kafka_bootstrap: needed with log_backend kafka (host:port of some brokers, with commas)")
         if not self.client_listeners:
             raise ValueError("client_listeners: at least one is needed")
         log_dir = self.log_dir.absolute()
@@ -221,6 +226,27 @@ def database_url(config: Config) -> str:
     return config.database_url.get_secret_value()
 
 
+def kafka_settings(config: Config) -> KafkaSettings:
+    """How the log on Kafka is reached. Raises ConfigError, also where a file that it names cannot be read."""
+    from annals.eventlog.kafka import KafkaSettings  # takes librdkafka along: not for a server on the embedded log
+
+    section = config.kafka
+    return KafkaSettings(
+        bootstrap=config.kafka_bootstrap or "",
+        namespace=section.namespace,
+        replication_factor=section.replication_factor,
+        min_insync_replicas=section.min_insync_replicas,
+        properties=_kafka_properties(config),
+    )
+
+
+def _kafka_properties(config: Config) -> dict[str, str]:
+    try:
+        return config.kafka.librdkafka()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
 def load(path: Path | None = None) -> Config:
     """Read file (or the one that ANNALS_CONFIG names, or none) and environment. Raises ConfigError."""
     if path is None and (named := os.environ.get(CONFIG_VARIABLE)):
@@ -232,6 +258,8 @@ def load(path: Path | None = None) -> Config:
     if unread := _unread_variables():
         raise ConfigError("\n".join(f"{name}: no such setting" for name in unread))
     config.registration.secret()
+    if config.log_backend == "kafka":
+        _kafka_properties(config)
     return config
 
 

@@ -21,16 +21,24 @@ SEED_BYTES = 32
 KEY_FILE_BYTES_MAX = 4096
 
 
-def prepare(config: Config) -> None:
-    """Make the folders and the keys that are missing; check the ones that are there. Raises ConfigError."""
+def prepare(config: Config, *, log_is_new: bool = False) -> None:
+    """Make the folders and the keys that are missing; check the ones that are there. Raises ConfigError.
+
+    `log_is_new`: nobody has written to the log on Kafka yet. The embedded log is looked at.
+    """
     config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.keys_dir.mkdir(mode=0o700, exist_ok=True)
     if not config.master_key_path.exists():
         # A new key would not open what the old one sealed, and nobody would notice until it is asked for.
-        if config.log_dir.is_dir() and any(config.log_dir.iterdir()):
+        if config.log_backend == "embedded" and config.log_dir.is_dir() and any(config.log_dir.iterdir()):
             raise ConfigError(
                 f"{config.master_key_path} is missing, and {config.log_dir} holds a log that was written with it: "
                 f"put the file back"
+            )
+        if config.log_backend == "kafka" and not log_is_new:
+            raise ConfigError(
+                f"{config.master_key_path} is missing: `annals log init` makes it, once for a log; "
+                f"every other machine takes a copy of it, and of {config.signing_key_path}"
             )
         _write_new(config.master_key_path, base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode() + "\n")
     if not config.signing_key_path.exists():

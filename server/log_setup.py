@@ -3,25 +3,109 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from annals.eventlog.api import Append, Log, Record
 from annals.eventlog.embedded import open_embedded
+from annals.eventlog.errors import LogNotInitialised, TopicsDiffer
 from annals.schemas.codec import decode, encode, schema_file
 from annals.schemas.facts.envelope import Envelope
 from annals.schemas.facts.operations import GenerationCreated, Genesis, PartitionCount
-from annals.schemas.topics import TOPICS, decisions_topic
+from annals.schemas.topics import TOPICS, TopicSpec, decisions_topic
 from annals.server.clock import now_ms
-from annals.server.config import Config, ConfigError
+from annals.server.config import Config, ConfigError, kafka_settings
 from annals.server.version import VERSION
+
+if TYPE_CHECKING:
+    from annals.eventlog.kafka import KafkaSettings
 
 OPERATIONS, SCHEMAS = "operations", "schemas"
 FIRST_GENERATION = "g1"
+_HINT = "the topics are not as they must be: `annals log init` makes what is missing, and says what differs"
+
+
+def log_topics() -> list[TopicSpec]:
+    """The topics that every log has."""
+    return [*TOPICS.values(), decisions_topic(FIRST_GENERATION)]
 
 
 def open_log(config: Config) -> Log:
-    """The log that the configuration names, with the topics that every log has."""
+    """The log that the configuration names, with the topics that every log has.
+
+    The embedded log makes itself. On Kafka `annals log init` makes the topics and nothing else does: ConfigError where
+    they are missing, or not as they must be.
+    """
+    if config.log_backend == "kafka":
+        return _open_kafka(config)
     log = open_embedded(config.log_dir, clock_ms=now_ms)
-    log.ensure_topics([*TOPICS.values(), decisions_topic(FIRST_GENERATION)])
+    log.ensure_topics(log_topics())
+    return log
+
+
+@dataclass(frozen=True, slots=True)
+class MadeLog:
+    """What `init_log` did: the open log, where it is (for people), and the topics that were not as they are now."""
+
+    log: Log
+    where: str
+    mended: frozenset[str]
+
+
+def init_log(config: Config) -> MadeLog:
+    """Make the log, or what of it is missing. Raises TopicsDiffer, ConfigError or LogError."""
+    if config.log_backend == "embedded":
+        new = not config.log_dir.is_dir()
+        log, where = open_log(config), str(config.log_dir.absolute())
+        return MadeLog(log, where, frozenset(spec.name for spec in log_topics() if new))
+    from annals.eventlog.kafka import initialise, open_kafka
+    from annals.server.kafka_reach import reach
+
+    settings = kafka_settings(config)
+    reach(settings)
+    mended = _unfit(settings)
+    initialise(settings, log_topics())
+    log = open_kafka(settings, clock_ms=now_ms)
+    return MadeLog(log, f"{settings.bootstrap}, namespace {settings.namespace}", mended)
+
+
+def _unfit(settings: KafkaSettings) -> frozenset[str]:
+    """The topics that are missing or differ."""
+    from annals.eventlog.kafka import open_kafka
+
+    try:
+        log = open_kafka(settings, clock_ms=now_ms)
+    except LogNotInitialised:
+        return frozenset(spec.name for spec in log_topics())
+    found = set()
+    with closing(log):
+        for spec in log_topics():
+            try:
+                log.check_topics([spec])
+            except TopicsDiffer:
+                found.add(spec.name)
+    return frozenset(found)
+
+
+def _open_kafka(config: Config) -> Log:
+    from annals.eventlog.kafka import open_kafka
+    from annals.server.kafka_reach import reach
+
+    settings = kafka_settings(config)
+    reach(settings)
+    try:
+        log = open_kafka(settings, clock_ms=now_ms)
+    except LogNotInitialised as error:
+        raise ConfigError(str(error)) from error
+    try:
+        log.check_topics(log_topics())
+    except TopicsDiffer as error:
+        log.close()
+        raise ConfigError("\n".join([*error.differences, _HINT])) from error
+    except BaseException:
+        log.close()
+        raise
     return log
 
 

@@ -50,7 +50,7 @@ FAILURES = (
 @contextmanager
 def opened_log(config: Config) -> Iterator[Log]:
     """The log that is there. ConfigError where there is none, or that of another server."""
-    if not config.log_dir.is_dir():
+    if config.log_backend == "embedded" and not config.log_dir.is_dir():
         raise ConfigError(f"data_dir: there is no log in {config.log_dir.absolute()}")
     log = open_log(config)
     try:

@@ -55,7 +55,7 @@ REFUSED = [
         "default_room_version: not a known room version (one of 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)",
     ),
     ('master_key_file = "data/log/master.key"', "master_key_file: keep it outside of the log's folder"),
-    ('log_backend = "kafka"', "log_backend: kafka is not available in this release"),
+    ('log_backend = "kafka"', "kafka_bootstrap: needed with log_backend kafka"),
     ("client_listeners = []", "client_listeners: at least one is needed"),
     ('[registration]\nshared_secret_file = "/nonexistent/secret"', "registration.shared_secret_file: "),
     ("server_name = ", "annals.toml: Invalid value"),
