@@ -28,15 +28,19 @@ class Flights(Generic[K, V]):
         """Whether the work of this key is being done."""
         return key in self._tasks
 
-    async def join(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
-        """The result of the work for `key`: of the one under way, else of `work`, started now."""
+    def begin(self, key: K, work: Callable[[], Awaitable[V]]) -> asyncio.Task[V]:
+        """The work for `key` that is under way, else `work`, started now. Wait for it by `asyncio.wait` or a shield."""
         task = self._tasks.get(key)
         if task is None or task.done():
             # An empty context, not a copy of the asker's: his request may be over long before the work is.
             task = asyncio.get_running_loop().create_task(_run(work), context=Context())
             self._tasks[key] = task
             task.add_done_callback(lambda done: self._over(key, done))
-        return await asyncio.shield(task)
+        return task
+
+    async def join(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
+        """The result of the work for `key`: of the one under way, else of `work`, started now."""
+        return await asyncio.shield(self.begin(key, work))
 
     async def close(self) -> None:
         """Cancel what is under way, and wait until it has ended."""
