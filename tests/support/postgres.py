@@ -7,22 +7,32 @@ In a test:
         url = postgres.fresh_database(template="tpl")    # a copy of a database that nobody is connected to
 
 or, where one empty database a test is all that it takes, the fixture `database_url`.
+
+`postgres15` is the oldest release that we support, where Debian has put it. ANNALS_TEST_POSTGRES=15 runs every test on
+it that takes `postgres`.
 The server runs with fsync off: it survives the SIGKILL of a process, not of the machine.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import psycopg2
 import pytest
 
+from annals.server import embedded_postgres
 from annals.server.embedded_postgres import EmbeddedPostgres
 
 TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+OLDEST = Path("/usr/lib/postgresql/15/bin")
+#: Settings that PostgreSQL 15 does not know.
+_NEWER_SETTINGS = ("io_method",)
 
 
 class PostgresServer:
@@ -57,16 +67,48 @@ class PostgresServer:
             connection.close()
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """One PostgreSQL for the whole run."""
+class OldestPostgres(EmbeddedPostgres):
+    """A cluster of the oldest release that we support, run as the wheel's is."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, settings=TEST_SETTINGS)
+        for name in _NEWER_SETTINGS:
+            del self._settings[name]
+
+    def start(self) -> str:
+        """Start it with the binaries of Debian's package."""
+        with mock.patch.object(embedded_postgres, "readable_binaries", return_value=OLDEST):
+            return super().start()
+
+
+@contextmanager
+def _running(oldest: bool) -> Iterator[PostgresServer]:
     with tempfile.TemporaryDirectory(prefix="annals-test-pg-", ignore_cleanup_errors=True) as folder:
-        embedded = EmbeddedPostgres(Path(folder) / "postgres", settings=TEST_SETTINGS)
+        # Programs of PostgreSQL 15 leave their directory and come back to it by its path.
+        Path(folder).chmod(0o711)
+        directory = Path(folder) / "postgres"
+        embedded = OldestPostgres(directory) if oldest else EmbeddedPostgres(directory, settings=TEST_SETTINGS)
         embedded.start()
         try:
             yield PostgresServer(embedded)
         finally:
             embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the whole run."""
+    with _running(oldest=os.environ.get("ANNALS_TEST_POSTGRES") == "15") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres15() -> Iterator[PostgresServer]:
+    """One PostgreSQL 15 for the whole run; skips where there is none."""
+    if not (OLDEST / "postgres").exists():
+        pytest.skip(f"there is no PostgreSQL 15 in {OLDEST}: Debian's package postgresql-15 brings it")
+    with _running(oldest=True) as server:
+        yield server
 
 
 @pytest.fixture
