@@ -84,6 +84,14 @@ def _subject_key(fact: Any) -> tuple[str, bytes]:
     return fact.user_id, _key(fact.user_id, fact.key_id)
 
 
+def _by_server(fact: Any) -> tuple[str, bytes]:
+    return fact.server_name, fact.server_name.encode()
+
+
+def _by_origin(fact: Any) -> tuple[str, bytes]:
+    return fact.origin, fact.origin.encode()
+
+
 def _one_partition(fact: Any) -> tuple[str, bytes]:
     return "", type(fact).__name__.encode()
 
@@ -94,6 +102,8 @@ _KEYS: dict[str, Callable[[Any], tuple[str, bytes]]] = {
     "directory": _by_name,
     "receipts": _receipt,
     "ephemeral": _by_room,
+    "servers": _by_server,
+    "quarantine": _by_origin,
     "subject_keys": _subject_key,
     "operations": _one_partition,
 }

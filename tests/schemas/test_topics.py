@@ -13,6 +13,8 @@ def test_topics_have_their_partitions() -> None:
         "directory": 1,
         "receipts": 8,
         "ephemeral": 1,
+        "servers": 1,
+        "quarantine": 1,
         "operations": 1,
         "schemas": 1,
         "subject_keys": 1,
@@ -21,7 +23,7 @@ def test_topics_have_their_partitions() -> None:
 
 def test_what_is_compacted_and_what_ages() -> None:
     assert {name for name, spec in TOPICS.items() if spec.compacted} == {"receipts", "schemas", "subject_keys"}
-    assert {name for name, spec in TOPICS.items() if spec.retention_ms is not None} == {"ephemeral"}
+    assert {name for name, spec in TOPICS.items() if spec.retention_ms is not None} == {"ephemeral", "quarantine"}
 
 
 def test_every_topic_names_its_keys_owner_and_readers() -> None:
