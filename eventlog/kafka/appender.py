@@ -180,6 +180,7 @@ class Appender:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
+        self._producer = None
 
     def abandon(self) -> None:
         """In a forked child, where the thread does not exist and its locks may be held for ever."""

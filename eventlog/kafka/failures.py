@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 # The clients' own messages: connections that come and go, settings that are passed over.
 logger = logging.getLogger("annals.eventlog.kafka")
+# It warns at each start that this setting, which we want, is new.
+logger.addFilter(lambda record: "enable.gapless.guarantee is experimental" not in record.getMessage())
 
 OUT_OF_RANGE = frozenset((KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION))
 NO_TOPIC = frozenset(

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from annals.eventlog.api import Append
+from annals.eventlog.api import Append, Log
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
 from annals.eventlog.errors import AppendFailed, BackPressure, LogClosed, LogCorrupt, LogUnavailable
 from annals.eventlog.limits import Limits
 from annals.schemas.topics import TopicSpec
-from tests.support.log_contract import WAIT_S, LogContract, everything, put, real_ms
+from tests.support.log_contract import HOUR_MS, WAIT_S, KeepingContract, LogContract, everything, put, real_ms
 from tests.support.log_workers import SPAWN, Opener, follow_slowly, process
 
 
@@ -45,6 +45,9 @@ class EmbeddedBackend:
         finally:
             os.close(fd)
 
+    def compact(self, log: Log, topic: str) -> None:
+        assert log.compact(topic) >= 0
+
 
 @pytest.fixture
 def backend(tmp_path: Path) -> EmbeddedBackend:
@@ -61,6 +64,39 @@ def log(backend: EmbeddedBackend) -> Iterator[EmbeddedLog]:
 
 class TestEmbedded(LogContract):
     pass
+
+
+class TestKeeping(KeepingContract):
+    pass
+
+
+def test_a_tombstone_goes_by_the_clock_that_stamped_it(log: EmbeddedLog, backend: EmbeddedBackend) -> None:
+    earlier = backend.open(now_ms=lambda: real_ms() - 25 * HOUR_MS)
+    put(earlier, "keys", 0, b"old", None, key=b"old")
+    put(log, "keys", 0, b"new", None, key=b"new")
+    assert log.compact("keys") == 3
+    assert [(r.offset, r.key, r.value) for r in everything(log, "keys", 0)] == [(3, b"new", None)]
+    earlier.close()
+
+
+def test_a_tail_reaches_an_end_that_compaction_has_bared(log: EmbeddedLog, backend: EmbeddedBackend) -> None:
+    earlier = backend.open(now_ms=lambda: real_ms() - 25 * HOUR_MS)
+    put(earlier, "keys", 0, b"a", b"b", key=b"x")
+    put(earlier, "keys", 0, b"gone", None, key=b"y")
+    tail = log.tail({("keys", 0): 0})
+    assert log.compact("keys") == 3
+    assert [r.offset for r in tail.poll(WAIT_S)] == [1]
+    assert tail.poll(0.01) == []
+    assert tail.positions == {("keys", 0): 4} == {("keys", 0): log.end("keys", 0)}
+    earlier.close()
+
+
+def test_the_log_of_one_machine_has_one_holder(log: EmbeddedLog) -> None:
+    first, second = log.join("workers", ["one", "keys"]), log.join("workers", ["one", "keys"])
+    # Both are told that all is theirs: the fence keeps out the first.
+    assert first.poll() == second.poll() == {("one", 0), ("keys", 0)}
+    assert not first.shared
+    assert not second.shared
 
 
 def _sockets(backend: EmbeddedBackend) -> list[str]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
 
 import pytest
 
+from annals.eventlog.api import Log, TopicPartition
 from annals.eventlog.kafka import KafkaLog, KafkaSettings, initialise, open_kafka
 from annals.eventlog.kafka.administration import Administration
 from annals.eventlog.limits import Limits
+from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.shared import KafkaAddress
-from tests.support.log_contract import LogContract, real_ms
-from tests.support.log_workers import Opener
+from tests.support.log_contract import FILLER_KEY, TOPICS, WAIT_S, KeepingContract, LogContract, put, real_ms
+from tests.support.log_workers import SPAWN, Opener, hold_partitions, process
 
 
 class KafkaBackend:
@@ -22,6 +29,7 @@ class KafkaBackend:
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self.opener: Opener = partial(open_kafka, settings)
+        self.administration = Administration(settings)
         initialise(settings, [])
 
     def open(self, now_ms: Callable[[], int] | None = None, max_queued: int | None = None) -> KafkaLog:
@@ -31,14 +39,22 @@ class KafkaBackend:
     @contextmanager
     def stalled(self) -> Iterator[None]:
         """Fewer replicas than an acknowledgement needs: the broker refuses, the client tries again."""
-        administration = Administration(self.settings)
-        for topic in ("one", "plain"):
-            administration.alter(topic, {"min.insync.replicas": "2"})
+        self.administration.alter("one", {"min.insync.replicas": "2"})
         try:
             yield
         finally:
-            for topic in ("one", "plain"):
-                administration.alter(topic, {"min.insync.replicas": "1"})
+            self.administration.alter("one", {"min.insync.replicas": "1"})
+
+    def compact(self, log: Log, topic: str) -> None:
+        """The broker cleans segments that are written no more, and begins another one when an append comes."""
+        spec = next(spec for spec in TOPICS if spec.name == topic)
+        if spec.compacted:
+            haste = {"segment.ms": "1", "min.compaction.lag.ms": "0", "min.cleanable.dirty.ratio": "0"}
+            self.administration.alter(topic, haste)
+            for partition in range(spec.partitions):
+                put(log, topic, partition, b"", key=FILLER_KEY)
+                time.sleep(0.01)
+                put(log, topic, partition, b"", key=FILLER_KEY)
 
 
 @pytest.fixture
@@ -46,5 +62,107 @@ def backend(kafka: KafkaAddress, kafka_namespace: str) -> KafkaBackend:
     return KafkaBackend(KafkaSettings(kafka.bootstrap, kafka_namespace))
 
 
+@pytest.fixture
+def log(backend: KafkaBackend) -> Iterator[KafkaLog]:
+    log = backend.open()
+    log.ensure_topics(TOPICS)
+    yield log
+    log.close()
+
+
 class TestKafka(LogContract):
     pass
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A broker that looks every second for what may go, not every five minutes."""
+    properties = {
+        "log.retention.check.interval.ms": "500",
+        "log.initial.task.delay.ms": "100",
+        "log.cleaner.backoff.ms": "100",
+    }
+    with KafkaBroker(tmp_path_factory.mktemp("hasty"), properties) as broker:
+        yield broker
+
+
+class TestKeeping(KeepingContract):
+    @pytest.fixture
+    def backend(self, hasty: KafkaBroker, request: pytest.FixtureRequest) -> KafkaBackend:
+        return KafkaBackend(KafkaSettings(hasty.bootstrap, request.node.name[:60]))
+
+
+# -- members
+
+
+class Member:
+    """A process that holds a place in a group."""
+
+    def __init__(self, pid: int, told: Connection) -> None:
+        self.pid, self._told = pid, told
+        self._has: frozenset[TopicPartition] = frozenset()
+
+    def has(self) -> frozenset[TopicPartition]:
+        while self._told.poll(0):
+            self._has = self._told.recv()
+        return self._has
+
+
+@contextmanager
+def member_of(opener: Opener, topics: list[str]) -> Iterator[Member]:
+    parent, child = SPAWN.Pipe()
+    with process(hold_partitions, opener, "workers", topics, child) as running:
+        assert running.pid is not None
+        yield Member(running.pid, parent)
+
+
+ALL = {("plain", number) for number in range(4)} | {("one", 0)}
+
+
+def shared_exactly(*members: Member) -> bool:
+    """All partitions are somebody's, none is held twice, and nobody has none."""
+    had = [member.has() for member in members]
+    return all(had) and sum(map(len, had)) == len(ALL) and frozenset[Any]().union(*had) == ALL
+
+
+def eventually(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 2 * WAIT_S
+    while not check():
+        assert time.monotonic() < deadline, "never came true"
+        time.sleep(0.05)
+
+
+def test_members_share_all_partitions(log: KafkaLog, backend: KafkaBackend) -> None:
+    topics = ["plain", "one"]
+    with member_of(backend.opener, topics) as first:
+        eventually(lambda: first.has() == ALL)
+        with member_of(backend.opener, topics) as second:
+            eventually(lambda: shared_exactly(first, second))
+            os.kill(second.pid, signal.SIGKILL)
+            eventually(lambda: first.has() == ALL)
+
+
+def test_a_stopped_member_loses_its_partitions_and_learns_it(log: KafkaLog, backend: KafkaBackend) -> None:
+    topics = ["plain", "one"]
+    with member_of(backend.opener, topics) as first, member_of(backend.opener, topics) as second:
+        eventually(lambda: shared_exactly(first, second))
+        os.kill(second.pid, signal.SIGSTOP)
+        eventually(lambda: first.has() == ALL)
+        os.kill(second.pid, signal.SIGCONT)
+        eventually(lambda: shared_exactly(first, second))
+
+
+def test_who_leaves_is_replaced_at_once(log: KafkaLog) -> None:
+    first = log.join("workers", ["plain", "one"])
+    second = log.join("workers", ["plain", "one"])
+    assert first.shared
+    had = [first.poll(0.1), second.poll(0.1)]
+
+    def settled() -> bool:
+        had[:] = [first.poll(0.1), second.poll(0.1)]
+        return all(had) and had[0] | had[1] == ALL and not had[0] & had[1]
+
+    eventually(settled)
+    first.close()
+    eventually(lambda: second.poll(0.1) == ALL)
+    second.close()

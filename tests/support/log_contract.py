@@ -37,11 +37,13 @@ from tests.support.log_workers import (
 
 WAIT_S = 30.0  # only a failure takes so long
 HOUR_MS = 3_600_000
+FILLER_KEY = b"\0filler"
 TOPICS = [
     TopicSpec("plain", 4),
     TopicSpec("one", 1),
     TopicSpec("other", 1),
     TopicSpec("latest", 2, compacted=True, delete_retention_ms=60_000),
+    TopicSpec("hasty", 1, compacted=True, delete_retention_ms=1),
     TopicSpec("aged", 1, retention_ms=60_000),
 ]
 
@@ -57,6 +59,9 @@ class Backend(Protocol):
 
     def stalled(self) -> AbstractContextManager[None]:
         """While it lasts no append is acknowledged, by nobody's fault."""
+
+    def compact(self, log: Log, topic: str) -> None:
+        """Makes compaction and retention come soon. May append records under FILLER_KEY, to each partition."""
 
 
 def real_ms() -> int:
@@ -74,6 +79,10 @@ def everything(log: Log, topic: str, partition: int) -> list[Record]:
         records += batch
         offset = batch[-1].offset + 1
     return records
+
+
+def kept(log: Log, topic: str, partition: int) -> list[Record]:
+    return [record for record in everything(log, topic, partition) if record.key != FILLER_KEY]
 
 
 def eventually(check: Callable[[], bool]) -> None:
@@ -198,11 +207,36 @@ class LogContract:
         wrong = [TopicSpec("plain", 5), TopicSpec("one", 1, compacted=True), TopicSpec("new", 1)]
         with pytest.raises(TopicsDiffer) as error:
             log.ensure_topics(wrong)
-        assert [line.split()[0] for line in error.value.differences] == ["plain", "one"]
+        # Each difference has its own line, which begins with the topic.
+        assert list(dict.fromkeys(line.split()[0] for line in error.value.differences)) == ["plain", "one"]
         with pytest.raises(UnknownTopic):
             log.partitions("new")
         with pytest.raises(TopicsDiffer):  # what was kept for ever must not begin to go
             log.ensure_topics([TopicSpec("one", 1, retention_ms=1000)])
+
+    def test_a_check_makes_nothing_and_names_each_difference(self, log: Log) -> None:
+        log.check_topics(TOPICS)
+        wrong = [TopicSpec("plain", 5), TopicSpec("one", 1), TopicSpec("aged", 2, compacted=True), TopicSpec("new", 1)]
+        with pytest.raises(TopicsDiffer) as error:
+            log.check_topics(wrong)
+        differences = error.value.differences
+        assert list(dict.fromkeys(line.split()[0] for line in differences)) == ["plain", "aged", "new"]
+        assert len([line for line in differences if line.startswith("aged ")]) >= 2
+        assert any("4" in line and "5" in line for line in differences if line.startswith("plain "))
+        with pytest.raises(UnknownTopic):
+            log.partitions("new")
+
+    # -- members
+
+    def test_a_member_alone_has_all_partitions(self, log: Log) -> None:
+        member = log.join("workers", ["plain", "one"])
+        wanted = {("plain", 0), ("plain", 1), ("plain", 2), ("plain", 3), ("one", 0)}
+        eventually(lambda: member.poll(0.1) == wanted)
+        assert member.poll() == wanted
+        member.close()
+        later = log.join("workers", ["plain", "one"])
+        eventually(lambda: later.poll(0.1) == wanted)
+        later.close()
 
     def test_a_topic_made_by_one_handle_is_known_to_another(self, log: Log, backend: Backend) -> None:
         other = backend.open()
@@ -395,67 +429,6 @@ class LogContract:
                 writer.result(WAIT_S)
         tail.close()
 
-    # -- compaction and retention
-
-    def test_compaction_keeps_the_last_of_each_key(self, log: Log) -> None:
-        for n in range(600):
-            log.append([Append("latest", 1, b"%d" % (n % 3), b"%d" % n)])
-        put(log, "latest", 1, b"last", key=b"x")
-        log.compact("latest")
-        eventually(lambda: len(everything(log, "latest", 1)) == 4)
-        expected = [Record("latest", 1, 597 + n, b"%d" % n, b"%d" % (597 + n)) for n in range(3)]
-        assert everything(log, "latest", 1) == [*expected, Record("latest", 1, 600, b"x", b"last")]
-        assert log.ends("latest") == [0, 601]
-        assert put(log, "latest", 1, b"next", key=b"x") == [601]
-
-    def test_a_tombstone_stays_for_its_grace_then_goes(self, log: Log, backend: Backend) -> None:
-        earlier = backend.open(now_ms=lambda: real_ms() - HOUR_MS)
-        put(earlier, "latest", 0, b"old", None, key=b"old")
-        put(log, "latest", 0, b"new", None, key=b"new")
-        log.compact("latest")
-        eventually(lambda: [(r.offset, r.key, r.value) for r in everything(log, "latest", 0)] == [(3, b"new", None)])
-        earlier.close()
-
-    def test_a_tail_passes_over_what_compaction_removed(self, log: Log, backend: Backend) -> None:
-        earlier = backend.open(now_ms=lambda: real_ms() - HOUR_MS)
-        put(earlier, "latest", 0, b"a", b"b", key=b"x")
-        put(earlier, "latest", 0, b"gone", None, key=b"y")
-        tail = log.tail({("latest", 0): 0})
-        log.compact("latest")
-        eventually(lambda: len(everything(log, "latest", 0)) == 1)
-        assert [r.offset for r in tail.poll(WAIT_S)] == [1]
-        assert tail.poll(0.01) == []
-        assert tail.positions == {("latest", 0): 4} == {("latest", 0): log.end("latest", 0)}
-        tail.close()
-        earlier.close()
-
-    def test_retention_removes_by_age(self, log: Log, backend: Backend) -> None:
-        earlier = backend.open(now_ms=lambda: real_ms() - HOUR_MS)
-        put(earlier, "aged", 0, *[b"old"] * 1200)
-        put(log, "aged", 0, b"new")
-        log.compact("aged")
-        eventually(lambda: [r.value for r in log.read("aged", 0, 0)] == [b"new"])
-        assert log.end("aged", 0) == 1201
-        earlier.close()
-
-    def test_ends_stay_when_all_is_gone(self, log: Log, backend: Backend) -> None:
-        earlier = backend.open(now_ms=lambda: real_ms() - HOUR_MS)
-        put(earlier, "aged", 0, b"a", b"b")
-        log.compact("aged")
-        eventually(lambda: log.read("aged", 0, 0) == [])
-        again = backend.open()
-        assert again.end("aged", 0) == 2
-        assert put(again, "aged", 0, b"c") == [2]
-        again.close()
-        earlier.close()
-
-    def test_what_is_kept_for_ever_stays(self, log: Log, backend: Backend) -> None:
-        earlier = backend.open(now_ms=lambda: real_ms() - 1000 * 24 * HOUR_MS)
-        put(earlier, "one", 0, b"a", b"b", None)
-        assert log.compact("one") == 0
-        assert len(everything(log, "one", 0)) == 3
-        earlier.close()
-
     # -- kill -9
 
     def test_a_killed_writer_loses_nothing_acknowledged(
@@ -499,3 +472,90 @@ class LogContract:
             if atomic:
                 assert sequences[worker] == set(range(len(sequences[worker])))
         assert acknowledged > 0
+
+
+class KeepingContract:
+    """Compaction and retention."""
+
+    @pytest.fixture
+    def log(self, backend: Backend) -> Iterator[Log]:
+        log = backend.open()
+        log.ensure_topics(TOPICS)
+        yield log
+        log.close()
+
+    def test_compaction_keeps_the_last_of_each_key(self, log: Log, backend: Backend) -> None:
+        for n in range(600):
+            log.append([Append("latest", 1, b"%d" % (n % 3), b"%d" % n)])
+        put(log, "latest", 1, b"last", key=b"x")
+        backend.compact(log, "latest")
+        eventually(lambda: len(kept(log, "latest", 1)) == 4)
+        expected = [Record("latest", 1, 597 + n, b"%d" % n, b"%d" % (597 + n)) for n in range(3)]
+        assert kept(log, "latest", 1) == [*expected, Record("latest", 1, 600, b"x", b"last")]
+        end = log.end("latest", 1)
+        assert end >= 601
+        assert put(log, "latest", 1, b"next", key=b"x") == [end]
+
+    def test_a_tombstone_stays_for_its_grace_then_goes(self, log: Log, backend: Backend) -> None:
+        def compacted(topic: str) -> list[tuple[int, bytes | None]]:
+            backend.compact(log, topic)
+            return [(record.offset, record.value) for record in kept(log, topic, 0)]
+
+        for topic in ("latest", "hasty"):
+            put(log, topic, 0, b"old", None)
+        eventually(lambda: compacted("latest") == [(1, None)])
+        eventually(lambda: compacted("hasty") == [])
+        assert compacted("latest") == [(1, None)]
+
+    def test_a_reader_passes_over_what_compaction_removed(self, log: Log, backend: Backend) -> None:
+        put(log, "latest", 0, b"a", b"b", key=b"x")
+        put(log, "latest", 0, b"gone", None, key=b"y")
+        put(log, "latest", 0, b"c", b"d", key=b"z")
+        backend.compact(log, "latest")
+        eventually(lambda: len(kept(log, "latest", 0)) == 3)
+        # Nobody stood at 2 before it went; from there the next record is 3.
+        assert [r.offset for r in log.read("latest", 0, 2, max_records=2)] == [3, 5]
+        tail = log.tail({("latest", 0): 0})
+        seen = []
+        while tail.positions["latest", 0] < log.end("latest", 0):
+            seen += [r.offset for r in tail.poll(WAIT_S) if r.key != FILLER_KEY]
+        assert seen == [1, 3, 5]
+        tail.close()
+
+    def test_retention_removes_by_age(self, log: Log, backend: Backend) -> None:
+        earlier = backend.open(now_ms=lambda: real_ms() - HOUR_MS)
+        put(earlier, "aged", 0, *[b"old"] * 1200)
+        put(log, "aged", 0, b"new")
+        backend.compact(log, "aged")
+        eventually(lambda: [r.value for r in kept(log, "aged", 0)] == [b"new"])
+        tail = log.tail({("aged", 0): 0})
+        assert [r.offset for r in tail.poll(WAIT_S) if r.key != FILLER_KEY] == [1200]
+        tail.close()
+        assert log.end("aged", 0) >= 1201
+        earlier.close()
+
+    def test_ends_stay_when_all_is_gone(self, log: Log, backend: Backend) -> None:
+        earlier = backend.open(now_ms=lambda: real_ms() - HOUR_MS)
+        put(earlier, "aged", 0, b"a", b"b")
+        backend.compact(log, "aged")
+        end = log.end("aged", 0)
+        eventually(lambda: log.read("aged", 0, 0) == [])
+        again = backend.open()
+        assert again.end("aged", 0) == end >= 2
+        tail = again.tail({("aged", 0): 0})
+        assert tail.poll(0.01) == []
+        eventually(lambda: tail.poll(0) == [] and tail.positions == {("aged", 0): end})
+        assert put(again, "aged", 0, b"c") == [end]
+        assert [r.value for r in tail.poll(WAIT_S)] == [b"c"]
+        again.close()
+        earlier.close()
+
+    def test_what_is_kept_for_ever_stays(self, log: Log, backend: Backend) -> None:
+        earlier = backend.open(now_ms=lambda: real_ms() - 1000 * 24 * HOUR_MS)
+        put(earlier, "one", 0, b"a", b"b", None)
+        put(earlier, "aged", 0, b"a")
+        backend.compact(log, "one")
+        backend.compact(log, "aged")
+        eventually(lambda: kept(log, "aged", 0) == [])  # by then the other was looked at too
+        assert len(everything(log, "one", 0)) == 3
+        earlier.close()

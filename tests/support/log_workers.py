@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from annals.eventlog.api import Append, Log
+from annals.eventlog.api import Append, Log, TopicPartition
 
 Opener = Callable[[], Log]
 SPAWN = multiprocessing.get_context("spawn")
@@ -90,3 +90,14 @@ def follow_slowly(opener: Opener, topic: str, ready: Any) -> None:
     tail.poll(0)
     ready.set()
     SPAWN.Event().wait()
+
+
+def hold_partitions(opener: Opener, group: str, topics: list[str], held: Any) -> None:
+    """A member of a group that tells what it has, whenever that changes, through the pipe `held`."""
+    member = opener().join(group, topics)
+    told: frozenset[TopicPartition] | None = None
+    while True:
+        ours = member.poll(0.1)
+        if ours != told:
+            held.send(ours)
+            told = ours
