@@ -17,7 +17,6 @@ import psycopg2.extensions
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from psycopg2 import errors as postgres_errors
@@ -182,7 +181,7 @@ def upgrade(url: str, chain: str, schema: str, revision: str = "head") -> None:
 
 
 def _check_known(connection: sqlalchemy.Connection, scripts: ScriptDirectory, schema: str) -> None:
-    for revision in MigrationContext.configure(connection).get_current_heads():
+    for revision in _passed(connection):
         try:
             scripts.get_revision(revision)
         except CommandError as error:
@@ -192,6 +191,13 @@ def _check_known(connection: sqlalchemy.Connection, scripts: ScriptDirectory, sc
             ) from error
     # Alembic makes each revision a transaction of its own only where none is open.
     connection.rollback()
+
+
+def _passed(connection: sqlalchemy.Connection) -> list[str]:
+    """The revision that the tables are at, as a list; empty where there are none yet."""
+    if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar_one() is None:
+        return []
+    return list(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars())
 
 
 def schema_engine(url: str, schema: str) -> sqlalchemy.Engine:
