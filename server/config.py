@@ -140,9 +140,12 @@ class Logging(Section):
 
 
 class Metrics(Section):
-    """Prometheus metrics at /metrics of every listener."""
+    """Prometheus metrics at /metrics of every listener. `projectors` and `remote` have none: run by themselves, they
+    listen at `address` and `port`, where a port is given."""
 
     enabled: bool = True
+    address: str = "127.0.0.1"
+    port: Port | None = None
 
 
 class Config(BaseSettings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sys
@@ -13,7 +14,8 @@ import structlog
 import uvloop
 
 from annals.server.config import Config, ConfigError, database_url
-from annals.server.telemetry import configure_logging
+from annals.server.parent_death import PARENT_VARIABLE
+from annals.server.telemetry import configure_logging, serve_metrics
 
 # A thread that computes keeps the others waiting for one interval; the default of 5 ms is our whole budget.
 SWITCH_INTERVAL_S = 0.0005
@@ -80,4 +82,6 @@ def _begin(config: Config, role: str) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
     configure_logging(config.logging, role)
     database_url(config)
+    if role != "api" and PARENT_VARIABLE not in os.environ:  # under a supervisor the `api` process shows all
+        serve_metrics(config.metrics)
     log.info("starting", server_name=config.server_name)

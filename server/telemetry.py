@@ -16,9 +16,16 @@ import sys
 
 import orjson
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest, multiprocess
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    generate_latest,
+    multiprocess,
+    start_http_server,
+)
 
-from annals.server.config import Logging
+from annals.server.config import ConfigError, Logging, Metrics
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -83,3 +90,13 @@ def metrics_text() -> tuple[bytes, str]:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def serve_metrics(settings: Metrics) -> None:
+    """Answer /metrics at an address of its own, where one is configured. Raises ConfigError where it is taken."""
+    if not settings.enabled or settings.port is None:
+        return
+    try:
+        start_http_server(settings.port, settings.address)
+    except OSError as error:
+        raise ConfigError(f"metrics: {settings.address} port {settings.port}: {error.strerror}") from error

@@ -22,9 +22,9 @@ PASSWORD = "pa55-0f-annals"
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """Listeners TLS, which wants no certificate, and LOGIN, which wants a password over TLS."""
     folder = tmp_path_factory.mktemp("secure")
-    for name in ("ca", "other"):
+    for name in ("ca", "other"):  # two authorities
         options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={name}"]
-        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt"]
+        files = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.crt")]
         subprocess.run(["openssl", "req", *options, *files], check=True, capture_output=True)
     cert, key = make_certificate("localhost", "127.0.0.1", folder / "ca.crt", folder / "ca.key", folder / "broker")
     (folder / "broker.pem").write_bytes(key.read_bytes() + cert.read_bytes())

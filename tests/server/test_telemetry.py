@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from annals.server.config import ConfigError, Metrics
+from annals.server.telemetry import serve_metrics
+from tests.support.servers import free_port
 
 SPEAKS = """
 import logging, structlog
@@ -74,3 +79,27 @@ def test_a_traceback_shows_no_local_variables(form: str) -> None:
     shown = subprocess.run([sys.executable, "-c", FAILS, form], capture_output=True, text=True, check=True).stderr
     assert "ValueError" in shown
     assert "what somebody said" not in shown
+
+
+SERVES = """
+import sys, urllib.request
+from prometheus_client import Counter
+from annals.server.config import Metrics
+from annals.server.telemetry import serve_metrics
+Counter("annals_test_events", "counted by a test").inc(3)
+serve_metrics(Metrics(port=int(sys.argv[1])))
+print(urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/metrics").read().decode())
+"""
+
+
+def test_a_process_without_a_listener_answers_metrics_at_a_port_of_its_own() -> None:
+    assert "annals_test_events_total 3.0" in run(SERVES, str(free_port())).stdout
+
+
+def test_a_port_that_is_taken_is_a_fault_of_the_configuration() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"metrics: 127.0.0.1 port {port}"):
+            serve_metrics(Metrics(port=port))
