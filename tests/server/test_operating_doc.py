@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from annals.server.cli import parser
-from annals.server.config import Config, KafkaSection
+from annals.server.config import Config
+from annals.server.config_kafka import KafkaSection
 
 DOC = Path(__file__).parents[2] / "docs" / "operating.md"
 TEXT = DOC.read_text()
