@@ -32,7 +32,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from annals.matrix.identifiers import is_server_name
 from annals.matrix.room_versions import DEFAULT, ROOM_VERSIONS
-from annals.server.config_kafka import KafkaSection
+from annals.server.config_kafka import KafkaSection, Unshown
 
 if TYPE_CHECKING:
     from annals.eventlog.kafka import KafkaSettings
@@ -243,7 +243,7 @@ def kafka_settings(config: Config) -> KafkaSettings:
     )
 
 
-def _kafka_properties(config: Config) -> dict[str, str]:
+def _kafka_properties(config: Config) -> Unshown:
     try:
         return config.kafka.librdkafka()
     except ValueError as error:

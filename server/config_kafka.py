@@ -47,6 +47,13 @@ def _as_text(properties: object) -> object:
     return {name: str(value).lower() if isinstance(value, bool | int) else value for name, value in properties.items()}
 
 
+class Unshown(dict[str, str]):
+    """Properties among which are secrets: they do not show where settings are printed."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} properties>"
+
+
 class KafkaSection(BaseModel):
     """`properties`: any setting of librdkafka, by its name, for every client; what has a setting of its own here wins.
 
@@ -101,14 +108,10 @@ class KafkaSection(BaseModel):
             if value is not None:
                 raise ValueError(f"{name}: security_protocol {self.security_protocol} does not log in")
 
-    def librdkafka(self) -> dict[str, str]:
+    def librdkafka(self) -> Unshown:
         """The properties of every client, secrets included. Raises ValueError, which names the setting at fault."""
-        return {
-            **self.properties,
-            "security.protocol": self.security_protocol,
-            **dict(self._plain()),
-            **dict(self._secret()),
-        }
+        protocol = {"security.protocol": self.security_protocol}
+        return Unshown({**self.properties, **protocol, **dict(self._plain()), **dict(self._secret())})
 
     def _plain(self) -> Iterator[tuple[str, str]]:
         for setting, name in (

@@ -107,7 +107,9 @@ def test_a_fault_is_named_without_what_was_given(tmp_path: Path, text: str, said
 def test_a_password_stands_in_no_message_and_no_configuration(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("pa55")
     config = read(tmp_path, KAFKA + LOGIN + f'sasl_password_file = "{tmp_path}/password"')
+    assert kafka_settings(config).properties["sasl.password"] == "pa55"
     assert "pa55" not in repr(config)
+    assert "pa55" not in repr(kafka_settings(config))
     (tmp_path / "password").write_text("")
     with pytest.raises(ConfigError, match="is empty"):
         kafka_settings(config)
