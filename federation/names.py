@@ -48,9 +48,9 @@ class Names(Protocol):
 class SystemNames:
     """Names as this machine looks them up."""
 
-    def __init__(self) -> None:
+    def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="names")
-        self._resolver: dns.asyncresolver.Resolver | None = None
+        self._resolver = resolver
 
     async def addresses(self, host: str) -> list[str]:
         """See Names."""
@@ -60,9 +60,9 @@ class SystemNames:
 
     async def services(self, name: str) -> list[SrvRecord]:
         """See Names."""
-        if self._resolver is None:
-            self._resolver = _resolver()
         try:
+            if self._resolver is None:
+                self._resolver = _resolver()
             answer = await self._resolver.resolve(name, "SRV", lifetime=SRV_TIMEOUT_S)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return []
