@@ -86,8 +86,11 @@ class Taking:
 
     def look(self, keys: Sequence[GroupPartition]) -> dict[GroupPartition, Row]:
         """The rows of these partitions, made where there were none."""
-        make(self._connection, self._log.log_id, keys)
         rows = read(self._connection)
+        # No others: an insert would wait for an owner that stalled between its fence and its commit.
+        if missing := [key for key in keys if key not in rows]:
+            make(self._connection, self._log.log_id, missing)
+            rows = read(self._connection)
         return {key: rows[key] for key in keys}
 
     def own(self, looked: Mapping[GroupPartition, Row], held: Mapping[GroupPartition, int]) -> list[Taken]:
