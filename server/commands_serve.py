@@ -48,13 +48,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _migrate(arguments: argparse.Namespace) -> int:
     _end_with_supervisor()
+    from annals.database.errors import DatabaseError
     from annals.database.migrate import migrate
     from annals.server.config import database_url, load
     from annals.server.telemetry import configure_logging
 
     config = load(arguments.config)
     configure_logging(config.logging, "migrate")
-    migrate(database_url(config))
+    try:
+        migrate(database_url(config))
+    except DatabaseError as error:
+        print(f"annals: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -58,3 +58,12 @@ def test_the_plan_makes_keys_and_shows_no_secret(
 def test_a_role_alone_says_that_it_needs_a_database(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["migrate"]) == 78
     assert "database_url: not set" in capsys.readouterr().err
+
+
+def test_migrate_says_in_a_line_what_it_cannot_do(
+    no_settings: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    assert main(["migrate"]) == 1
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("annals: ")]
+    assert "127.0.0.1" in said
