@@ -6,7 +6,7 @@ import argparse
 import fcntl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from annals.audit.log_copy import Copied, Progress, Source
     from annals.eventlog.api import Log
+    from annals.schemas.topics import TopicSpec
     from annals.server.cli import Commands
     from annals.server.config import Config
 
@@ -99,12 +100,35 @@ def _target(config: Config, to: str, source: Source, directory: Path) -> Log:
     from annals.server.clock import now_ms
 
     topics = topics_of(source)
+    if to == _KAFKA:
+        return _kafka(config, topics, source.log_id)
     if Path(to).absolute().resolve() == directory.resolve():
         raise CopyRefused("source and target are the same folder")
     log = open_embedded(Path(to), clock_ms=now_ms, new_id=source.log_id)
     if log.log_id == source.log_id:
         log.ensure_topics(topics)
     return log
+
+
+def _kafka(config: Config, topics: Sequence[TopicSpec], log_id: str) -> Log:
+    from annals.audit.log_copy import CopyRefused
+    from annals.eventlog.errors import TopicsDiffer
+    from annals.eventlog.kafka import initialise, open_kafka
+    from annals.server.clock import now_ms
+    from annals.server.config import ConfigError, kafka_settings
+
+    if not config.kafka_bootstrap:
+        raise ConfigError("kafka_bootstrap: not set: where are the brokers to copy to?")
+    settings = kafka_settings(config)
+    try:
+        initialise(settings, topics, log_id)
+    except TopicsDiffer as error:
+        differences = "\n".join(error.differences)
+        raise CopyRefused(
+            f"namespace {settings.namespace} holds another log, or topics that are not as they must be. A copy is made "
+            f"in a namespace where nothing is (`annals log init` is not needed):\n{differences}"
+        ) from error
+    return open_kafka(settings, clock_ms=now_ms)
 
 
 class _ProgressLine:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from annals.audit.log_copy import CopyRefused, Progress, copy_log, topics_of, ve
 from annals.eventlog.api import Append, Log
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
 from annals.eventlog.filler import FILLER_KEY
+from annals.eventlog.kafka import KafkaSettings, initialise, open_kafka
 from annals.schemas.topics import TOPICS, decisions_topic
 from tests.support.log_workers import process
 
@@ -184,30 +186,46 @@ def test_a_copy_compacts_its_fillers_away(source: EmbeddedLog, target: EmbeddedL
 # -- going on
 
 
-def copy_slowly(source_dir: Path, target_dir: Path) -> None:
+Opener = Callable[[EmbeddedLog], Log]
+
+
+def open_kafka_copy(settings: KafkaSettings, source: EmbeddedLog) -> Log:
+    initialise(settings, topics_of(source), source.log_id)
+    return open_kafka(settings)
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens the place of the copy, in another process too."""
+    if request.param == "embedded":
+        return partial(open_copy, tmp_path / "target")
+    bootstrap = request.getfixturevalue("kafka").bootstrap
+    return partial(open_kafka_copy, KafkaSettings(bootstrap, request.getfixturevalue("kafka_namespace")))
+
+
+def copy_slowly(source_dir: Path, opener: Opener) -> None:
     log_copy.BATCH_RECORDS = 2
     source = open_embedded(source_dir)
-    copy(source, open_copy(target_dir, source))
+    copy_log(source, opener(source), quiet_s=0.3)
 
 
-def test_killed_copies_go_on(source: EmbeddedLog, target: EmbeddedLog, tmp_path: Path, rng: random.Random) -> None:
-    def done() -> int:
-        return sum(map(sum, ends(target).values()))
-
-    total = sum(map(sum, ends(source).values()))
-    stages = []
-    for _ in range(4):
-        before = done()
-        with process(copy_slowly, tmp_path / "source", tmp_path / "target") as child:
-            aim = before + rng.randint(1, (total - before) // 3)
-            while done() < aim and child.is_alive():
-                time.sleep(0.001)
-        stages.append(done())
-    assert stages[0] < total, "killed too late to show anything"
-    copy(source, target)
-    assert_copied(source, target)
-    copy(source, target)  # nothing is left to do
-    assert_copied(source, target)
+def test_killed_copies_go_on(source: EmbeddedLog, opener: Opener, tmp_path: Path, rng: random.Random) -> None:
+    with closing(opener(source)) as target:
+        total = sum(map(sum, ends(source).values()))
+        stages = []
+        for _ in range(3):
+            before = sum(map(sum, ends(target).values()))
+            with process(copy_slowly, tmp_path / "source", opener) as child:
+                aim = before + rng.randint(1, (total - before) // 3)
+                while sum(map(sum, ends(target).values())) < aim and child.is_alive():
+                    time.sleep(0.001)
+            stages.append(sum(map(sum, ends(target).values())))
+        assert stages[0] < total, "killed too late to show anything"
+        copy_log(source, target, quiet_s=0.3)
+        assert_copied(source, target)
+        verify_copy(source, target)
+        copy(source, target)  # nothing is left to do
+        assert_copied(source, target)
 
 
 def test_a_copy_goes_on_after_the_source_had_more_and_was_compacted(
