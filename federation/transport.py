@@ -66,7 +66,7 @@ class Transport:
 
     async def ask(self, server: str, target: Target, request: HttpRequest) -> HttpAnswer:
         """The answer of the server at `target`; redirects are answers. Raises `Unreachable`, `AnswerTooLarge`."""
-        url = URL.build(scheme="https", host=target.host, port=target.port).join(URL(request.target, encoded=True))
+        url = _url(server, target, request.target)
         headers = {"User-Agent": self._settings.user_agent, **request.headers, "Host": target.host_header}
         timeout = aiohttp.ClientTimeout(total=request.timeout_s, sock_connect=self._settings.connect_timeout_s)
         answering = False
@@ -97,6 +97,16 @@ class Transport:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+def _url(server: str, target: Target, path_and_query: str) -> URL:
+    # Exactly the bytes that were signed: nothing is encoded anew, and no path can name another host.
+    path, _, query = path_and_query.partition("?")
+    try:
+        place = URL.build(scheme="https", host=target.host, port=target.port)
+        return URL.build(scheme="https", authority=place.raw_authority, path=path, query_string=query, encoded=True)
+    except ValueError as error:  # a name in the grammar of server names that can be no host's: empty labels, say
+        raise Unreachable(server, f"no host has this name: {error}", was_never_sent=True) from error
 
 
 async def _bounded(server: str, response: aiohttp.ClientResponse, bytes_max: int) -> bytes:

@@ -22,7 +22,7 @@ from annals.federation.errors import (
     Refused,
     Unreachable,
 )
-from annals.federation.names import SrvRecord
+from annals.federation.names import SrvRecord, SystemNames
 from annals.matrix.signing import SigningKey
 from annals.matrix.x_matrix import parse_authorization, verify
 from tests.support.scripted_peer import Authority, FakeNames, ScriptedPeer, a_client, make_authority
@@ -315,6 +315,40 @@ def test_a_server_that_does_not_answer_is_unreachable(authority: Authority, tmp_
             await client.get("nobody.invalid:80", "/_matrix/x")
         with pytest.raises(Unreachable):
             await client.get("us.example", "/_matrix/x")
+
+    play(authority, tmp_path, scenario)
+
+
+NO_HOSTS = ["a..b", ".", "...", "-", "0", "127.1", "2130706433", "0x7f.1", "0177.0.0.1", "x" * 64, "xn--", "127.0.0.1."]
+
+
+@pytest.mark.parametrize("name", NO_HOSTS)
+def test_names_that_are_no_hosts_are_unreachable(authority: Authority, tmp_path: Path, name: str) -> None:
+    """Some of them are loopback to an operating system that is too kind; all are asked of a real one here."""
+
+    async def run() -> None:
+        names = SystemNames()
+        async with ScriptedPeer(authority, tmp_path) as peer:
+            async with a_client(authority, names, key=KEY, addresses=AddressFilter.of()) as client:
+                with pytest.raises(Unreachable):
+                    await client.get(f"{name}:{peer.port}", "/_matrix/x")
+            assert peer.requests == []
+        names.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example/_matrix/x", "/_matrix/a%2Fb/%7e?x=%20&y=a+b&z=%C3%A9", "/_matrix/../x"]
+)
+def test_what_is_sent_is_what_was_signed(authority: Authority, tmp_path: Path, target: str) -> None:
+    async def scenario(peer: ScriptedPeer, client: FederationClient) -> None:
+        with pytest.raises(Refused):
+            await client.get(peer.name, target)
+        [received] = peer.requests
+        assert received.target == target
+        claimed = parse_authorization(received.headers["Authorization"])
+        verify(claimed, peer.name, KEY.verify_key, "GET", received.target)
 
     play(authority, tmp_path, scenario)
 

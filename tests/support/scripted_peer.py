@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from annals.federation.addresses import AddressFilter
 from annals.federation.client import FederationClient, Identity
-from annals.federation.names import NameLookupFailed, SrvRecord
+from annals.federation.names import NameLookupFailed, Names, SrvRecord
 from annals.federation.settings import FederationSettings
 from annals.matrix.signing import SigningKey, encode_base64
 from tests.support.certificate import make_certificate
@@ -224,7 +224,7 @@ class ScriptedPeer:
 
 def a_client(
     authority: Authority,
-    names: FakeNames | None = None,
+    names: Names | None = None,
     *,
     server_name: str = "us.example",
     key: SigningKey | None = None,
