@@ -20,7 +20,7 @@ import structlog
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log, Record
 from annals.projectors import metrics
-from annals.projectors.errors import CannotTake, FenceLost, GivenUp, GroupPartition
+from annals.projectors.errors import CannotTake, GivenUp, GroupPartition
 from annals.projectors.groups import GROUPS
 from annals.projectors.owned import Owned
 from annals.projectors.plain_worker import PlainWorker
@@ -302,11 +302,7 @@ class Loop:
         share = max(1, self._records_next // len(batch))
         jobs = [Job(owned.worker, owned.worker.prepare(owned.backlog[:share])) for owned in batch]
         before = sum(len(owned.backlog) for owned in batch)
-        try:
-            applied = self._running().run(jobs, self._settings.work_s_max)
-        except FenceLost as lost:
-            _logger.warning("fence_lost", partitions=sorted(lost.partitions))
-            raise
+        applied = self._running().run(jobs, self._settings.work_s_max)
         left = sum([self._after(owned, done) for owned, done in zip(batch, applied, strict=True)])
         count = before - left
         self._plan(started_s, count)
@@ -360,7 +356,11 @@ class Loop:
     def _give_up(self, error: Exception) -> None:
         for group, _, _ in self._partitions:
             metrics.GIVEN_UP.labels(group).inc()
-        _logger.error("partitions_given_up", partitions=len(self._partitions), exc_info=error)
+        if isinstance(error, GivenUp):
+            # Another took what was ours: among those who share that is no fault.
+            _logger.warning("partitions_given_up", partitions=len(self._partitions), why=str(error))
+        else:
+            _logger.error("partitions_given_up", partitions=len(self._partitions), exc_info=error)
         self.close()
 
     def _count_halted(self) -> None:
