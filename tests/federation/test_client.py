@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,46 @@ def test_a_server_that_does_not_answer_is_unreachable(authority: Authority, tmp_
             await client.get("us.example", "/_matrix/x")
 
     play(authority, tmp_path, scenario)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+GARBAGE = {
+    "nothing": b"",
+    "no http": b"\x00\xff\x16\x03" * 50,
+    "half a status": b"HTTP/1.1 2",
+    "bad status": b"HTTP/1.1 9999 Fine\r\n\r\n",
+    "endless header": OK + b"X: " + b"x" * 200_000,
+    "endless headers": OK + b"X: x\r\n" * 100_000,
+    "NUL in a header": OK + b"X: a\x00b\r\nContent-Length: 2\r\n\r\n{}",
+    "bad length": OK + b"Content-Length: -1\r\n\r\n{}",
+    "two lengths": OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "bad chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}",
+    "bad gzip": OK + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    "other encoding": OK + b"Content-Encoding: br\r\nContent-Length: 2\r\n\r\n\xff\xfe",
+    "not utf-8": OK + b'Content-Length: 4\r\n\r\n"\xff\xfe"',
+    "deep": OK + b"Content-Length: 9000\r\n\r\n" + b"[" * 9000,
+    "refusal of no shape": b'HTTP/1.1 403 No\r\nContent-Length: 16\r\n\r\n{"errcode":[{}]}',
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_any_bytes_are_an_error_of_ours(authority: Authority, tmp_path: Path, garbage: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(garbage)
+            await writer.drain()
+        writer.close()
+
+    async def run() -> None:
+        context = ScriptedPeer(authority, tmp_path).tls()
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        async with server, a_client(authority, key=KEY) as client:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(FederationError):
+                await client.get(f"peer.example:{port}", "/_matrix/x", timeout_s=20)
+
+    asyncio.run(run())
 
 
 NO_HOSTS = ["a..b", ".", "...", "-", "0", "127.1", "2130706433", "0x7f.1", "0177.0.0.1", "x" * 64, "xn--", "127.0.0.1."]

@@ -14,9 +14,10 @@ import signedjson.sign
 from aiohttp import web
 
 from annals.federation.client import FederationClient
-from annals.ingest.key_fetching import HttpKeyFetcher, Notary
+from annals.ingest.key_fetching import Notary
+from annals.ingest.key_service import open_keyring
 from annals.ingest.key_store import MemoryKeyStore
-from annals.ingest.keyring import KeyMissing, KeyNeed, Keyring, Lack
+from annals.ingest.keyring import KeyMissing, KeyNeed, Lack
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.ingest.requests import RequestRefused, RequestVerifier
 from annals.ingest.verification import Candidate, KeyUnavailable, Quarantined, Reason, Verified
@@ -38,15 +39,10 @@ class Us:
 
     def __init__(self, client: FederationClient, notaries: list[Notary], threads: ThreadPoolExecutor) -> None:
         self.now_ms, self.store = NOW_MS, MemoryKeyStore()
-        fetcher = HttpKeyFetcher(client, notaries, self._key_of, lambda: self.now_ms)
         own = [SigningKey("ed25519:u_1", b"\7" * 32)]
-        self.keyring = Keyring(US, own, self.store, fetcher, lambda: self.now_ms, lambda: 0.5)
+        self.keyring = open_keyring(client, US, own, self.store, notaries, lambda: self.now_ms, lambda: 0.5)
         self.pdus = PduVerifier(self.keyring, threads)
         self.requests = RequestVerifier(US, self.keyring, lambda: self.now_ms)
-
-    async def _key_of(self, server: str, key_id: str) -> VerifyKey | None:
-        key = await self.key(server, key_id, self.now_ms)
-        return key.key if isinstance(key, KnownKey) else None
 
     async def key(self, server: str, key_id: str = "ed25519:a_1", until_ms: int = 0) -> KnownKey | KeyMissing:
         need = KeyNeed(server, key_id, until_ms)

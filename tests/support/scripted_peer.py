@@ -143,7 +143,7 @@ class ScriptedPeer:
         # No wait at shutdown: a handler that a test left hanging hangs for good.
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, LOOPBACK, 0, ssl_context=self._tls())
+        site = web.TCPSite(self._runner, LOOPBACK, 0, ssl_context=self.tls())
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self
@@ -208,7 +208,8 @@ class ScriptedPeer:
         }
         return defaults.get((request.method, request.path))
 
-    def _tls(self) -> ssl.SSLContext:
+    def tls(self) -> ssl.SSLContext:
+        """The TLS context of the peer, for a test that speaks for it."""
         cert, key = make_certificate(
             self.host, LOOPBACK, self._authority.cert, self._authority.key, self._folder / self.host
         )
