@@ -183,6 +183,16 @@ def test_a_copy_compacts_its_fillers_away(source: EmbeddedLog, target: EmbeddedL
     verify_copy(source, target)
 
 
+def test_a_copy_that_compacted_more_than_its_source_is_alike(source: EmbeddedLog, target: EmbeddedLog) -> None:
+    source.append([Append("receipts", 0, b"twice", value) for value in (b"first", b"last")]).result()
+    copy(source, target)
+    before = len(held(target))
+    target.compact("receipts", 0)
+    assert (b"twice", b"first") not in held(target).values()
+    assert len(held(target)) < before
+    verify_copy(source, target)
+
+
 # -- going on
 
 
