@@ -146,9 +146,18 @@ class Appender:
                     return
             if producer is None:
                 continue
-            producer.poll(_POLL_S if not self._closed else 0.01)
+            self._poll(producer, _POLL_S if not self._closed else 0.01)
             if self._broken is producer or self._late():
                 self._retire(producer)
+
+    def _poll(self, producer: Producer, timeout_s: float) -> None:
+        """Lets the library tell what was delivered. It raises a fatal error here, before it tells whom it struck."""
+        try:
+            producer.poll(timeout_s)
+        except Exception as error:  # whatever it is, callers wait for an answer and the thread goes on
+            logger.warning("a producer has failed: %s", error)
+            self._broken = producer
+            time.sleep(0.01)
 
     def _late(self) -> bool:
         with self._changed:
@@ -165,7 +174,7 @@ class Appender:
         producer.purge(in_queue=True, in_flight=True, blocking=False)
         deadline = time.monotonic() + _PURGE_S
         while len(producer) and time.monotonic() < deadline:
-            producer.poll(0.05)
+            self._poll(producer, 0.05)
         with self._changed:
             left = [(number, request) for number, request in self._open.items() if request.producer is producer]
         for number, request in left:

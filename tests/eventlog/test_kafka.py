@@ -15,10 +15,10 @@ import pytest
 
 from annals.eventlog.api import Log, TopicPartition
 from annals.eventlog.kafka import KafkaLog, KafkaSettings, initialise, open_kafka
-from annals.eventlog.kafka.administration import Administration
 from annals.eventlog.limits import Limits
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.shared import KafkaAddress
+from tests.support.kafka_topics import alter
 from tests.support.log_contract import FILLER_KEY, TOPICS, WAIT_S, KeepingContract, LogContract, put, real_ms
 from tests.support.log_workers import SPAWN, Opener, hold_partitions, process
 
@@ -29,7 +29,6 @@ class KafkaBackend:
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self.opener: Opener = partial(open_kafka, settings)
-        self.administration = Administration(settings)
         initialise(settings, [])
 
     def open(self, now_ms: Callable[[], int] | None = None, max_queued: int | None = None) -> KafkaLog:
@@ -39,18 +38,18 @@ class KafkaBackend:
     @contextmanager
     def stalled(self) -> Iterator[None]:
         """Fewer replicas than an acknowledgement needs: the broker refuses, the client tries again."""
-        self.administration.alter("one", {"min.insync.replicas": "2"})
+        alter(self.settings, "one", {"min.insync.replicas": "2"})
         try:
             yield
         finally:
-            self.administration.alter("one", {"min.insync.replicas": "1"})
+            alter(self.settings, "one", {"min.insync.replicas": "1"})
 
     def compact(self, log: Log, topic: str) -> None:
         """The broker cleans segments that are written no more, and begins another one when an append comes."""
         spec = next(spec for spec in TOPICS if spec.name == topic)
         if spec.compacted:
             haste = {"segment.ms": "1", "min.compaction.lag.ms": "0", "min.cleanable.dirty.ratio": "0"}
-            self.administration.alter(topic, haste)
+            alter(self.settings, topic, haste)
             for partition in range(spec.partitions):
                 put(log, topic, partition, b"", key=FILLER_KEY)
                 time.sleep(0.01)
