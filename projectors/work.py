@@ -62,14 +62,17 @@ class Applied:
     decisions: Sequence[Append] = ()
     stopped: str | None = None
     commit: Callable[[int | None], None] = lambda decisions_end: None
+    rest: Callable[[], Generator[Wants, Answers, Rows]] | None = None
+    """What is left to do with the tables at hand: its rows come to the others."""
 
 
 Work = Generator[Wants, Answers, Applied]
 
 
 def ready(applied: Applied) -> Work:
-    """Work that lacks nothing."""
-    yield from ()
+    """Work that lacks nothing, or only what its `rest` asks for."""
+    if applied.rest is not None:
+        applied.rows.merge((yield from applied.rest()))
     return applied
 
 

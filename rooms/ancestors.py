@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from annals.matrix.events import Event
+from annals.matrix.room_versions import RoomRules
 from annals.rooms.needs import Needs
 from annals.rooms.state import Lacking
 from annals.rooms.view import Entry, RoomView
@@ -18,6 +19,14 @@ def permitting_ids(event: Event) -> tuple[str, ...]:
     if event.rules.create_cited_in_auth_events or event.type == "m.room.create":
         return event.auth_events
     return (*event.auth_events, create_id_of(event.room_id))
+
+
+def cited_ids(
+    room_id: str, event_id: str, event_type: str, auth_events: Iterable[str], rules: RoomRules
+) -> tuple[str, ...]:
+    """What an event leads to in the auth graph: no id twice, and never itself."""
+    implied = () if rules.create_cited_in_auth_events or event_type == "m.room.create" else (create_id_of(room_id),)
+    return tuple(other for other in dict.fromkeys((*auth_events, *implied)) if other != event_id)
 
 
 def create_id_of(room_id: str) -> str:

@@ -6,9 +6,10 @@ whole batch, loads them set-wise, teaches the views (`annals.rooms.view.learn`) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
+from annals.rooms.auth_chains import Citing, Place
 from annals.schemas.facts.rooms import RoomFact
 
 
@@ -34,6 +35,12 @@ class Needs:
     keys: frozenset[tuple[str, str]] = frozenset()
     #: (room_id, offset): the fact of this partition that waits there
     facts: frozenset[tuple[str, int]] = frozenset()
+    #: (room_id, event_id): its place in the chain cover, if it has one
+    auth_places: frozenset[tuple[str, str]] = frozenset()
+    #: (room_id, chain_id, sequence, before): a page of the chains that link to this chain from that sequence on
+    citing_chains: frozenset[tuple[str, int, int, int]] = frozenset()
+    #: (room_id, event_id): it, if it has a place in the chain cover; of a room without one all that shall have
+    cited: frozenset[tuple[str, str]] = frozenset()
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(*(getattr(self, f.name) | getattr(other, f.name) for f in fields(Needs)))
@@ -98,9 +105,26 @@ class FirstOfKey:
     event_id: str
 
 
+#: How many chains a page of `Needs.citing_chains` has: a shorter one is the last.
+CITING_CHAINS_PAGE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CitingChain:
+    """A chain that links to another: its lowest sequence number that does, and the key of its events."""
+
+    chain_id: int
+    sequence: int
+    type: str
+    state_key: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The answers to a `Needs`: every need has an entry, None (or an empty value) where there is nothing."""
+    """The answers to a `Needs`: every need has an entry, None (or an empty value) where there is nothing.
+
+    `cited` has only what is here, and more than was named.
+    """
 
     rooms: Mapping[str, StoredHeader | None] = field(default_factory=dict)
     events: Mapping[tuple[str, str], StoredEvent | None] = field(default_factory=dict)
@@ -110,3 +134,6 @@ class Loaded:
     changes: Mapping[tuple[str, int], Mapping[tuple[str, str], str | None]] = field(default_factory=dict)
     keys: Mapping[tuple[str, str], FirstOfKey | None] = field(default_factory=dict)
     facts: Mapping[tuple[str, int], RoomFact] = field(default_factory=dict)
+    auth_places: Mapping[tuple[str, str], Place | None] = field(default_factory=dict)
+    citing_chains: Mapping[tuple[str, int, int, int], Sequence[CitingChain]] = field(default_factory=dict)
+    cited: Mapping[tuple[str, str], Citing] = field(default_factory=dict)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from annals.matrix.auth_events import CREATE, JOIN_RULES, POWER_LEVELS
 from annals.matrix.events import Event, StateKey
-from annals.matrix.room_versions import RoomRules
-from annals.matrix.state_resolution import EventsNeeded, resolve
+from annals.matrix.room_versions import RoomRules, StateResolution
+from annals.matrix.state_resolution import EventsNeeded, resolve, resolve_conflicts
 from annals.rooms.ancestors import entries_of
+from annals.rooms.auth_index import Agreed, ChainIndex, NotIndexed, is_indexed
 from annals.rooms.needs import Needs
-from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState, difference, empty_state, sum_after
+from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState, conflicts, difference, empty_state, sum_after
 from annals.rooms.step import Step
 from annals.rooms.view import REJECTED, Entry, RoomView
 
@@ -91,6 +91,31 @@ def states_after(view: RoomView, event_ids: Iterable[str]) -> list[RoomState]:
 
 
 def _resolved(step: Step, rules: RoomRules, ordered: Sequence[RoomState], current: RoomState) -> RoomState:
+    if rules.state_resolution is StateResolution.V1 or not is_indexed(step.view):
+        return _resolved_as_a_whole(step, rules, ordered, current)
+    differing = conflicts(ordered)
+    keys = {key for of_state in differing for key in of_state}
+    agreed = Agreed(ordered[0], keys)
+    entries_of(step.view, {event_id for of_state in differing for event_id in of_state.values()})
+    try:
+        added = resolve_conflicts(rules, differing, agreed, ViewedEvents(step.view), ChainIndex(step.view, agreed))
+    except EventsNeeded as needed:
+        raise Lacking(_needs_of(step.view, needed)) from None
+    except NotIndexed:
+        return _resolved_as_a_whole(step, rules, ordered, current)
+    for state, of_state in zip(ordered, differing, strict=True):
+        if of_state == added:
+            return state
+    delta: dict[StateKey, str | None] = {key: added.get(key) for key in keys | added.keys()}
+    return _followed(step, ordered[0], {k: new for k, new in delta.items() if differing[0].get(k) != new}, current)
+
+
+def _followed(step: Step, base: RoomState, delta: dict[StateKey, str | None], current: RoomState) -> RoomState:
+    return current if sum_after(base, delta) == current.element_sum else step.follow_state(base, delta)
+
+
+def _resolved_as_a_whole(step: Step, rules: RoomRules, ordered: Sequence[RoomState], current: RoomState) -> RoomState:
+    """Of rooms that have no chain cover, and of room version 1: whole maps, and walked auth chains."""
     partial = frozenset((state.room_id, state.stored_id) for state in ordered if not state.complete)
     if partial:
         raise Lacking(Needs(whole_states=partial))
@@ -98,26 +123,16 @@ def _resolved(step: Step, rules: RoomRules, ordered: Sequence[RoomState], curren
     try:
         resolution = resolve(rules, maps, ViewedEvents(step.view))
     except EventsNeeded as needed:
-        raise Lacking(_to_resolve(step.view, maps, needed)) from None
+        raise Lacking(_needs_of(step.view, needed)) from None
     for state, entries in zip(ordered, maps, strict=True):
         if entries == resolution:
             return state
-    delta = _delta(maps[0], resolution)
-    if sum_after(ordered[0], delta) == current.element_sum:
-        return current
-    return step.follow_state(ordered[0], delta)
+    return _followed(step, ordered[0], _delta(maps[0], resolution), current)
 
 
-def _to_resolve(view: RoomView, maps: Sequence[Mapping[StateKey, str]], needed: EventsNeeded) -> Needs:
-    """Not only the next step of a walk: all that is in conflict, with what leads to it and permits it, in one round."""
-    room_id = view.room_id
-    if not needed.with_auth_chains:
-        return Needs(events=frozenset((room_id, event_id) for event_id in needed.event_ids))
-    common = set(maps[0].items()).intersection(*(entries.items() for entries in maps[1:]))
-    conflicted = {event_id for entries in maps for _, event_id in entries.items() - common}
-    permitting = {event_id for key, event_id in common if key in (CREATE, JOIN_RULES, POWER_LEVELS)}
-    unloaded = {event_id for event_id in conflicted | permitting if event_id not in view.events}
-    return Needs(auth_chains=frozenset((room_id, event_id) for event_id in unloaded | needed.event_ids))
+def _needs_of(view: RoomView, needed: EventsNeeded) -> Needs:
+    wanted = frozenset((view.room_id, event_id) for event_id in needed.event_ids)
+    return Needs(auth_chains=wanted) if needed.with_auth_chains else Needs(events=wanted)
 
 
 def _delta(old: Mapping[StateKey, str], new: Mapping[StateKey, str]) -> dict[StateKey, str | None]:

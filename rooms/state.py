@@ -11,7 +11,7 @@ In memory a state may be partial: it has the keys that were asked for, and says 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from immutables import Map
@@ -176,6 +176,12 @@ def _line(link: Link | None, above: int) -> Iterator[Link]:
         link = link.base
 
 
+def known_changes(states: Iterable[RoomState]) -> dict[int, Mapping[StateKey, str | None]]:
+    """The stored deltas that are loaded, by state id."""
+    lines = (link for state in states for link in _line(state.link, -1))
+    return {link.state_id: link.changes for link in lines if link.changes is not None}
+
+
 def learn_changes(state: RoomState, found: Mapping[int, Mapping[StateKey, str | None]]) -> RoomState:
     """The same state with the stored deltas `found`, by state id, in its line."""
     return replace(state, link=_learned_link(state.link, found))
@@ -192,13 +198,43 @@ def _learned_link(link: Link | None, found: Mapping[int, Mapping[StateKey, str |
     return learned
 
 
+def have_keys(states: Sequence[RoomState], keys: Iterable[StateKey]) -> None:
+    """Raises one Lacking for all that is not known of these keys."""
+    keys = list(keys)
+    unknown = frozenset((state.room_id, state.stored_id, *key) for state in states for key in keys if state.lacks(key))
+    if unknown:
+        raise Lacking(Needs(state_keys=unknown))
+
+
+def keys_changed_since_common(states: Sequence[RoomState]) -> set[StateKey]:
+    """The keys in which states may differ: those of the stored deltas down to where their lines meet.
+
+    As long as what happened since, whatever the size of the states.
+    """
+    lines = [{link.state_id: link for link in _line(state.link, -1)} for state in states]
+    shared = set(lines[0]).intersection(*lines[1:])
+    own = {link.state_id: link for line in lines for link in line.values() if link.state_id not in shared}
+    unknown = frozenset((states[0].room_id, state_id) for state_id, link in own.items() if link.changes is None)
+    if unknown:
+        raise Lacking(Needs(changes=unknown))
+    return {key for link in own.values() for key in link.changes or ()}
+
+
+def conflicts(states: Sequence[RoomState]) -> list[dict[StateKey, str]]:
+    """Of each state what it has for the keys in which they differ."""
+    keys = sorted(keys_changed_since_common(states))
+    have_keys(states, keys)
+    columns = {key: [state.get(key) for state in states] for key in keys}
+    differing = {key: column for key, column in columns.items() if any(other != column[0] for other in column)}
+    return [
+        {key: event_id for key, column in differing.items() if (event_id := column[index]) is not None}
+        for index in range(len(states))
+    ]
+
+
 def difference(old: RoomState, new: RoomState) -> dict[StateKey, tuple[str | None, str | None]]:
-    """The keys in which two states differ: (old event, new event). Both must be complete."""
+    """The keys in which two states differ: (old event, new event)."""
     if old.state_id == new.state_id or old.element_sum == new.element_sum:
         return {}
-    partial = frozenset((state.room_id, state.stored_id) for state in (old, new) if not state.complete)
-    if partial:
-        raise Lacking(Needs(whole_states=partial))
-    before, after = old.entries(), new.entries()
-    keys = before.keys() | after.keys()
-    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+    before, after = conflicts([old, new])
+    return {key: (before.get(key), after.get(key)) for key in before.keys() | after.keys()}

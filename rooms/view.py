@@ -14,9 +14,18 @@ from immutables import Map
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
+from annals.rooms.auth_chains import AUTH_TYPES, Place
 from annals.rooms.fingerprint import sum_of
-from annals.rooms.needs import FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader
-from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState, empty_state, learn_changes, stored_state
+from annals.rooms.needs import CitingChain, FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader
+from annals.rooms.state import (
+    EMPTY_STATE_ID,
+    Lacking,
+    RoomState,
+    empty_state,
+    known_changes,
+    learn_changes,
+    stored_state,
+)
 from annals.schemas.facts.rooms import RoomFact
 
 ACCEPTED, SOFT_FAILED, REJECTED = "accepted", "soft_failed", "rejected"
@@ -24,6 +33,9 @@ PARKED, DROPPED, PENDING_POLICY = "parked", "dropped", "pending_policy"
 
 #: Verdicts of events that are in the room's DAG.
 IN_DAG = frozenset((ACCEPTED, SOFT_FAILED, REJECTED, PENDING_POLICY))
+
+#: Verdicts of events that have a place in the chain cover (annals.rooms.auth_chains).
+PLACED = IN_DAG - {REJECTED}
 
 EVENTS_KEPT = 600
 _CITED_KEPT = 200
@@ -92,6 +104,15 @@ def waiting_without(waiting_for: Map[str, frozenset[str]], parked: Entry) -> Map
 
 
 @dataclass(frozen=True, slots=True)
+class AuthGraph:
+    """What is loaded of the chain cover; `fresh` are the events decided since, which are not in it yet."""
+
+    places: Map[str, Place | None] = field(default_factory=Map)
+    citing: Map[tuple[int, int, int], tuple[CitingChain, ...]] = field(default_factory=Map)
+    fresh: Map[str, Entry] = field(default_factory=Map)
+
+
+@dataclass(frozen=True, slots=True)
 class RoomView:
     """All that is loaded of a room. `header` None: not even asked for."""
 
@@ -101,6 +122,7 @@ class RoomView:
     states: Map[int, RoomState] = field(default_factory=Map)
     keys: Map[str, FirstOfKey | None] = field(default_factory=Map)
     facts: Map[int, RoomFact] = field(default_factory=Map)
+    auth: AuthGraph = field(default_factory=AuthGraph)
 
     @property
     def weight_bytes(self) -> int:
@@ -141,22 +163,39 @@ class RoomView:
 
     def with_header(self, header: Header) -> RoomView:
         """The view with another header."""
-        return RoomView(self.room_id, header, self.events, self.states, self.keys, self.facts)
+        return RoomView(self.room_id, header, self.events, self.states, self.keys, self.facts, self.auth)
 
     def with_entry(self, entry: Entry) -> RoomView:
         """The view with an event and its verdict."""
         events = self.events.set(entry.event.event_id, entry)
-        return RoomView(self.room_id, self.header, events, self.states, self.keys, self.facts)
+        auth = self.auth
+        if entry.event.type in AUTH_TYPES and entry.event.is_state and entry.verdict in PLACED:
+            auth = replace(auth, fresh=auth.fresh.set(entry.event.event_id, entry))
+        return RoomView(self.room_id, self.header, events, self.states, self.keys, self.facts, auth)
 
     def with_state(self, state: RoomState) -> RoomView:
         """The view with a state."""
         states = self.states.set(state.state_id, state)
-        return RoomView(self.room_id, self.header, self.events, states, self.keys, self.facts)
+        return RoomView(self.room_id, self.header, self.events, states, self.keys, self.facts, self.auth)
 
     def with_key(self, key: str, first: FirstOfKey | None) -> RoomView:
         """The view with the holder of an idempotency key."""
         keys = self.keys.set(key, first)
-        return RoomView(self.room_id, self.header, self.events, self.states, keys, self.facts)
+        return RoomView(self.room_id, self.header, self.events, self.states, keys, self.facts, self.auth)
+
+    def place(self, event_id: str) -> Place | None:
+        """The place of an event in the chain cover, if it has one; raises Lacking where that is not known."""
+        try:
+            return self.auth.places[event_id]
+        except KeyError:
+            raise Lacking(Needs(auth_places=frozenset([(self.room_id, event_id)]))) from None
+
+    def citing_chains(self, chain_id: int, sequence: int, before: int) -> tuple[CitingChain, ...]:
+        """A page of the chains that link to a chain from `sequence` on; raises Lacking where it is not loaded."""
+        try:
+            return self.auth.citing[chain_id, sequence, before]
+        except KeyError:
+            raise Lacking(Needs(citing_chains=frozenset([(self.room_id, chain_id, sequence, before)]))) from None
 
     def current_state(self) -> RoomState:
         """The room's current state."""
@@ -188,7 +227,17 @@ def learn(view: RoomView, loaded: Loaded) -> RoomView:
         states=_learned_states(view, loaded),
         keys=view.keys.update({k: v for (room, k), v in loaded.keys.items() if room == room_id and k not in view.keys}),
         facts=view.facts.update({o: fact for (room, o), fact in loaded.facts.items() if room == room_id}),
+        auth=_learned_auth(view, loaded),
     )
+
+
+def _learned_auth(view: RoomView, loaded: Loaded) -> AuthGraph:
+    if not loaded.auth_places and not loaded.citing_chains:
+        return view.auth
+    room_id, auth = view.room_id, view.auth
+    places = {event_id: place for (room, event_id), place in loaded.auth_places.items() if room == room_id}
+    citing = {(c, s, b): tuple(found) for (room, c, s, b), found in loaded.citing_chains.items() if room == room_id}
+    return AuthGraph(auth.places.update(places), auth.citing.update(citing), auth.fresh)
 
 
 def _learned_states(view: RoomView, loaded: Loaded) -> Map[int, RoomState]:
@@ -202,6 +251,9 @@ def _learned_states(view: RoomView, loaded: Loaded) -> Map[int, RoomState]:
             keys.setdefault(state_id, {})[event_type, state_key] = event_id
     wholes = {state_id: whole for (room, state_id), whole in loaded.whole_states.items() if room == room_id}
     changes = {state_id: delta for (room, state_id), delta in loaded.changes.items() if room == room_id}
+    if len(states) > len(view.states):
+        # Lines of states meet: what one of them knows is not asked for again for another.
+        changes = known_changes(view.states.values()) | changes
     for state_id, state in states.items():
         learned = state
         if state.stored_id in keys and not state.complete:
@@ -260,7 +312,7 @@ def trim(view: RoomView) -> RoomView:
     """
     header = view.header
     if header is None or len(view.events) <= EVENTS_KEPT + len(header.parked):
-        return replace(view, states=_kept_states(view), facts=Map()) if header else view
+        return replace(view, states=_kept_states(view), facts=Map(), auth=_kept_auth(view.auth)) if header else view
     kept = {*header.extremities, *header.parked, header.create_event_id}
     current = view.states.get(header.current_state_id)
     for key in (("m.room.power_levels", ""), ("m.room.join_rules", ""), ("m.room.history_visibility", "")):
@@ -276,7 +328,19 @@ def trim(view: RoomView) -> RoomView:
         states=_kept_states(view),
         keys=Map(),
         facts=Map(),
+        auth=_kept_auth(view.auth),
     )
+
+
+def _kept_auth(auth: AuthGraph) -> AuthGraph:
+    """What was read may be older than the tables when it is read again. The newest events may not be there yet."""
+    fresh = sorted(auth.fresh.values(), key=lambda entry: entry.position)[-EVENTS_KEPT // 2 :]
+    return AuthGraph(fresh=Map({entry.event.event_id: entry for entry in fresh}))
+
+
+def committed(view: RoomView) -> RoomView:
+    """The view once all that was decided in it is in the tables."""
+    return replace(view, auth=AuthGraph())
 
 
 def _kept_states(view: RoomView) -> Map[int, RoomState]:

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from annals.matrix.events import StateKey
 from annals.matrix.room_versions import RoomRules, StateResolution
-from annals.matrix.state_resolution.source import AuthChainIndex, EventsNeeded, EventSource
+from annals.matrix.state_resolution.conflicts import separate
+from annals.matrix.state_resolution.source import AuthChainIndex, EventsNeeded, EventSource, Unconflicted
 from annals.matrix.state_resolution.v1 import resolve_v1
 from annals.matrix.state_resolution.v2 import resolve_v2
 
-__all__ = ["AuthChainIndex", "EventSource", "EventsNeeded", "resolve"]
+__all__ = ["AuthChainIndex", "EventSource", "EventsNeeded", "Unconflicted", "resolve", "resolve_conflicts"]
 
 
 def resolve(
@@ -36,4 +37,19 @@ def resolve(
         return dict(distinct[0]) if distinct else {}
     if rules.state_resolution is StateResolution.V1:
         return resolve_v1(distinct, events)
-    return resolve_v2(rules, distinct, events, index)
+    unconflicted, conflicts = separate(distinct)
+    return unconflicted | resolve_v2(rules, conflicts, unconflicted, events, index or unconflicted.values())
+
+
+def resolve_conflicts(
+    rules: RoomRules,
+    conflicts: Sequence[Mapping[StateKey, str]],
+    unconflicted: Unconflicted,
+    events: EventSource,
+    index: AuthChainIndex,
+) -> dict[StateKey, str]:
+    """As `resolve` (not for version 1), where only the keys in which the states differ are at hand.
+
+    `conflicts` has of each state what it has for these keys. Answers what is to be added to the unconflicted state.
+    """
+    return resolve_v2(rules, conflicts, unconflicted, events, index)

@@ -16,92 +16,117 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain
 
-from annals.matrix.events import StateKey
-from annals.matrix.state_resolution.source import AuthChainIndex, Reader
+from annals.matrix.events import Event, StateKey
+from annals.matrix.state_resolution.source import AuthChainIndex, Reader, Unconflicted, WholeMap
 
 State = Mapping[StateKey, str]
 
 
-def separate(state_sets: Sequence[State]) -> tuple[dict[StateKey, str], frozenset[str]]:
-    """The unconflicted state map, and the ids of the conflicted state set.
+def separate(state_sets: Sequence[State]) -> tuple[WholeMap, list[dict[StateKey, str]]]:
+    """The unconflicted state map, and of each set the part that is conflicted.
 
     "If a given key K is present in every S_i with the same value V in each state map, then the pair (K, V) belongs to
     the unconflicted state map. Otherwise, V belongs to the conflicted state set."
     """
-    first, *others = state_sets
-    unconflicted = dict(first.items())
-    for other in others:
-        unconflicted = {key: event_id for key, event_id in unconflicted.items() if other.get(key) == event_id}
-    conflicted = frozenset(
-        event_id for state_set in state_sets for key, event_id in state_set.items() if key not in unconflicted
-    )
-    return unconflicted, conflicted
+    pairs = [state_set.items() for state_set in state_sets]
+    agreed = set(pairs[0]).intersection(*pairs[1:])
+    return WholeMap(agreed), [dict(of_set - agreed) for of_set in pairs]
 
 
 def auth_difference(
-    state_sets: Sequence[State],
-    common: frozenset[str],
+    conflicts: Sequence[State],
+    unconflicted: Unconflicted,
     conflicted: frozenset[str],
     reader: Reader,
-    index: AuthChainIndex | None,
+    index: AuthChainIndex,
 ) -> set[str]:
     """The auth difference without the conflicted state set: events below some, but not all of the sets.
 
     NOTSPEC: a set's own events count as part of its auth chain, as in Synapse. The text takes only what they cite, so
     that a conflicted event that another set's events cite would be in the difference by one reading only; servers in
-    the field follow Synapse, and agreeing with them is what a resolution is for. `common`: ids that are in every set.
+    the field follow Synapse, and agreeing with them is what a resolution is for.
     """
-    masks, everywhere = _reach(state_sets, common, conflicted, reader)
-    every_set = (1 << len(state_sets)) - 1
+    masks, everywhere = _reach(conflicts, unconflicted, conflicted, reader, index)
+    every_set = (1 << len(conflicts)) - 1
     candidates = {event_id for event_id, mask in masks.items() if mask != every_set} - conflicted
-    if not candidates:
-        return candidates
     # A candidate is below all sets where an event is that is itself in, or below, all sets.
-    heads = everywhere | common
-    if index is None:
-        return candidates - _walk_in_auth_chains(candidates, heads, reader)
-    return candidates - index.in_auth_chains(candidates, heads)
+    return candidates - index.in_auth_chains(candidates, everywhere) if candidates and everywhere else candidates
 
 
 def _reach(
-    state_sets: Sequence[State], common: frozenset[str], conflicted: frozenset[str], reader: Reader
+    conflicts: Sequence[State],
+    unconflicted: Unconflicted,
+    conflicted: frozenset[str],
+    reader: Reader,
+    index: AuthChainIndex,
 ) -> tuple[dict[str, int], set[str]]:
     """For the events below conflicted ones: by which sets they are reached, as a bit mask, and which are by all.
 
-    The walk goes no deeper where an event is reached by all sets, so that a mask may lack bits that come by way of
-    such an event.
+    The walk goes no deeper where an event is reached by all sets, or is in or below what they agree on, so that a mask
+    may lack bits that come by way of such an event. What is in or below what they agree on has no mask.
     """
-    every_set = (1 << len(state_sets)) - 1
+    every_set = (1 << len(conflicts)) - 1
     masks: dict[str, int] = {}
-    for bit, state_set in enumerate(state_sets):
-        for event_id in conflicted.intersection(state_set.values()):
+    for bit, state_set in enumerate(conflicts):
+        for event_id in state_set.values():
             masks[event_id] = masks.get(event_id, 0) | 1 << bit
+    open_masks, agreed = dict(masks), set[str]()
     frontier = {event_id for event_id, mask in masks.items() if mask != every_set}
     while frontier:
         reader.load(frontier, with_auth_chains=True)
+        unseen = frontier - open_masks.keys()
+        keys = {event_id: _key(reader.get(event_id)) for event_id in unseen}
+        unconflicted.have(keys.values())
+        found = {event_id for event_id, key in keys.items() if unconflicted.get(key) == event_id}
+        found |= index.in_auth_chains(unseen - found, frozenset()) if unseen > found else set()
+        agreed |= found
+        frontier -= found
+        open_masks.update(dict.fromkeys(frontier, 0))
         grown: set[str] = set()
         for event_id in frontier:
             for cited in reader.cited(event_id):
                 before = masks.get(cited, 0)
                 after = before | masks[event_id]
-                if after != before and cited not in common:
+                if after != before and cited not in agreed:
                     masks[cited] = after
                     grown.add(cited)
         frontier = {event_id for event_id in grown if masks[event_id] != every_set}
+    masks = {event_id: mask for event_id, mask in masks.items() if event_id not in agreed}
     return masks, {event_id for event_id, mask in masks.items() if mask == every_set}
 
 
-def _walk_in_auth_chains(candidates: AbstractSet[str], heads: AbstractSet[str], reader: Reader) -> set[str]:
-    """As `AuthChainIndex.in_auth_chains`, by walking: reads the whole auth chain unless all are found before."""
-    found: set[str] = set()
-    seen = set(heads)
-    frontier: AbstractSet[str] = heads
-    while frontier and len(found) < len(candidates):
-        reader.load(frontier, with_auth_chains=True)
-        frontier = set(chain.from_iterable(map(reader.cited, frontier))) - seen
-        seen |= frontier
-        found |= candidates & frontier
-    return found
+def _key(event: Event) -> StateKey:
+    # What is no state event is in no state: no state has a key like this.
+    return event.type, "" if event.state_key is None else event.state_key
+
+
+class Walk:
+    """As an index, by walking: reads the auth chain of all that the sets agree on, unless all is found before."""
+
+    def __init__(self, agreed: Iterable[str], reader: Reader) -> None:
+        self._reader = reader
+        self._seen = set(agreed)
+        self._frontier: AbstractSet[str] = self._seen
+        self._found: set[str] = set()
+
+    def in_auth_chains(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> set[str]:
+        """See AuthChainIndex."""
+        while self._frontier and not candidates <= self._found:
+            self._frontier = self._below(self._frontier) - self._seen
+            self._seen |= self._frontier
+            self._found |= self._frontier
+        found = set(candidates & self._found)
+        frontier, seen = heads, set(heads)
+        while frontier and len(found) < len(candidates):
+            below = self._below(frontier)
+            found |= candidates & below
+            frontier = below - seen
+            seen |= frontier
+        return found
+
+    def _below(self, event_ids: AbstractSet[str]) -> set[str]:
+        self._reader.load(event_ids, with_auth_chains=True)
+        return set(chain.from_iterable(map(self._reader.cited, event_ids)))
 
 
 def conflicted_subgraph(conflicted: frozenset[str], reader: Reader) -> set[str]:

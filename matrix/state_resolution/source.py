@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from annals.matrix.auth_events import POWER_LEVELS
-from annals.matrix.events import Event
+from annals.matrix.events import Event, StateKey
 
 
 class EventsNeeded(Exception):
@@ -35,11 +35,30 @@ class EventSource(Protocol):
         ...
 
 
+class Unconflicted(Protocol):
+    """What all states agree on."""
+
+    def get(self, key: StateKey, /) -> str | None:
+        """The event that every state has for `key`; None where there is none, or where they differ."""
+        ...
+
+    def have(self, keys: Iterable[StateKey], /) -> None:
+        """These will be asked for: may raise what the caller of the resolution understands, for all at once."""
+        ...
+
+
+class WholeMap(dict[StateKey, str]):
+    """What all states agree on, as a map."""
+
+    def have(self, keys: Iterable[StateKey], /) -> None:
+        """All of it is here."""
+
+
 class AuthChainIndex(Protocol):
     """Reachability along `auth_events`, for who has an index of it."""
 
     def in_auth_chains(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> AbstractSet[str]:
-        """Those of `candidates` that are in the auth chain of at least one of `heads`."""
+        """Those of `candidates` that are in the auth chain of one of `heads`, or of what all states agree on."""
         ...
 
 
@@ -78,7 +97,7 @@ class Reader:
     def power_levels_of(self, event_id: str) -> str | None:
         """The first m.room.power_levels event that the event cites."""
         cited = self.cited(event_id)
-        self.load(cited)
+        self.load(cited, with_auth_chains=True)
         return next((other for other in cited if _key(self.get(other)) == POWER_LEVELS), None)
 
     def usable(self, event_id: str) -> bool:

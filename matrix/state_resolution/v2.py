@@ -8,36 +8,40 @@ conflicted ones, without which these could not be authorised.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from annals.matrix.auth_events import POWER_LEVELS, auth_types_for
 from annals.matrix.auth_rules import allowed
 from annals.matrix.events import Event, StateKey
 from annals.matrix.room_versions import RoomRules, StateResolution
-from annals.matrix.state_resolution.conflicts import auth_difference, conflicted_subgraph, separate
+from annals.matrix.state_resolution.conflicts import Walk, auth_difference, conflicted_subgraph
 from annals.matrix.state_resolution.ordering import Mainline, power_order
-from annals.matrix.state_resolution.source import AuthChainIndex, EventSource, Reader
+from annals.matrix.state_resolution.source import AuthChainIndex, EventSource, Reader, Unconflicted, WholeMap
 
 
 def resolve_v2(
     rules: RoomRules,
-    state_sets: Sequence[Mapping[StateKey, str]],
+    conflicts: Sequence[Mapping[StateKey, str]],
+    unconflicted: Unconflicted,
     events: EventSource,
-    index: AuthChainIndex | None,
+    index: AuthChainIndex | Iterable[str],
 ) -> dict[StateKey, str]:
-    """The resolution of at least two states; see `resolve`."""
+    """What the conflicted keys come to, and keys that nobody had: what is to be added to the unconflicted state.
+
+    `index` may be the ids of the unconflicted state: then the chains are walked.
+    """
+    conflicted = frozenset(event_id for of_set in conflicts for event_id in of_set.values())
     reader = Reader(events)
-    unconflicted, conflicted = separate(state_sets)
     if not conflicted:
-        return unconflicted
-    full_conflicted = conflicted | auth_difference(
-        state_sets, frozenset(unconflicted.values()), conflicted, reader, index
-    )
+        return {}
+    chains = Walk(index, reader) if isinstance(index, Iterable) else index
+    full_conflicted = conflicted | auth_difference(conflicts, unconflicted, conflicted, reader, chains)
     # v12: "The full conflicted set is the union of the conflicted state set, the conflicted state subgraph, and the
     #       auth difference"; step 2 starts "from an empty state map".
-    base: Mapping[StateKey, str] = unconflicted
+    base: Unconflicted = unconflicted
     if rules.state_resolution is StateResolution.V2_1:
         full_conflicted |= conflicted_subgraph(conflicted, reader)
-        base = {}
+        base = WholeMap()
     checks = _IterativeAuthChecks(base, reader)
     checks.load(full_conflicted)
     # 1. Select the set X of all power events … Sort X into a list using the reverse topological power ordering.
@@ -52,13 +56,14 @@ def resolve_v2(
     checks.apply(mainline.sort(full_conflicted.difference(power_events)))
     # 5. Update the result by replacing any event with the event with the same key from the unconflicted state map, if
     #    such an event exists, to get the final resolved state.
-    return checks.changed | unconflicted
+    unconflicted.have(checks.changed)
+    return {key: event_id for key, event_id in checks.changed.items() if unconflicted.get(key) is None}
 
 
 class _IterativeAuthChecks:
     """A state that grows by the events that are allowed in it."""
 
-    def __init__(self, base: Mapping[StateKey, str], reader: Reader) -> None:
+    def __init__(self, base: Unconflicted, reader: Reader) -> None:
         self._base = base
         self._reader = reader
         self.changed: dict[StateKey, str] = {}
@@ -66,15 +71,14 @@ class _IterativeAuthChecks:
     def current(self, key: StateKey) -> str | None:
         return self.changed.get(key) or self._base.get(key)
 
-    def load(self, event_ids: Iterable[str]) -> None:
+    def load(self, event_ids: AbstractSet[str]) -> None:
         """Have at hand what `apply` will read of these events: one round trip instead of one an event."""
         reader = self._reader
         reader.load(event_ids, with_auth_chains=True)
-        wanted: set[str] = set()
-        for event_id in event_ids:
-            wanted.update(reader.cited(event_id))
-            of_base = (self._base.get(key) for key in _auth_types(reader.get(event_id)))
-            wanted.update(other for other in of_base if other is not None)
+        wanted = {cited for event_id in event_ids for cited in reader.cited(event_id)}
+        keys = {key for event_id in event_ids for key in _auth_types(reader.get(event_id))}
+        self._base.have(keys)
+        wanted.update(event_id for key in keys if (event_id := self._base.get(key)) is not None)
         reader.load(wanted, with_auth_chains=True)
 
     def apply(self, event_ids: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from annals.database.errors import DatabaseError
 from annals.database.rows import Rows
 from annals.eventlog.errors import LogError
 from annals.projectors.errors import TornDecisions
+from annals.projectors.rooms.chains import InRoom, may_be_cited
 from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed, users_moved
 from annals.rooms.machine import Decided, UnknownFact, decide, halt
 from annals.rooms.needs import Loaded, Needs
@@ -32,13 +33,14 @@ ERROR_CHARS_MAX = 2_000
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A step, decided and folded. `records` are its decisions as (room id, record)."""
+    """A step, decided and folded. `records` are its decisions as (room id, record); `citing` shall have places."""
 
     offset: int
     room_id: str
     rows: Rows
     users: frozenset[str]
     records: tuple[tuple[bytes, bytes], ...]
+    citing: tuple[InRoom, ...] = ()
 
 
 @dataclass(slots=True)
@@ -173,11 +175,13 @@ class RoomBatch:
     def _fold(self, fact: RoomFact, offset: int, decisions: Sequence[Decision]) -> StepDone:
         check_step(offset, decisions)
         others = {source: self._around.fact_at(source) for source in sources_needed(offset, decisions)}
-        rows = fold_step(StepFacts(offset, fact, others), decisions, self._around.partition, self._around.is_local)
+        facts = StepFacts(offset, fact, others)
+        rows = fold_step(facts, decisions, self._around.partition, self._around.is_local)
         key = fact.room_id.encode()
         records = tuple((key, record) for decision in decisions for record in self._around.encode(decision))
         users = frozenset(user for user in users_moved(decisions) if self._around.is_local(user))
-        return StepDone(offset, fact.room_id, rows, users, records)
+        citing = tuple(may_be_cited(decisions, facts.at))
+        return StepDone(offset, fact.room_id, rows, users, records, citing)
 
 
 def check_step(offset: int, decisions: Sequence[Decision]) -> None:

@@ -14,7 +14,19 @@ from annals.database.text import restore, storable
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms.event_json import join_event
-from annals.rooms.needs import FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader, StoredState
+from annals.rooms.ancestors import cited_ids
+from annals.rooms.auth_chains import AUTH_TYPES, Citing, Place
+from annals.rooms.needs import (
+    CITING_CHAINS_PAGE,
+    CitingChain,
+    FirstOfKey,
+    Loaded,
+    Needs,
+    StoredEvent,
+    StoredHeader,
+    StoredState,
+)
+from annals.rooms.view import PLACED
 from annals.schemas.facts.rooms import RoomFact
 
 
@@ -29,6 +41,11 @@ class Reads(Protocol):
 FactAt = Callable[[int], RoomFact]
 StateKey = tuple[str, str]
 
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names))
+
+
 _EVENT_COLUMNS = (
     "e.room_id, e.event_id, e.room_version, e.client_json, e.federation_json, e.verdict, e.outlier, e.backfilled, "
     "e.provisional, e.source, e.position, e.state_before, e.state_after, e.idempotency_key, e.redacted_by, e.missing"
@@ -38,15 +55,18 @@ _EVENTS = f"""
 SELECT {_EVENT_COLUMNS} FROM unnest(%s::text[], %s::text[]) AS w(room_id, event_id)
 JOIN events e ON e.room_id = w.room_id AND e.event_id = w.event_id"""
 
+# As deep as a round may go: what a resolution reads of a chain is seldom more, and if so it asks again.
 _CHAINS = f"""
-WITH RECURSIVE chain(room_id, event_id) AS (
-    SELECT * FROM unnest(%s::text[], %s::text[])
+WITH RECURSIVE chain(room_id, event_id, n) AS (
+    SELECT w.*, 0 FROM unnest(%s::text[], %s::text[]) AS w
     UNION
-    SELECT c.room_id, a.event_id FROM chain c
+    SELECT c.room_id, a.event_id, c.n + 1 FROM chain c
     JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id
     CROSS JOIN LATERAL unnest(e.auth_events) AS a(event_id)
+    WHERE c.n < 16
 )
-SELECT {_EVENT_COLUMNS} FROM chain c JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id"""
+SELECT {_EVENT_COLUMNS} FROM (SELECT DISTINCT room_id, event_id FROM chain) c
+JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id"""
 
 _HEADERS = """
 SELECT w.room_id, r.room_version, r.create_event_id, r.current_state_id, r.min_depth, h.source,
@@ -118,6 +138,45 @@ FROM unnest(%s::text[], %s::text[]) AS w(room_id, idempotency_key)
 JOIN events e ON e.room_id = w.room_id AND e.idempotency_key = w.idempotency_key
 ORDER BY e.source DESC"""
 
+_PLACES = """
+SELECT c.room_id, c.event_id, c.chain_id, c.sequence FROM unnest(%s::text[], %s::text[]) AS w(room_id, event_id)
+JOIN auth_chains c ON c.room_id = w.room_id AND c.event_id = w.event_id"""
+
+# The newest chains first: these link to what is newest.
+_CITING_CHAINS = f"""
+SELECT w.room_id, w.chain_id, w.sequence, w.before, x.chain_id, y.sequence, p.type, p.state_key
+FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) AS w(room_id, chain_id, sequence, before)
+CROSS JOIN LATERAL (
+    SELECT DISTINCT n.chain_id FROM (
+        SELECT l.chain_id FROM auth_chain_links l
+        WHERE l.room_id = w.room_id AND l.to_chain_id = w.chain_id AND l.chain_id < w.before
+            AND l.to_sequence >= w.sequence
+        ORDER BY l.chain_id DESC, l.sequence DESC LIMIT {CITING_CHAINS_PAGE}
+    ) AS n
+) AS x
+CROSS JOIN LATERAL (
+    SELECT l.sequence FROM auth_chain_links l
+    WHERE l.room_id = w.room_id AND l.to_chain_id = w.chain_id AND l.chain_id = x.chain_id
+        AND l.to_sequence >= w.sequence
+    ORDER BY l.sequence LIMIT 1
+) AS y
+JOIN auth_chains p ON p.room_id = w.room_id AND p.chain_id = x.chain_id AND p.sequence = y.sequence
+ORDER BY w.room_id, w.chain_id, w.sequence, w.before, x.chain_id DESC"""
+
+# Of a room that has no index at all: everything that has a place once it has one.
+_CITED = f"""
+WITH wanted(room_id, event_id) AS (SELECT * FROM unnest(%s::text[], %s::text[]))
+SELECT e.room_id, e.event_id, e.room_version, e.type, e.state_key, e.auth_events, e.position, c.chain_id, c.sequence,
+    EXISTS (SELECT FROM auth_chains x
+            WHERE x.room_id = c.room_id AND x.chain_id = c.chain_id AND x.sequence = c.sequence + 1)
+FROM wanted w JOIN auth_chains c ON c.room_id = w.room_id AND c.event_id = w.event_id
+JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id
+UNION ALL
+SELECT e.room_id, e.event_id, e.room_version, e.type, e.state_key, e.auth_events, e.position, NULL, NULL, false
+FROM (SELECT DISTINCT room_id FROM wanted) AS r JOIN events e ON e.room_id = r.room_id
+WHERE NOT EXISTS (SELECT FROM auth_chains x WHERE x.room_id = r.room_id)
+    AND e.type IN ({_quoted(AUTH_TYPES)}) AND e.state_key IS NOT NULL AND e.verdict IN ({_quoted(PLACED)})"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
@@ -131,6 +190,9 @@ class _Answers:
     changes: dict[tuple[str, int], dict[StateKey, str | None]] = field(default_factory=dict)
     keys: dict[tuple[str, str], FirstOfKey | None] = field(default_factory=dict)
     facts: dict[tuple[str, int], RoomFact] = field(default_factory=dict)
+    auth_places: dict[tuple[str, str], Place | None] = field(default_factory=dict)
+    citing_chains: dict[tuple[str, int, int, int], list[CitingChain]] = field(default_factory=dict)
+    cited: dict[tuple[str, str], Citing] = field(default_factory=dict)
 
     def loaded(self) -> Loaded:
         return Loaded(**{name: getattr(self, name) for name in self.__slots__})
@@ -159,6 +221,12 @@ def load(connection: Reads, needs: Needs, fact_at: FactAt | None = None) -> Mapp
         _load_changes(connection, needs.changes, answers)
     if needs.keys:
         _load_keys(connection, needs.keys, answers)
+    if needs.auth_places:
+        _load_places(connection, needs.auth_places, answers)
+    if needs.citing_chains:
+        _load_citing_chains(connection, needs.citing_chains, answers)
+    if needs.cited:
+        _load_cited(connection, needs.cited, answers)
     for room_id, offset in needs.facts:
         if fact_at is None:
             raise ValueError("facts are wanted, but nothing reads the log")
@@ -305,3 +373,40 @@ def _load_keys(connection: Reads, wanted: Collection[tuple[str, str]], answers: 
     for stored_room, stored_key, source, event_id in connection.rows(_KEYS, _columns(wanted)):
         room_id, key = names[stored_room], names[stored_key]
         answers[room_id].keys[room_id, key] = FirstOfKey(source, restore(event_id))
+
+
+def _load_places(connection: Reads, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
+    for room_id, event_id in wanted:
+        answers[room_id].auth_places[room_id, event_id] = None
+    names = _names(text for pair in wanted for text in pair)
+    for stored_room, stored_event_id, chain_id, sequence in connection.rows(_PLACES, _columns(wanted)):
+        room_id, event_id = names[stored_room], names[stored_event_id]
+        answers[room_id].auth_places[room_id, event_id] = Place(chain_id, sequence)
+
+
+def _load_citing_chains(
+    connection: Reads, wanted: Collection[tuple[str, int, int, int]], answers: Mapping[str, _Answers]
+) -> None:
+    for page in wanted:
+        answers[page[0]].citing_chains[page] = []
+    names = _names(room_id for room_id, *_ in wanted)
+    for stored_room, to_chain, to_sequence, before, *chain in connection.rows(_CITING_CHAINS, _columns(wanted)):
+        room_id, (chain_id, sequence, event_type, state_key) = names[stored_room], chain
+        key = None if state_key is None else restore(state_key)
+        found = answers[room_id].citing_chains[room_id, to_chain, to_sequence, before]
+        found.append(CitingChain(chain_id, sequence, restore(event_type), key))
+
+
+def _load_cited(connection: Reads, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
+    for row in connection.rows(_CITED, _columns(wanted)):
+        room_id, event_id, version, event_type, state_key, auth_events, position, chain_id, sequence, extended = row
+        room, name, event_type = restore(room_id), restore(event_id), restore(event_type)
+        auth_ids = tuple(map(restore, auth_events))
+        answers[room].cited[room, name] = Citing(
+            event_id=name,
+            key=(event_type, None if state_key is None else restore(state_key)),
+            cited=cited_ids(room, name, event_type, auth_ids, ROOM_VERSIONS[version]),
+            position=position,
+            place=None if chain_id is None else Place(chain_id, sequence),
+            extended=extended,
+        )

@@ -234,3 +234,30 @@ PENDING_REDACTIONS = Table(
     *provenance(),
     info=_EXACT,
 )
+
+# The chain cover of the auth graph (annals.rooms.auth_chains). Derived: an index that was begun in the midst of a log
+# gives other places than one that saw all of it, and answers the same.
+AUTH_CHAINS = Table(
+    "auth_chains",
+    METADATA,
+    Column("room_id", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("state_key", Text),
+    info={"rebuild": "derived"},
+)
+Index("auth_chains_by_place", AUTH_CHAINS.c.room_id, AUTH_CHAINS.c.chain_id, AUTH_CHAINS.c.sequence, unique=True)
+
+# What an event cites of other chains: asked from the target upwards.
+AUTH_CHAIN_LINKS = Table(
+    "auth_chain_links",
+    METADATA,
+    Column("room_id", Text, primary_key=True),
+    Column("to_chain_id", BigInteger, primary_key=True),
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True),
+    Column("to_sequence", BigInteger, nullable=False),
+    info={"rebuild": "derived"},
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from annals.rooms.view import RoomView, trim
+from annals.rooms.view import RoomView, committed, trim
 
 VIEWS_BYTES_MAX = 64 << 20
 
@@ -30,7 +30,7 @@ class ViewCache:
         """Take the views that a commit left, trimmed."""
         for room_id, view in views.items():
             self._drop(room_id)
-            kept = trim(view)
+            kept = trim(committed(view))
             weight = kept.weight_bytes
             self._views[room_id] = kept, partition, weight
             self.weight_bytes += weight

@@ -11,6 +11,7 @@ from annals.projectors.errors import GroupPartition
 from annals.projectors.folding import Moved
 from annals.projectors.poison import Decoded, Skips, decoded
 from annals.projectors.rooms.batch import RoomBatch, StepDone, Surroundings
+from annals.projectors.rooms.chains import InRoom, may_be_cited, place
 from annals.projectors.rooms.decided import DecidedStep
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.facts import Facts
@@ -111,6 +112,20 @@ class RoomsWorker:
             answers: Answers = yield Wants(rooms=needs, fact_at=self._facts.at)
             batch.learn(answers.rooms)
         steps, views = batch.finish()
+        applied = self._ended(batch, items, facts, steps, views, stopped)
+        applied.rows.merge((yield from place([citing for step in steps for citing in step.citing])))
+        return applied
+
+    def _ended(
+        self,
+        batch: RoomBatch,
+        items: Sequence[Decoded],
+        facts: Sequence[tuple[int, RoomFact]],
+        steps: Sequence[StepDone],
+        views: Mapping[str, RoomView],
+        stopped: str | None,
+    ) -> Applied:
+        """The batch as far as it was done."""
         if len(steps) == len(facts):
             return self._applied(items[-1].record, steps, views, stopped)
         undone = facts[len(steps)][0]
@@ -144,12 +159,13 @@ class RoomsWorker:
         """Fold what was decided, without deciding. With `epoch`, the decisions are copied to our topic under it."""
         rows, moved = Rows(), Moved()
         records: list[tuple[bytes, bytes]] = []
+        citing: list[InRoom] = []
         for step in steps:
             fact = self._facts.at(step.offset)
             others = {source: self._facts.at(source) for source in sources_needed(step.offset, step.decisions)}
-            rows.merge(
-                fold_step(StepFacts(step.offset, fact, others), step.decisions, self._partition, self._around.is_local)
-            )
+            facts = StepFacts(step.offset, fact, others)
+            rows.merge(fold_step(facts, step.decisions, self._partition, self._around.is_local))
+            citing.extend(may_be_cited(step.decisions, facts.at))
             moved.rooms.add(fact.room_id)
             moved.users.update(filter(self._around.is_local, users_moved(step.decisions)))
             if epoch is not None:
@@ -164,7 +180,7 @@ class RoomsWorker:
             self.position = replace(position, decisions_offset=decided_to)
 
         appends = self._decisions.append(self._partition, records)
-        return Applied(position, rows, moved, len(steps), appends, None, commit)
+        return Applied(position, rows, moved, len(steps), appends, None, commit, lambda: place(citing))
 
     def after_steps(self, steps: Sequence[DecidedStep], marked_epoch: int, *, is_copy: bool) -> Position:
         """The position after these steps."""

@@ -151,6 +151,8 @@ def test_what_an_event_costs(log: EmbeddedLog, tables_url: str) -> None:
             "current_state_deltas": 1,
             "room_memberships": 1,
             "local_current_membership": 1,
+            "auth_chains": 1,
+            "auth_chain_links": 1,
         },
     ]
     connection = WriteConnection(tables_url, "g1")

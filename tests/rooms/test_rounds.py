@@ -109,7 +109,7 @@ def test_repeats_and_outliers(version: str) -> None:
 
 @every_version
 def test_a_cold_merge_of_differing_states(version: str) -> None:
-    """Resolving asks for the whole states once, and for auth chains as a whole."""
+    """Resolving asks for no whole state, and for auth chains as a whole."""
     weaver, driver = _grown(version)
     head = weaver.events[-1].event_id
     for n in range(3):
@@ -123,7 +123,7 @@ def test_a_cold_merge_of_differing_states(version: str) -> None:
     rounds = _rounds(driver, received(fork))
     assert len(rounds) <= 6
     assert rounds[:2] == [{"rooms", "events"}, {"states", "state_keys"}]
-    assert sum("whole_states" in kinds for kinds in rounds) == 1
+    assert not any("whole_states" in kinds for kinds in rounds), "what differs comes from the deltas"
 
 
 @every_version
@@ -134,5 +134,6 @@ def test_no_room_needs_many_rounds(version: str) -> None:
         weaver = woven(seed, version, 60)
         driver = Driver(weaver.room_id, cold=True)
         rounds += [len(_rounds(driver, received(event))) for event in weaver.events]
-    assert max(rounds) <= 13
-    assert sum(rounds) / len(rounds) <= 4
+    # Each round is a query by key; of a room whose heads differ, none reads the whole state or a whole auth chain.
+    assert max(rounds) <= 40
+    assert sum(rounds) / len(rounds) <= 6

@@ -14,9 +14,11 @@ from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.matrix.signing import SigningKey
+from annals.projectors.rooms.chains import may_be_cited
+from annals.rooms.auth_chains import ChainCover, Placed
 from annals.rooms.heads import Intent, Signer, build_on, fact_of
 from annals.rooms.machine import Decided, decide, halt
-from annals.rooms.needs import FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader, StoredState
+from annals.rooms.needs import CitingChain, FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader, StoredState
 from annals.rooms.state import Lacking
 from annals.rooms.view import RoomView, learn, trim, unknown_room
 from annals.schemas.codec import decode, encode
@@ -79,12 +81,15 @@ class MemoryTables:
     waiting: list[int] = field(default_factory=list)
     duplicates: dict[str, str] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
+    places: dict[str, Placed] = field(default_factory=dict)
+    cover: ChainCover = field(default_factory=lambda: ChainCover(()))
 
     def apply(self, offset: int, fact: RoomFact, decisions: Iterable[d.Decision]) -> None:
         """Fold one step."""
         self.facts[offset] = fact
         for decision in decisions:
             self._fold(decision)
+            self._place(decision)
             if self.halted_at is None and decision.source in self.waiting:
                 self.waiting.remove(decision.source)
         assert self.halted_at is not None or not self.waiting, "each fact that waited has a decision of its own"
@@ -156,6 +161,19 @@ class MemoryTables:
         if v.min_depth is not None:
             self.room["min_depth"] = v.min_depth
 
+    def _place(self, decision: d.Decision) -> None:
+        for of in may_be_cited([decision], self.facts.__getitem__):
+            self.places |= {placed.event_id: placed for placed in self.cover.add(of.event)}
+
+    def _citing_chains(self, chain_id: int, sequence: int, before: int) -> tuple[CitingChain, ...]:
+        """Short pages, so that the tests turn some."""
+        found: dict[int, CitingChain] = {}
+        for placed in sorted(self.places.values(), key=lambda p: (p.place.chain_id, p.place.sequence), reverse=True):
+            links = [link for link in placed.links if link.chain_id == chain_id and link.sequence >= sequence]
+            if links and placed.place.chain_id < before:
+                found[placed.place.chain_id] = CitingChain(placed.place.chain_id, placed.place.sequence, *placed.key)
+        return tuple(found.values())[:4]
+
     # Answers to needs
 
     def load(self, needs: Needs) -> Loaded:
@@ -171,6 +189,8 @@ class MemoryTables:
             changes={(room, s): _delta(self.states[s]) for room, s in needs.changes},
             keys={(room, key): self._first(key) for room, key in needs.keys},
             facts={(room, offset): self.facts[offset] for room, offset in needs.facts},
+            auth_places={(r, e): self.places[e].place if e in self.places else None for r, e in needs.auth_places},
+            citing_chains={(r, c, s, b): self._citing_chains(c, s, b) for r, c, s, b in needs.citing_chains},
         )
 
     def _auth_chain(self, event_id: str) -> set[str]:

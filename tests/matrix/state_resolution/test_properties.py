@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS, StateResolution
 from annals.matrix.state_resolution import resolve
-from annals.matrix.state_resolution.conflicts import auth_difference, conflicted_subgraph, separate
+from annals.matrix.state_resolution.conflicts import Walk, auth_difference, conflicted_subgraph, separate
 from annals.matrix.state_resolution.source import Reader
 from tests.matrix.state_resolution.grown import GrownRoom
 from tests.matrix.state_resolution.story import LazySource, Source, StateIds, load_and_resolve
@@ -52,13 +52,14 @@ def test_what_all_agree_on_stays_and_nothing_is_invented(room: GrownRoom, count:
 def test_the_conflicts_are_those_of_the_definitions(room: GrownRoom, count: int) -> None:
     """The walk that stops early finds what walking everything finds."""
     sets = room.state_sets(count)
-    unconflicted, conflicted = separate(sets)
+    unconflicted, conflicts = separate(sets)
+    conflicted = frozenset(event_id for of_set in conflicts for event_id in of_set.values())
     reader = Reader(room.source)
     common = frozenset(unconflicted.values())
     chains = [chain_of(state.values(), room.source) for state in sets]
     expected = chains[0].union(*chains) - chains[0].intersection(*chains) - conflicted
-    assert auth_difference(sets, common, conflicted, reader, None) == expected
-    assert auth_difference(sets, common, conflicted, reader, WholeIndex(room.source)) == expected
+    for index in (Walk(common, reader), WholeIndex(room.source, common)):
+        assert auth_difference(conflicts, unconflicted, conflicted, reader, index) == expected
     below = {event_id: chain_of([event_id], room.source) for event_id in room.room.events}
     paths = {
         between for top in conflicted for between in below[top] if between in conflicted or below[between] & conflicted
@@ -92,11 +93,12 @@ def chain_of(event_ids: Iterable[str], source: Source) -> set[str]:
 class WholeIndex:
     """An index that answers by the definition."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, agreed: frozenset[str]) -> None:
         self.source = source
+        self.agreed = agreed
 
     def in_auth_chains(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> AbstractSet[str]:
-        return candidates & {other for head in heads for other in chain_of([head], self.source) - {head}}
+        return candidates & {other for head in heads | self.agreed for other in chain_of([head], self.source) - {head}}
 
 
 @pytest.mark.parametrize("version", ["1", "10", "12"])

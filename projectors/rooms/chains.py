@@ -1,0 +1,83 @@
+"""Keeping the chain cover: what a batch decided gets its places, after one look-up for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+
+from annals.database.rows import Rows
+from annals.projectors.rooms import tables
+from annals.projectors.rooms.fold import event_in
+from annals.projectors.work import Answers, Wants
+from annals.rooms.ancestors import cited_ids
+from annals.rooms.auth_chains import AUTH_TYPES, ChainCover, Citing, Placed
+from annals.rooms.needs import Needs
+from annals.rooms.view import PLACED
+from annals.schemas.facts.decisions import Decision, Verdict
+from annals.schemas.facts.rooms import PduFact, RoomFact
+
+_QUOTED_TYPES = tuple(f'"type":"{name}"'.encode() for name in sorted(AUTH_TYPES))
+
+
+@dataclass(frozen=True, slots=True)
+class InRoom:
+    """An event that a step decided about, if others may be authorised by it."""
+
+    room_id: str
+    event: Citing
+
+
+def may_be_cited(decisions: Iterable[Decision], fact_at: Callable[[int], RoomFact]) -> list[InRoom]:
+    """The events of a step that shall have a place. `fact_at` gives the facts that its decisions are about."""
+    found = []
+    for decision in decisions:
+        if isinstance(decision, Verdict) and decision.verdict in PLACED:
+            fact = fact_at(decision.source)
+            # Most facts are messages: these are not read a second time.
+            if isinstance(fact, PduFact) and any(name in fact.skeleton for name in _QUOTED_TYPES):
+                citing = _citing(fact, decision)
+                if citing is not None:
+                    found.append(InRoom(decision.room_id, citing))
+    return found
+
+
+def _citing(fact: PduFact, decision: Verdict) -> Citing | None:
+    event = event_in(fact)
+    if event.type not in AUTH_TYPES or event.state_key is None:
+        return None
+    cited = cited_ids(decision.room_id, event.event_id, event.type, event.auth_events, event.rules)
+    return Citing(event.event_id, (event.type, event.state_key), cited, decision.position)
+
+
+def place(events: Sequence[InRoom]) -> Generator[Wants, Answers, Rows]:
+    """The rows of the places of these events, given in their order. One look-up, whatever their number."""
+    rows = Rows()
+    if not events:
+        return rows
+    wanted = {(of.room_id, name) for of in events for name in (of.event.event_id, *of.event.cited)}
+    answers: Answers = yield Wants(rooms=Needs(cited=frozenset(wanted)))
+    by_room: dict[str, list[Citing]] = {}
+    for of in events:
+        by_room.setdefault(of.room_id, []).append(of.event)
+    for room_id, decided in by_room.items():
+        found = answers.rooms.get(room_id)
+        _place_in_room(room_id, decided, found.cited.values() if found else (), rows)
+    return rows
+
+
+def _place_in_room(room_id: str, decided: Sequence[Citing], found: Iterable[Citing], rows: Rows) -> None:
+    cover = ChainCover(found)
+    for placed in cover.adopt():
+        _add_rows(room_id, placed, rows)
+    for event in decided:
+        for placed in cover.add(event):
+            _add_rows(room_id, placed, rows)
+
+
+def _add_rows(room_id: str, placed: Placed, rows: Rows) -> None:
+    chain = {"room_id": room_id, "chain_id": placed.place.chain_id, "sequence": placed.place.sequence}
+    event_type, state_key = placed.key
+    named = {"event_id": placed.event_id, "type": event_type, "state_key": state_key}
+    rows.insert(tables.AUTH_CHAINS, {**chain, **named})
+    for link in placed.links:
+        rows.insert(tables.AUTH_CHAIN_LINKS, {**chain, "to_chain_id": link.chain_id, "to_sequence": link.sequence})

@@ -1,0 +1,115 @@
+"""The chain cover in the tables: written as events are decided, rebuilt alike, and adopted by rooms from before it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from annals.database.migrate import create_generation
+from annals.database.text import restore
+from annals.database.write_connection import WriteConnection
+from annals.eventlog.embedded import EmbeddedLog
+from annals.projectors.rebuild import replay
+from annals.projectors.rooms.load import load
+from annals.rooms.needs import CITING_CHAINS_PAGE, CitingChain, Needs
+from tests.support.projectors import SERVER_NAME, append, connector, dump, running
+from tests.support.room_traffic import RoomStory, numbered_room, traffic
+from tests.support.rooms import user
+
+CHAINS = ("auth_chains", "auth_chain_links")
+Query = Callable[..., list[tuple[object, ...]]]
+
+
+@pytest.fixture
+def query(tables_url: str) -> Query:
+    def of(sql: str, generation: str = "g1") -> list[tuple[object, ...]]:
+        connection = WriteConnection(tables_url, generation)
+        try:
+            return connection.rows(sql)
+        finally:
+            connection.close()
+
+    return of
+
+
+def _told(log: EmbeddedLog, url: str, seed: int) -> list[RoomStory]:
+    stories, facts = traffic(random.Random(seed), rooms=3, length=20)
+    with running(log, connector(url)) as loop:
+        append(log, facts)
+        loop.catch_up()
+        assert not loop.stopped
+    return stories
+
+
+def test_the_tables_hold_the_places_that_the_machine_gives(log: EmbeddedLog, tables_url: str, query: Query) -> None:
+    stories = _told(log, tables_url, 3)
+    rows = query("SELECT room_id, event_id, chain_id FROM auth_chains")
+    expected = {(story.driver.room_id, event_id) for story in stories for event_id in story.driver.tables.places}
+    assert {(restore(str(room)), restore(str(event))) for room, event, _ in rows} == expected
+    (links,) = query("SELECT count(*) FROM auth_chain_links")
+    assert links[0] == sum(len(p.links) for story in stories for p in story.driver.tables.places.values())
+
+
+@pytest.mark.parametrize("mode", ["fold", "recompute"])
+def test_a_new_generation_has_the_same_index(log: EmbeddedLog, tables_url: str, mode: str) -> None:
+    _told(log, tables_url, 4)
+    source = "g1" if mode == "fold" else None
+    replay(log, tables_url, "g2", mode, SERVER_NAME, source_generation=source)  # type: ignore[arg-type]
+    one, other = dump(tables_url, "g1"), dump(tables_url, "g2")
+    assert one["auth_chains"]
+    assert [one[name] for name in CHAINS] == [other[name] for name in CHAINS]
+
+
+def test_a_room_from_before_the_index_is_adopted_with_its_next_member(
+    log: EmbeddedLog, tables_url: str, query: Query
+) -> None:
+    room = numbered_room("12", 1)
+    facts = list(room.tables.facts.values())
+    with running(log, connector(tables_url)) as loop:
+        append(log, facts)
+        loop.catch_up()
+    grown = query("SELECT event_id, chain_id, sequence FROM auth_chains ORDER BY 2, 3")
+    connection = WriteConnection(tables_url, "g1")
+    connection.execute("TRUNCATE auth_chains, auth_chain_links")
+    connection.close()
+    count = len(room.tables.facts)
+    room.send(user("bob"), "m.room.member", {"membership": "join"}, user("bob"))
+    with running(log, connector(tables_url), owner="second") as loop:
+        append(log, [room.tables.facts[count]])
+        loop.catch_up()
+        assert not loop.stopped
+    adopted = query("SELECT event_id, chain_id, sequence FROM auth_chains ORDER BY 2, 3")
+    assert adopted[: len(grown)] == grown
+    assert len(adopted) == len(grown) + 1
+
+
+def test_a_page_of_citing_chains_is_of_the_newest(tables_url: str) -> None:
+    create_generation(tables_url, "g1")
+    connection = WriteConnection(tables_url, "g1")
+    try:
+        count = CITING_CHAINS_PAGE + 6
+        connection.execute(
+            "INSERT INTO auth_chains SELECT '!r', '$' || c || '.' || s, c, s, 'm.room.member', '@' || c"
+            f" FROM generate_series(1, {count}) c, generate_series(1, 3) s"
+        )
+        connection.execute(
+            "INSERT INTO auth_chain_links SELECT '!r', 1000, c, s, s FROM generate_series(1, "
+            f"{count}) c, generate_series(1, 3) s"
+        )
+        seen: list[CitingChain] = []
+        before = 1 << 62
+        pages = 0
+        while True:
+            need = "!r", 1000, 2, before
+            page = load(connection, Needs(citing_chains=frozenset([need])))["!r"].citing_chains[need]
+            if not page:
+                break
+            seen, before, pages = [*seen, *page], page[-1].chain_id, pages + 1
+        assert [chain.chain_id for chain in seen] == list(range(count, 0, -1))
+        assert {chain.sequence for chain in seen} == {2}, "the lowest that leads there"
+        assert pages > 1
+        assert seen[0] == CitingChain(count, 2, "m.room.member", f"@{count}")
+    finally:
+        connection.close()
