@@ -163,7 +163,10 @@ def test_a_notary_cannot_lie(authority: Authority, tmp_path: Path) -> None:
             us.now_ms += DAY_MS
 
         async def unsigned(_: web.Request) -> web.StreamResponse:
-            return web.json_response({"server_keys": [peer.key_answer(), {}, 7, {"server_name": 1}]})
+            answer = peer.key_answer()
+            other = {**answer["signatures"], notary.name: answer["signatures"][peer.name]}
+            wrong = {**answer, "signatures": other}
+            return web.json_response({"server_keys": [answer, wrong, {}, 7, {"server_name": 1}]})
 
         notary.on("POST", QUERY, unsigned)
         assert isinstance(await us.key(peer.name), KeyMissing)
@@ -195,8 +198,10 @@ def test_two_notaries_that_vouch_for_each_other_do_not_wait_for_each_other(
             one = await stack.enter_async_context(ScriptedPeer(authority, tmp_path))
             two = await stack.enter_async_context(ScriptedPeer(authority, tmp_path, "other.example"))
             client = await stack.enter_async_context(a_client(authority))
-            for peer in (one, two):
+            for peer, other in ((one, two), (two, one)):
                 peer.on("GET", KEYS, _gone)
+                # Each has something to say that needs its own key to be believed.
+                peer.vouched = {other.name: other.key_answer, "x.invalid:1": lambda: {"server_name": "x.invalid:1"}}
             with ThreadPoolExecutor(1) as threads:
                 us = Us(client, [Notary(one.name), Notary(two.name)], threads)
                 async with asyncio.timeout(60):
