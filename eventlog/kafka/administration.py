@@ -46,6 +46,13 @@ class Administration:
             # Nobody takes off what it would say of connections; our errors say what its calls met.
             self._client = AdminClient({"log_level": 2, **common(settings)})
 
+    def names(self) -> list[str]:
+        """All topics of the namespace."""
+        prefix = self._settings.topic("")
+        with translated("cannot list the topics"):
+            listed = self._client.list_topics(timeout=self._timeout_s).topics
+        return sorted(name.removeprefix(prefix) for name in listed if name.startswith(prefix))
+
     def ids(self, names: Iterable[str]) -> dict[str, str]:
         """The id of each of these topics that exists."""
         return {name: found.topic_id for name, found in self._described(names).items()}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from annals.eventlog.api import TopicPartition
 from annals.eventlog.errors import LogUnavailable, TopicReplaced, UnknownTopic
 from annals.eventlog.kafka.administration import Administration
 
-_LOOK_EVERY_S = 5.0
+_LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,18 @@ class Catalog:
             raise TopicReplaced(f"topic {name!r} was made anew while we ran: see the manual on a log that went back")
         known = self._topics.get(name)
         if known is None:
-            found = self._administration.topics([name]).get(name)
-            if found is None:
+            self.load([name])
+            known = self._topics.get(name)
+            if known is None:
                 raise UnknownTopic(f"the log has no topic {name!r}")
-            whole = found.configs.get("cleanup.policy") == "delete" and found.configs.get("retention.ms") == "-1"
-            known = self._topics[name] = Topic(name, found.partitions, whole, found.topic_id)
         return known
+
+    def load(self, names: Iterable[str] | None = None) -> None:
+        """Reads how these topics stand (None: all), so that no append has to ask a broker that may be away."""
+        names = self._administration.names() if names is None else names
+        for name, found in self._administration.topics(names).items():
+            whole = found.configs.get("cleanup.policy") == "delete" and found.configs.get("retention.ms") == "-1"
+            self._topics[name] = Topic(name, found.partitions, whole, found.topic_id)
 
     def check(self, topic: str, partition: int) -> Topic:
         """The topic, where it has such a partition."""
@@ -53,9 +59,6 @@ class Catalog:
 
     def all_of(self, topic: str) -> list[TopicPartition]:
         return [(topic, number) for number in range(self.topic(topic).partitions)]
-
-    def forget(self) -> None:
-        self._topics = {}
 
     def look(self) -> bool:
         """Compares the ids of all known topics with the brokers'. True: another one was replaced."""

@@ -53,6 +53,7 @@ class KafkaLog:
         self._administration = Administration(settings)
         self._log_id = read_id(settings, self._administration)
         self._catalog = Catalog(self._administration)
+        self._catalog.load()
         self._readers = Readers(settings, self._administration)
         self._written: dict[TopicPartition, int] = {}
         self._appender = Appender(settings, clock_ms, limits, self._note)
@@ -69,7 +70,7 @@ class KafkaLog:
     def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         self._check_open()
         wanted.ensure(self._administration, self._settings, topics)
-        self._catalog.forget()
+        self._catalog.load(spec.name for spec in topics)
 
     def check_topics(self, topics: Sequence[TopicSpec]) -> None:
         self._check_open()

@@ -26,8 +26,8 @@ from tests.support.log_workers import SPAWN, Opener, hold_partitions, process
 class KafkaBackend:
     atomic_append = False
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: KafkaSettings, broker: KafkaBroker | None = None) -> None:
+        self.settings, self.broker = settings, broker
         self.opener: Opener = partial(open_kafka, settings)
         initialise(settings, [])
 
@@ -37,12 +37,12 @@ class KafkaBackend:
 
     @contextmanager
     def stalled(self) -> Iterator[None]:
-        """Fewer replicas than an acknowledgement needs: the broker refuses, the client tries again."""
-        alter(self.settings, "one", {"min.insync.replicas": "2"})
+        assert self.broker is not None
+        self.broker.pause()
         try:
             yield
         finally:
-            alter(self.settings, "one", {"min.insync.replicas": "1"})
+            self.broker.resume()
 
     def compact(self, log: Log, topic: str) -> None:
         """The broker cleans segments that are written no more, and begins another one when an append comes."""
@@ -69,10 +69,6 @@ def log(backend: KafkaBackend) -> Iterator[KafkaLog]:
     log.close()
 
 
-class TestKafka(LogContract):
-    pass
-
-
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """A broker that looks every second for what may go, not every five minutes."""
@@ -85,10 +81,20 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
         yield broker
 
 
+def on_own(broker: KafkaBroker, request: pytest.FixtureRequest) -> KafkaBackend:
+    return KafkaBackend(KafkaSettings(broker.bootstrap, request.node.name[:60]), broker)
+
+
+class TestKafka(LogContract):
+    @pytest.fixture
+    def backend(self, hasty: KafkaBroker, request: pytest.FixtureRequest) -> KafkaBackend:
+        return on_own(hasty, request)
+
+
 class TestKeeping(KeepingContract):
     @pytest.fixture
     def backend(self, hasty: KafkaBroker, request: pytest.FixtureRequest) -> KafkaBackend:
-        return KafkaBackend(KafkaSettings(hasty.bootstrap, request.node.name[:60]))
+        return on_own(hasty, request)
 
 
 # -- members
