@@ -9,6 +9,7 @@ from annals.projectors.directory.fold import DirectoryProjection
 from annals.projectors.folding import Projection
 from annals.projectors.operations.fold import OperationsProjection
 from annals.projectors.receipts.fold import ReceiptsProjection
+from annals.projectors.servers.fold import ServersProjection
 from annals.projectors.subject_keys.fold import SubjectKeysProjection
 from annals.projectors.users.fold import UsersProjection
 from annals.schemas.topics import TOPICS
@@ -37,6 +38,7 @@ GROUPS: Mapping[str, Group] = {
     for group in (
         Group("operations", "operations", OperationsProjection()),
         Group("subject_keys", "subject_keys", SubjectKeysProjection()),
+        Group("servers", "servers", ServersProjection()),
         Group("users", "users", UsersProjection()),
         Group("directory", "directory", DirectoryProjection()),
         Group("receipts", "receipts", ReceiptsProjection()),

@@ -1,0 +1,1 @@
+"""What other servers say about themselves: the projection of topic `servers`."""
