@@ -68,18 +68,23 @@ class Reader:
     def __init__(self, events: EventSource) -> None:
         self._source = events
         self._read: dict[str, Event] = {}
+        self._cited: dict[str, tuple[str, ...]] = {}
+        self._usable: dict[str, bool] = {}
 
     def get(self, event_id: str) -> Event:
         """One event."""
-        event = self._read.get(event_id)
-        if event is None:
+        try:
+            return self._read[event_id]
+        except KeyError:
             event = self._read[event_id] = self._source.get(event_id)
-        return event
+            return event
 
     def load(self, event_ids: Iterable[str], *, with_auth_chains: bool = False) -> None:
         """Have these events at hand, or raise one `EventsNeeded` with all that are missing."""
+        read = self._read
+        unread = [event_id for event_id in event_ids if event_id not in read]
         missing: set[str] = set()
-        for event_id in event_ids:
+        for event_id in unread:
             try:
                 self.get(event_id)
             except EventsNeeded as needed:
@@ -89,22 +94,30 @@ class Reader:
 
     def cited(self, event_id: str) -> tuple[str, ...]:
         """The ids of the event's auth events. In version 12 the room id stands for the create event: it counts too."""
-        event = self.get(event_id)
-        if event.rules.create_cited_in_auth_events or event.type == "m.room.create":
-            return event.auth_events
-        return (*event.auth_events, "$" + event.room_id[1:])
+        try:
+            return self._cited[event_id]
+        except KeyError:
+            event = self.get(event_id)
+            cited = event.auth_events
+            if not event.rules.create_cited_in_auth_events and event.type != "m.room.create":
+                cited = (*cited, "$" + event.room_id[1:])
+            self._cited[event_id] = cited
+            return cited
 
     def power_levels_of(self, event_id: str) -> str | None:
         """The first m.room.power_levels event that the event cites."""
         cited = self.cited(event_id)
         self.load(cited, with_auth_chains=True)
-        return next((other for other in cited if _key(self.get(other)) == POWER_LEVELS), None)
+        for other in cited:
+            event = self._read[other]
+            if event.type == POWER_LEVELS[0] and event.state_key == POWER_LEVELS[1]:
+                return other
+        return None
 
     def usable(self, event_id: str) -> bool:
         """Whether others may be authorised by this event."""
-        self.get(event_id)
-        return not self._source.rejected(event_id)
-
-
-def _key(event: Event) -> tuple[str, str | None]:
-    return event.type, event.state_key
+        usable = self._usable.get(event_id)
+        if usable is None:
+            self.get(event_id)
+            usable = self._usable[event_id] = not self._source.rejected(event_id)
+        return usable

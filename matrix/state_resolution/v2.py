@@ -67,6 +67,7 @@ class _IterativeAuthChecks:
         self._base = base
         self._reader = reader
         self.changed: dict[StateKey, str] = {}
+        self._keys: dict[str, list[StateKey]] = {}
 
     def current(self, key: StateKey) -> str | None:
         return self.changed.get(key) or self._base.get(key)
@@ -76,7 +77,7 @@ class _IterativeAuthChecks:
         reader = self._reader
         reader.load(event_ids, with_auth_chains=True)
         wanted = {cited for event_id in event_ids for cited in reader.cited(event_id)}
-        keys = {key for event_id in event_ids for key in _auth_types(reader.get(event_id))}
+        keys = {key for event_id in event_ids for key in self._auth_types(reader.get(event_id))}
         self._base.have(keys)
         wanted.update(event_id for key in keys if (event_id := self._base.get(key)) is not None)
         reader.load(wanted, with_auth_chains=True)
@@ -101,13 +102,20 @@ class _IterativeAuthChecks:
         auth: dict[StateKey, Event] = {}
         for event_id in reader.cited(event.event_id):
             cited = reader.get(event_id)
-            if cited.state_key is not None and reader.usable(event_id):
-                auth[cited.type, cited.state_key] = cited
-        for key in _auth_types(event):
-            current = self.current(key)
+            key = cited.type, cited.state_key
+            if key[1] is not None and reader.usable(event_id):
+                auth[cited.type, key[1]] = cited
+        for needed in self._auth_types(event):
+            current = self.current(needed)
             if current is not None and reader.usable(current):
-                auth[key] = reader.get(current)
+                auth[needed] = reader.get(current)
         return auth
+
+    def _auth_types(self, event: Event) -> list[StateKey]:
+        keys = self._keys.get(event.event_id)
+        if keys is None:
+            keys = self._keys[event.event_id] = _auth_types(event)
+        return keys
 
 
 def _auth_types(event: Event) -> list[StateKey]:
