@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from annals.database.pool import Database
 from annals.ingest.key_store import FetchedKeys
 from annals.matrix.server_keys import KnownKey
+from annals.projectors.servers.read import keys_of
 from annals.schemas.facts.envelope import Envelope, Fact
 from annals.schemas.facts.servers import ServerKeysFetched
 
 LoadKeys = Callable[[Collection[str]], Awaitable[Mapping[str, Mapping[str, KnownKey]]]]
 """Known keys of servers, by server and key id, as the projection has them."""
+
+
+def keys_in(database: Database) -> LoadKeys:
+    """Keys from the tables of the serving generation."""
+
+    async def load(servers: Collection[str]) -> Mapping[str, Mapping[str, KnownKey]]:
+        return await database.read(lambda snapshot: keys_of(snapshot, servers))
+
+    return load
 
 
 class FactWriter(Protocol):

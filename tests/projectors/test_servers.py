@@ -11,10 +11,11 @@ import signedjson.sign
 
 from annals.database.pool import Database
 from annals.eventlog.embedded import EmbeddedLog
+from annals.ingest.key_facts import keys_in
 from annals.ingest.key_fetching import checked
 from annals.ingest.key_store import MemoryKeyStore
 from annals.matrix.canonical_json import canonical_bytes, loads
-from annals.projectors.servers.read import key_answers_of, keys_of
+from annals.projectors.servers.read import key_answers_of
 from annals.schemas.facts.servers import ServerKeysFetched
 from tests.support.projectors import append, connector, dump, empty, envelope, running
 from tests.support.scripted_peer import public_base64, reference_key
@@ -81,7 +82,7 @@ def test_the_tables_know_what_a_keyring_knows(log: EmbeddedLog, tables_url: str)
         asyncio.run(memory.save([checked(loads(fact.answer), fact.server_name, fact.fetched_from, fact.fetched_at_ms)]))
     database = Database(tables_url)
     try:
-        assert database.read_now(lambda s: keys_of(s, SERVERS)) == asyncio.run(memory.load(SERVERS))
+        assert asyncio.run(keys_in(database)(SERVERS)) == asyncio.run(memory.load(SERVERS))
         answers = database.read_now(lambda s: key_answers_of(s, [*SERVERS, "nobody.example"]))
     finally:
         database.close()
