@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ import signedjson.sign
 
 from annals.database.pool import Database
 from annals.eventlog.embedded import EmbeddedLog
-from annals.ingest.key_facts import keys_in
+from annals.ingest.key_facts import FactKeyStore, keys_in
 from annals.ingest.key_fetching import checked
 from annals.ingest.key_store import MemoryKeyStore
 from annals.matrix.canonical_json import canonical_bytes, loads
 from annals.projectors.servers.read import key_answers_of
+from annals.schemas.facts.envelope import Envelope, Fact
 from annals.schemas.facts.servers import ServerKeysFetched
 from tests.support.projectors import append, connector, dump, empty, envelope, running
 from tests.support.scripted_peer import public_base64, reference_key
@@ -53,6 +55,16 @@ def _facts(seed: int, count: int) -> list[ServerKeysFetched]:
     return facts
 
 
+class _Writer:
+    """Nothing is written here."""
+
+    def envelope(self, cause: str | None = None, idempotency_key: str | None = None) -> Envelope:
+        return envelope()
+
+    async def submit(self, facts: Sequence[Fact]) -> object:
+        raise AssertionError(facts)
+
+
 def _all_at_once(log: EmbeddedLog, url: str) -> dict[str, list[tuple[Any, ...]]]:
     empty(url)
     with running(log, connector(url)) as loop:
@@ -82,7 +94,8 @@ def test_the_tables_know_what_a_keyring_knows(log: EmbeddedLog, tables_url: str)
         asyncio.run(memory.save([checked(loads(fact.answer), fact.server_name, fact.fetched_from, fact.fetched_at_ms)]))
     database = Database(tables_url)
     try:
-        assert asyncio.run(keys_in(database)(SERVERS)) == asyncio.run(memory.load(SERVERS))
+        store = FactKeyStore(_Writer(), keys_in(database))
+        assert asyncio.run(store.load(SERVERS)) == asyncio.run(memory.load(SERVERS))
         answers = database.read_now(lambda s: key_answers_of(s, [*SERVERS, "nobody.example"]))
     finally:
         database.close()
