@@ -1,6 +1,6 @@
 """Resolving the states of 20 extremities of a room of 5,000 members: ours beside Synapse's `state.v2`, the same events.
 
-`python -m benchmarks.resolution` prints medians of three, in seconds of CPU, each side in a process of its own. Both have
+`python -m benchmarks.resolution` prints medians of three, seconds of CPU, each side in a process of its own. Both have
 all events in memory and walk the auth chains there. Synapse's time without that walk is shown too.
 """
 

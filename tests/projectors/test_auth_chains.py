@@ -45,7 +45,8 @@ def _told(log: EmbeddedLog, url: str, seed: int) -> list[RoomStory]:
 def test_whatever_may_be_cited_has_a_place(log: EmbeddedLog, tables_url: str, query: Query) -> None:
     _told(log, tables_url, 3)
     expected = query(
-        "SELECT room_id, event_id FROM events WHERE verdict IN ('accepted', 'soft_failed', 'pending_policy') AND type IN"
+        "SELECT room_id, event_id FROM events"
+        " WHERE verdict IN ('accepted', 'soft_failed', 'pending_policy') AND type IN"
         " ('m.room.create', 'm.room.member', 'm.room.power_levels', 'm.room.join_rules') AND state_key IS NOT NULL"
     )
     assert expected
