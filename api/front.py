@@ -10,6 +10,7 @@ Plain ASGI, since each layer of the framework's own middleware costs a task or a
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import secrets
@@ -41,6 +42,8 @@ _WITHOUT_CORS = ("/_matrix/federation/", "/_matrix/key/")
 
 # Answered before the tables have caught up: none of these reads them.
 _OPEN = frozenset(["/_matrix/client/versions", "/_matrix/key/v2/server", "/health", "/ready", "/metrics"])
+# Only while the process starts.
+_LOOK_AGAIN_S = 0.05
 _JSON_HEADER = (b"content-type", JSON_TYPE.encode())
 
 # Clients of before v1.1 say r0 where v3 is said since.
@@ -74,9 +77,17 @@ class Front:
             await _answer_error(error, scope, receive, answering)
         observe(scope, answering.status, time.perf_counter() - began)
 
+    async def _wait_until_serving(self) -> None:
+        """A start takes seconds: who asks meanwhile is better served late than sent away. Raises ApiError (503)."""
+        deadline = time.monotonic() + self._services.settings.starting_wait_s
+        while not self._services.serving():
+            if time.monotonic() >= deadline or self._services.stopping.is_set():
+                raise not_now("The server is starting: its tables have not caught up with its log yet")
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
     async def _serve(self, scope: Scope, path: str, receive: Receive, answering: _Answering) -> None:
         if path not in _OPEN and not self._services.serving():
-            raise not_now("The server is starting: its tables have not caught up with its log yet")
+            await self._wait_until_serving()
         found = self._hot.find(scope["method"], path)
         if found is None:
             await self._app(scope, receive, answering)

@@ -29,12 +29,16 @@ from annals.queries.sync.service import Sync
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """What the operator chose. `well_known_client` and so on are whole documents, or None for a 404."""
+    """What the operator chose. `well_known_client` and so on are whole documents, or None for a 404.
+
+    `starting_wait_s`: how long a request waits for tables that have not caught up yet, before it is answered 503.
+    """
 
     server_name: str
     version: str
     default_room_version: str = "12"
     room_versions: Mapping[str, str] = field(default_factory=lambda: {"10": "stable", "11": "stable", "12": "stable"})
+    starting_wait_s: float = 0.0
     registration_enabled: bool = False
     registration_shared_secret: str | None = None
     well_known_client: Mapping[str, Any] | None = None

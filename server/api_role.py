@@ -108,6 +108,7 @@ def api_settings(config: Config) -> ApiSettings:
         version=VERSION,
         default_room_version=config.default_room_version,
         room_versions=dict.fromkeys(ROOM_VERSIONS, "stable"),
+        starting_wait_s=config.starting_wait_s,
         registration_enabled=config.registration.enabled,
         registration_shared_secret=config.registration.secret(),
         well_known_client={"m.homeserver": {"base_url": base_url.rstrip("/")}} if base_url else None,

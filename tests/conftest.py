@@ -16,10 +16,21 @@ import hypothesis
 import hypothesis.core
 import pytest
 
+from tests.support.backends import log_backend
 from tests.support.kafka import kafka, kafka_namespace, own_kafka
 from tests.support.postgres import database_url, postgres
+from tests.support.shared_server import embedded_server, kafka_server
 
-__all__ = ["database_url", "kafka", "kafka_namespace", "own_kafka", "postgres"]
+__all__ = [
+    "database_url",
+    "embedded_server",
+    "kafka",
+    "kafka_namespace",
+    "kafka_server",
+    "log_backend",
+    "own_kafka",
+    "postgres",
+]
 
 SEED_BITS = 32
 _seconds: defaultdict[str, float] = defaultdict(float)

@@ -262,6 +262,14 @@ def test_before_the_tables_caught_up_only_open_endpoints_answer(house: House) ->
             assert "retry-after" in got
 
 
+def test_who_comes_while_it_starts_is_served_late(house: House) -> None:
+    looks = iter([False, False, False])
+    settings = replace(house.services.settings, starting_wait_s=30.0)
+    app = house.app(serving=lambda: next(looks, True), settings=settings)
+    assert asyncio.run(_ask(app, "GET", b"/_matrix/client/v3/login"))[0] == 200
+    assert next(looks, None) is None
+
+
 async def _hot(request: Request, parameters: dict[str, str]) -> bytes:
     return orjson.dumps([parameters, request.query_params.get("q")])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.backends import LogBackend
 from tests.support.crashes import Whole, wait_ready
 from tests.support.matrix_client import register
 from tests.support.rebuild_check import assert_rebuild_equal, decided_twice
@@ -20,7 +21,7 @@ FAULTY = Path(__file__).parents[1] / "support" / "faulty"
 
 
 @pytest.fixture(scope="package")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+def whole(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     folder = tmp_path_factory.mktemp("crash")
     fault = folder / "fault"
     path = os.pathsep.join(filter(None, (str(FAULTY), os.environ.get("PYTHONPATH"))))
@@ -29,6 +30,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         "ANNALS_POSTGRES_SETTINGS": '{"wal_writer_delay": "10s"}',
         "PYTHONPATH": path,
         "TEST_FAULT_FILE": str(fault),
+        **log_backend.environment(),
     }
     with Serve(folder, **environment) as serve:
         serve.start()

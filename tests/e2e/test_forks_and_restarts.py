@@ -6,19 +6,17 @@ Other servers' events are appended to its log as facts, as a process that hears 
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from annals.eventlog.embedded import open_embedded
 from annals.eventlog.partition import partition_of
 from annals.matrix.events import Event
 from annals.rooms.heads import Intent
 from annals.schemas.codec import decode
 from annals.schemas.facts.rooms import PduFact
 from annals.server.clock import now_ms
+from annals.server.operator_access import opened_log
 from tests.support.people import Person, people
 from tests.support.projectors import append
 from tests.support.rooms import Driver, received
@@ -29,9 +27,9 @@ class Elsewhere:
     """What another server would make of a room, and say about it."""
 
     def __init__(self, server: Serve, room_id: str) -> None:
-        (self._log_path,) = Path(server.directory, "data").glob("**/log")
+        self._config = server.config
         self._driver = Driver(room_id)
-        with closing(open_embedded(self._log_path)) as log:
+        with opened_log(self._config) as log:
             partition = partition_of(room_id, log.partitions("rooms"))
             facts = [decode(record.value) for record in log.read("rooms", partition, 0) if record.value is not None]
         self._driver.feed(*(fact for fact in facts if isinstance(fact, PduFact) and fact.room_id == room_id))
@@ -49,7 +47,7 @@ class Elsewhere:
 
     def tell(self, *events: Event) -> None:
         """Append them to the log of the running server, in this order."""
-        with closing(open_embedded(self._log_path)) as log:
+        with opened_log(self._config) as log:
             append(log, [received(event) for event in events])
 
 

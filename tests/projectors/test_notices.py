@@ -6,6 +6,7 @@ from queue import SimpleQueue
 
 from annals.database.listen import Listener
 from annals.eventlog.embedded import EmbeddedLog
+from annals.eventlog.partition import partition_of
 from annals.projectors.folding import Moved
 from annals.projectors.notices import CHANNEL, Notice, payloads, understood
 from annals.rooms.heads import Intent
@@ -24,17 +25,23 @@ def test_positions_come_when_every_name_has_been_heard() -> None:
 
 
 def _heads_told(log: EmbeddedLog, url: str, facts: list[RoomFact]) -> dict[str, str]:
-    """The heads named by the notice of a batch of all these facts."""
+    """What was last told of each head, once the tables have these facts; how many batches that takes is open."""
     heard: SimpleQueue[Notice] = SimpleQueue()
     listener = Listener(url, CHANNEL, lambda payload: heard.put(understood(payload)), lambda: None)
     try:
         with running(log, connector(url)) as loop:
             append(log, facts)
             loop.catch_up()
+        heads: dict[str, str] = {}
+        partition = partition_of(facts[0].room_id, log.partitions("rooms"))
+        end = log.end("rooms", partition)
         while True:
             notice = heard.get(timeout=10)
-            if facts[0].room_id in notice.rooms:
-                return dict(notice.heads)
+            for room_id in notice.rooms:
+                heads.pop(room_id, None)
+            heads.update(notice.heads)
+            if notice.positions.get(("rooms", partition)) == end:
+                return heads
     finally:
         listener.close()
 

@@ -17,6 +17,7 @@ from annals.audit.row_diff import diff_rows
 from annals.projectors.rooms.decided import MARK_KEY
 from annals.server.config import Config
 from annals.server.operator_access import opened_log, opened_tables
+from tests.support.backends import LogBackend
 from tests.support.client_traffic import Traffic, make_traffic
 from tests.support.matrix_client import Client, timeline
 from tests.support.rebuild_check import assert_equal, assert_rebuild_equal, decided_twice
@@ -29,8 +30,8 @@ RUNS_S, STANDS_S, WINDOW_S = 0.02, 0.15, 2.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    with Serve(tmp_path_factory.mktemp("rebuild")) as serve:
+def server(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    with Serve(tmp_path_factory.mktemp("rebuild"), ANNALS_STARTING_WAIT_S="0", **log_backend.environment()) as serve:
         serve.start()
         yield serve
 

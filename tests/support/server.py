@@ -38,6 +38,7 @@ from annals.server import keys
 from annals.server.api_role import TypingTail, make_services
 from annals.server.config import Config
 from annals.server.house import House, open_house
+from annals.server.log_setup import init_log
 from tests.support.servers import until
 
 T = TypeVar("T")
@@ -244,6 +245,8 @@ def live_server(url: str, directory: Path, **settings: Any) -> Iterator[LiveServ
             **settings,
         }
     )
+    if config.log_backend == "kafka":
+        init_log(config).log.close()
     server = LiveServer(config)
     server.start()
     try:

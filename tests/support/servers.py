@@ -28,6 +28,7 @@ from annals.server.config import Config, load
 
 T = TypeVar("T")
 START_TIMEOUT_S = 60.0
+_CLI = (sys.executable, "-m", "annals.server.cli")
 _ABOUT_DATA = ("ANNALS_DATA_DIR", "ANNALS_LOG", "KAFKA_BOOTSTRAP", "ANNALS_KAFKA__NAMESPACE", "DATABASE_URL")
 
 
@@ -81,9 +82,11 @@ class Serve:
     def start(self) -> float:
         """Start it and wait for /health; the seconds that took."""
         began_s = time.monotonic()
+        if self.environment.get("ANNALS_LOG") == "kafka" and self.process is None:
+            subprocess.run([*_CLI, "log", "init"], env=self.environment, check=True, stdout=subprocess.DEVNULL)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "annals.server.cli", "serve"],
+                [*_CLI, "serve"],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,35 +1,45 @@
-"""One running server for all tests that only need some server: `annals serve`, as a newcomer starts it.
+"""A running server on each log for all tests that only need some server: `annals serve`, as a newcomer starts it.
 
-A conftest.py that wants it imports the fixture: `from tests.support.shared_server import server`.
+A conftest.py that wants it imports the fixture: `from tests.support.shared_server import server`. Its tests run twice.
+When all tests are through, each server's tables are built again from its log, and compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.support.backends import LogBackend
+from tests.support.kafka import KafkaAddress
 from tests.support.rebuild_check import assert_rebuild_equal
 from tests.support.servers import Serve
 
-_SERVER = pytest.StashKey[Serve]()
-_CHECKED = pytest.StashKey[bool]()
+
+@pytest.fixture(scope="session", params=["embedded", "kafka"])
+def server(request: pytest.FixtureRequest) -> Serve:
+    """The one server of this run on this log; each test brings users and rooms of its own."""
+    serving: Serve = request.getfixturevalue(f"{request.param}_server")
+    return serving
 
 
 @pytest.fixture(scope="session")
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """The one server of this run; each test brings users and rooms of its own.
+def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    with _serving(tmp_path_factory.mktemp("shared"), LogBackend("embedded")) as serving:
+        yield serving
 
-    When all tests are through, its tables are built again from its log, and compared.
-    """
-    stash = request.config.stash
-    if _SERVER not in stash:
-        serving = Serve(tmp_path_factory.mktemp("shared"), ANNALS_REGISTRATION__SHARED_SECRET="complement")
-        request.config.add_cleanup(lambda: serving.__exit__(None, None, None))
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory, kafka: KafkaAddress) -> Iterator[Serve]:
+    with _serving(tmp_path_factory.mktemp("shared"), LogBackend("kafka", kafka.bootstrap)) as serving:
+        yield serving
+
+
+@contextmanager
+def _serving(folder: Path, backend: LogBackend) -> Iterator[Serve]:
+    with Serve(folder, ANNALS_REGISTRATION__SHARED_SECRET="complement", **backend.environment()) as serving:
         serving.start()
-        stash[_SERVER] = serving
-    yield stash[_SERVER]
-    # Several conftest files have this fixture; all of them end when the run does.
-    if not stash.get(_CHECKED, False):
-        stash[_CHECKED] = True
-        assert_rebuild_equal(stash[_SERVER].config)
+        yield serving
+        assert_rebuild_equal(serving.config)
