@@ -65,7 +65,9 @@ def learn(text: str) -> bytes:
     except (ValueError, KeyError, TypeError, fastavro.schema.SchemaParseException) as error:
         raise Undecodable(f"not a schema: {error!r}") from error
     cls = fact_classes().get(full_name)
-    if cls is not None and MARKER + fingerprint not in _DECODERS:
+    # Those of this checkout are known: the newest are read by generated code, which is ten times as fast.
+    is_ours = any(file.fingerprint == fingerprint for file in committed())
+    if cls is not None and not is_ours and MARKER + fingerprint not in _DECODERS:
         _DECODERS[MARKER + fingerprint] = _resolving_decoder(schema, cls)
     return fingerprint
 
