@@ -142,15 +142,15 @@ class Cluster:
                 return False
         return True
 
-    def claims(self, topic: str = "rooms") -> dict[int, tuple[str | None, int]]:
-        """Owner and epoch of each partition of a topic, as the position rows say."""
+    def claims(self) -> dict[tuple[str, int], tuple[str | None, int]]:
+        """Owner and epoch of each partition, as the position rows say."""
         with contextlib.closing(psycopg2.connect(self.database_url)) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT partition, owner, epoch FROM g1.positions WHERE topic = %s", (topic,))
-            return {partition: (owner, epoch) for partition, owner, epoch in cursor.fetchall()}
+            cursor.execute("SELECT topic, partition, owner, epoch FROM g1.positions")
+            return {(topic, partition): (owner, epoch) for topic, partition, owner, epoch in cursor.fetchall()}
 
-    def owners(self, topic: str = "rooms") -> dict[int, str | None]:
-        """Who owns each partition of a topic."""
-        return {partition: owner for partition, (owner, _) in self.claims(topic).items()}
+    def owners(self) -> set[str | None]:
+        """Who owns partitions now; None for one that nobody has taken yet."""
+        return {owner for owner, _ in self.claims().values()}
 
     def add(self, role: str) -> Node:
         """One more process of a role, behind no address; not started yet."""
