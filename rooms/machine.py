@@ -17,8 +17,16 @@ from annals.rooms.refusing import refuse
 from annals.rooms.state import Lacking
 from annals.rooms.step import DECIDE_VERSION, Step
 from annals.rooms.view import RoomView
-from annals.schemas.facts.decisions import Decision
-from annals.schemas.facts.rooms import EventRefused, GapAbandoned, PduFact, RoomFact, RoomForgotten, RoomResumed
+from annals.schemas.facts.decisions import Decision, Rebuilt
+from annals.schemas.facts.rooms import (
+    EventRefused,
+    GapAbandoned,
+    PduFact,
+    RoomFact,
+    RoomForgotten,
+    RoomRebuilt,
+    RoomResumed,
+)
 
 __all__ = ["DECIDE_VERSION", "Decided", "UnknownFact", "decide", "halt"]
 
@@ -41,7 +49,8 @@ def decide(view: RoomView, fact: RoomFact, offset: int, epoch: int) -> Decided |
     try:
         if view.header is None:
             return first_needs(view, fact)
-        if step.header.halted_at is not None and not isinstance(fact, RoomResumed):
+        # That a room was rebuilt says nothing of it: it does not wait behind what cannot be decided.
+        if step.header.halted_at is not None and not isinstance(fact, RoomResumed | RoomRebuilt):
             wait(step, offset)
         elif isinstance(fact, RoomResumed):
             resume(step, fact, apply_fact)
@@ -64,6 +73,8 @@ def apply_fact(step: Step, fact: RoomFact, source: int) -> None:
             abandon(step, fact.event_ids, source)
         case RoomForgotten():
             forget(step, fact, source)
+        case RoomRebuilt():
+            step.decide(Rebuilt, source)
         case _:
             raise UnknownFact(type(fact).__name__)
 

@@ -23,6 +23,7 @@ from annals.schemas.facts.decisions import (
     Duplicate,
     Halted,
     MembershipForgotten,
+    Rebuilt,
     Resumed,
     Retraction,
     Skipped,
@@ -293,6 +294,14 @@ class _Fold:
     @apply.register
     def _resumed(self, decision: Resumed) -> None:
         self.rows.delete(tables.HALTED_ROOMS, {"room_id": decision.room_id})
+        self._begins_anew(decision)
+
+    @apply.register
+    def _rebuilt(self, decision: Rebuilt) -> None:
+        self._begins_anew(decision)
+
+    def _begins_anew(self, decision: Decision) -> None:
+        """Clients with a token of before are told the room anew."""
         resumed = {"resumed_position": decision.position}
         self.rows.update(tables.ROOMS, {"room_id": decision.room_id}, resumed)
 

@@ -97,7 +97,8 @@ class _Reading:
         self._told = self._timelines_and_state([*(r for r in self._joined if r.moved or r.whole), *self._left])
 
     def _shows_left(self, room: SyncRoom) -> bool:
-        return self._request.filter.include_leave if self._request.since is None else room.changed
+        # Of a room that was rebuilt, the client may believe that the user is still in it.
+        return self._request.filter.include_leave if self._request.since is None else room.changed or room.fresh
 
     def _timelines_and_state(self, rooms: Sequence[SyncRoom]) -> dict[str, _Told]:
         if not rooms:

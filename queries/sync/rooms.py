@@ -57,7 +57,8 @@ _ROOMS_SQL = """
 # The rooms of the new records, where these are few; else each room that the user ever was in and that has one.
 _MOVED_FEW = """
     moved AS (
-        SELECT DISTINCT e.room_id, w.low FROM w JOIN events e ON e.partition = w.partition AND e.position >= w.low)
+        SELECT DISTINCT e.room_id, w.low FROM w JOIN events e ON e.partition = w.partition AND e.position >= w.low
+        UNION {rebuilt})
 """
 _MOVED_MANY = """
     mine AS (
@@ -66,8 +67,11 @@ _MOVED_MANY = """
     moved AS (
         SELECT mine.room_id, w.low FROM mine JOIN w ON w.partition = mine.partition
         WHERE EXISTS (SELECT 1 FROM events e WHERE e.room_id = mine.room_id AND e.position >= w.low)
+        UNION {rebuilt}
     )
 """
+# A room that was rebuilt, or resumed, moved though nothing was said in it.
+_REBUILT = "SELECT r.room_id, w.low FROM w JOIN rooms r ON r.partition = w.partition AND r.resumed_position >= w.low"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def rooms_of(snapshot: Snapshot, request: SyncRequest, token: SyncToken) -> list
     user_id, since = request.viewer.user_id, request.since
     partitions, lows = _moved_partitions(since, token)
     few = since is None or sum(token.rooms) - sum(since.rooms) <= _RECORDS_FEW
-    sql = _ROOMS_SQL.format(moved=_MOVED_FEW if few else _MOVED_MANY)
+    sql = _ROOMS_SQL.format(moved=(_MOVED_FEW if few else _MOVED_MANY).format(rebuilt=_REBUILT))
     everything = since is None or request.full_state
     users = [user_id] * (5 if few else 7)
     rows = snapshot.rows(sql, (partitions, lows, *users, everything))

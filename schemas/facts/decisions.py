@@ -170,6 +170,11 @@ class Resumed(Decision):
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuilt(Decision):
+    """Another generation serves, which has the room otherwise; tokens older than this get it as limited."""
+
+
+@dataclass(frozen=True, slots=True)
 class MembershipForgotten(Decision):
     """A user who has left does not want to see the room any more."""
 

@@ -41,6 +41,31 @@ class GenerationDropped(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class StoodAt:
+    """How far a partition was: the next offset to read."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSwitched(Fact):
+    """From here on `generation` answers readers, and no more `previous`. Both had the log exactly up to `positions`.
+
+    `rooms` counts those that get a `RoomRebuilt`. `switch` is what those name.
+    """
+
+    switch: str
+    generation: str
+    previous: str
+    positions: tuple[StoodAt, ...]
+    rooms: int
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class UndecodableSkipped(Fact):
     """An operator skips a record that cannot be decoded."""
 

@@ -98,3 +98,13 @@ class RoomForgotten(RoomFact):
     """A local user who is not in the room any more wants it out of sight."""
 
     user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRebuilt(RoomFact):
+    """A switch of generations changed what the server believes of the room: tokens older than this get it as limited.
+
+    It enters no hash and judges nothing: every generation takes it alike. `switch` is the switch's id.
+    """
+
+    switch: str
