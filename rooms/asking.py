@@ -5,10 +5,13 @@ Nothing here decides anything: what is not asked for at once is asked for later,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from annals.matrix.auth_events import CREATE, auth_types_for
 from annals.matrix.events import Event, StateKey
 from annals.rooms.ancestors import permitting_ids
 from annals.rooms.needs import Needs
+from annals.rooms.resolving import resolution_of
 from annals.rooms.state import EMPTY_STATE_ID, Lacking
 from annals.rooms.view import RoomView
 from annals.schemas.facts.rooms import PduFact
@@ -57,20 +60,38 @@ def _needs_of_states(view: RoomView, event: Event) -> Needs | None:
             unknown += [(room_id, state_id, *key) for key in keys]
         elif not state.complete:
             unknown += [(room_id, state.stored_id, *key) for key in keys if key not in state.known]
-    if not unloaded and not unknown and not heads:
+    joined = _states_joined(view, event)
+    resolutions = resolution_of(view, joined) if any(i not in view.states for i in joined) else frozenset()
+    if not unloaded and not unknown and not heads and not resolutions:
         return None
-    events = frozenset((room_id, event_id) for event_id in heads)
-    return Needs(states=frozenset(unloaded), state_keys=frozenset(unknown), events=events)
+    return Needs(
+        states=frozenset(unloaded),
+        state_keys=frozenset(unknown),
+        events=frozenset((room_id, event_id) for event_id in heads),
+        resolutions=resolutions,
+    )
 
 
 def _states_read(view: RoomView, event: Event) -> set[int]:
-    state_ids = {view.known_header().current_state_id}
-    for event_id in event.prev_events:
-        entry = view.events.get(event_id)
-        if entry is not None and entry.state_after is not None:
-            state_ids.add(entry.state_after)
-    state_ids.discard(EMPTY_STATE_ID)
-    return state_ids
+    return {view.known_header().current_state_id, *_states_after(view, event.prev_events)} - {EMPTY_STATE_ID}
+
+
+def _states_joined(view: RoomView, event: Event) -> set[int]:
+    """The states that will be resolved: those before the event, and with the heads that it does not follow.
+
+    What follows all heads follows the current state.
+    """
+    others = set(view.known_header().extremities).difference(event.prev_events)
+    if not others and len(event.prev_events) > 1:
+        return set()
+    joined = _states_after(view, {*event.prev_events, *others}) - {EMPTY_STATE_ID}
+    return joined if len(joined) > 1 else set()
+
+
+def _states_after(view: RoomView, event_ids: Iterable[str]) -> set[int]:
+    """Those that are known."""
+    entries = [view.events.get(event_id) for event_id in event_ids]
+    return {entry.state_after for entry in entries if entry is not None and entry.state_after is not None}
 
 
 def _keys_read(event: Event) -> list[StateKey]:

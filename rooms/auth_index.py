@@ -129,13 +129,14 @@ class _Search:
     def _linking_to(self, places: Iterable[Place]) -> list[CitingChain]:
         """The chains that link to these, a page at a time for all of them; fewer where one is found to be enough."""
         found: list[CitingChain] = []
-        before = {place: _NEWEST for place in places}
+        before = dict.fromkeys(places, _NEWEST)
         while before:
-            wanted = [(p.chain_id, p.sequence, b) for p, b in before.items()]
-            unknown = [page for page in wanted if page not in self._view.auth.citing]
+            known, state_id = self._view.auth.citing, self._agreed.state.stored_id
+            wanted = {p: (p.chain_id, p.sequence, b, state_id) for p, b in before.items()}
+            unknown = [page for page in wanted.values() if page not in known]
             if unknown:
                 raise Lacking(Needs(citing_chains=frozenset((self._view.room_id, *page) for page in unknown)))
-            pages = {p: self._view.citing_chains(p.chain_id, p.sequence, b) for p, b in before.items()}
+            pages = {p: known[page] for p, page in wanted.items()}
             here = [chain for page in pages.values() for chain in page]
             found += here
             if self._holds_agreed(here):

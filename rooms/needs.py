@@ -37,8 +37,12 @@ class Needs:
     facts: frozenset[tuple[str, int]] = frozenset()
     #: (room_id, event_id): its place in the chain cover, if it has one
     auth_places: frozenset[tuple[str, str]] = frozenset()
-    #: (room_id, chain_id, sequence, before): a page of the chains that link to this chain from that sequence on
-    citing_chains: frozenset[tuple[str, int, int, int]] = frozenset()
+    #: (room_id, chain_id, sequence, before, state_id): a page of the chains that link to this chain from that sequence
+    #: on. With it come what the stored state has for the keys of these chains, and the places of that.
+    citing_chains: frozenset[tuple[str, int, int, int, int]] = frozenset()
+    #: (room_id, state ids): what a resolution of these stored states reads, as far as that can be told; the answers are
+    #: those to the other kinds (states, changes, state_keys, events, auth_places)
+    resolutions: frozenset[tuple[str, tuple[int, ...]]] = frozenset()
     #: (room_id, event_id): it, if it has a place in the chain cover; of a room without one all that shall have
     cited: frozenset[tuple[str, str]] = frozenset()
 
@@ -135,5 +139,5 @@ class Loaded:
     keys: Mapping[tuple[str, str], FirstOfKey | None] = field(default_factory=dict)
     facts: Mapping[tuple[str, int], RoomFact] = field(default_factory=dict)
     auth_places: Mapping[tuple[str, str], Place | None] = field(default_factory=dict)
-    citing_chains: Mapping[tuple[str, int, int, int], Sequence[CitingChain]] = field(default_factory=dict)
+    citing_chains: Mapping[tuple[str, int, int, int, int], Sequence[CitingChain]] = field(default_factory=dict)
     cited: Mapping[tuple[str, str], Citing] = field(default_factory=dict)

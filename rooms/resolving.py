@@ -86,14 +86,29 @@ def states_after(view: RoomView, event_ids: Iterable[str]) -> list[RoomState]:
         state_ids.append(entry.state_after)
     unloaded = {i for i in state_ids if i not in view.states} - {EMPTY_STATE_ID}
     if unloaded:
-        raise Lacking(Needs(states=frozenset((view.room_id, state_id) for state_id in unloaded)))
+        wanted = frozenset((view.room_id, state_id) for state_id in unloaded)
+        raise Lacking(Needs(states=wanted, resolutions=resolution_of(view, state_ids)))
     return [view.state(state_id) for state_id in state_ids]
 
 
+def resolution_of(view: RoomView, state_ids: Iterable[int]) -> frozenset[tuple[str, tuple[int, ...]]]:
+    """As a need: what a resolution of these states reads of the tables."""
+    stored = {view.states[i].stored_id if i in view.states else i for i in state_ids} - {EMPTY_STATE_ID}
+    return frozenset([(view.room_id, tuple(sorted(stored)))] if len(stored) > 1 else ())
+
+
 def _resolved(step: Step, rules: RoomRules, ordered: Sequence[RoomState], current: RoomState) -> RoomState:
-    if rules.state_resolution is StateResolution.V1 or not is_indexed(step.view):
+    if rules.state_resolution is StateResolution.V1:
         return _resolved_as_a_whole(step, rules, ordered, current)
-    differing = conflicts(ordered)
+    try:
+        differing = conflicts(ordered)
+    except Lacking as lacking:
+        if not lacking.needs.changes:
+            raise
+        needs = Needs(resolutions=resolution_of(step.view, [state.state_id for state in ordered]))
+        raise Lacking(lacking.needs | needs) from None
+    if not is_indexed(step.view):
+        return _resolved_as_a_whole(step, rules, ordered, current)
     keys = {key for of_state in differing for key in of_state}
     agreed = Agreed(ordered[0], keys)
     entries_of(step.view, {event_id for of_state in differing for event_id in of_state.values()})

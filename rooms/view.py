@@ -108,7 +108,7 @@ class AuthGraph:
     """What is loaded of the chain cover; `fresh` are the events decided since, which are not in it yet."""
 
     places: Map[str, Place | None] = field(default_factory=Map)
-    citing: Map[tuple[int, int, int], tuple[CitingChain, ...]] = field(default_factory=Map)
+    citing: Map[tuple[int, int, int, int], tuple[CitingChain, ...]] = field(default_factory=Map)
     fresh: Map[str, Entry] = field(default_factory=Map)
 
 
@@ -190,13 +190,6 @@ class RoomView:
         except KeyError:
             raise Lacking(Needs(auth_places=frozenset([(self.room_id, event_id)]))) from None
 
-    def citing_chains(self, chain_id: int, sequence: int, before: int) -> tuple[CitingChain, ...]:
-        """A page of the chains that link to a chain from `sequence` on; raises Lacking where it is not loaded."""
-        try:
-            return self.auth.citing[chain_id, sequence, before]
-        except KeyError:
-            raise Lacking(Needs(citing_chains=frozenset([(self.room_id, chain_id, sequence, before)]))) from None
-
     def current_state(self) -> RoomState:
         """The room's current state."""
         return self.state(self.known_header().current_state_id)
@@ -236,7 +229,7 @@ def _learned_auth(view: RoomView, loaded: Loaded) -> AuthGraph:
         return view.auth
     room_id, auth = view.room_id, view.auth
     places = {event_id: place for (room, event_id), place in loaded.auth_places.items() if room == room_id}
-    citing = {(c, s, b): tuple(found) for (room, c, s, b), found in loaded.citing_chains.items() if room == room_id}
+    citing = {page[1:]: tuple(found) for page, found in loaded.citing_chains.items() if page[0] == room_id}
     return AuthGraph(auth.places.update(places), auth.citing.update(citing), auth.fresh)
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from annals.database.text import restore, storable
-from annals.matrix.canonical_json import canonical_bytes
+from annals.matrix.canonical_json import canonical_bytes, loads
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms.event_json import join_event
-from annals.rooms.ancestors import cited_ids
+from annals.projectors.rooms.joined_states import JOINED, JoinedStates, joined_states, parameters
+from annals.rooms.ancestors import cited_ids, create_id_of
 from annals.rooms.auth_chains import AUTH_TYPES, Citing, Place
 from annals.rooms.needs import (
     CITING_CHAINS_PAGE,
@@ -55,7 +56,8 @@ _EVENTS = f"""
 SELECT {_EVENT_COLUMNS} FROM unnest(%s::text[], %s::text[]) AS w(room_id, event_id)
 JOIN events e ON e.room_id = w.room_id AND e.event_id = w.event_id"""
 
-# As deep as a round may go: what a resolution reads of a chain is seldom more, and if so it asks again.
+# As deep as a round may go: what a resolution reads of a chain is seldom more, and if so it asks again. With the events
+# come their places.
 _CHAINS = f"""
 WITH RECURSIVE chain(room_id, event_id, n) AS (
     SELECT w.*, 0 FROM unnest(%s::text[], %s::text[]) AS w
@@ -63,10 +65,14 @@ WITH RECURSIVE chain(room_id, event_id, n) AS (
     SELECT c.room_id, a.event_id, c.n + 1 FROM chain c
     JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id
     CROSS JOIN LATERAL unnest(e.auth_events) AS a(event_id)
-    WHERE c.n < 16
+    WHERE c.n < %s
 )
-SELECT {_EVENT_COLUMNS} FROM (SELECT DISTINCT room_id, event_id FROM chain) c
-JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id"""
+SELECT {_EVENT_COLUMNS}, p.chain_id, p.sequence FROM (SELECT DISTINCT room_id, event_id FROM chain) c
+JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id
+LEFT JOIN auth_chains p ON p.room_id = c.room_id AND p.event_id = c.event_id"""
+_CHAIN_DEPTH = 16
+# Of many events the chains are long and mostly known by other ways.
+_FEW_EVENTS, _FEW_DEPTH, _MANY_DEPTH = 200, 8, 2
 
 _HEADERS = """
 SELECT w.room_id, r.room_version, r.create_event_id, r.current_state_id, r.min_depth, h.source,
@@ -142,10 +148,25 @@ _PLACES = """
 SELECT c.room_id, c.event_id, c.chain_id, c.sequence FROM unnest(%s::text[], %s::text[]) AS w(room_id, event_id)
 JOIN auth_chains c ON c.room_id = w.room_id AND c.event_id = w.event_id"""
 
-# The newest chains first: these link to what is newest.
+# The same with the places of what is found.
+_HELD = f"""
+SELECT h.*, c.chain_id, c.sequence FROM ({_STATE_KEYS}) AS h
+LEFT JOIN auth_chains c ON c.room_id = h.room_id AND c.event_id = h.event_id"""
+
+# The newest chains first: these link to what is newest. With each comes what the state has for its key, and the place
+# of that.
 _CITING_CHAINS = f"""
-SELECT w.room_id, w.chain_id, w.sequence, w.before, x.chain_id, y.sequence, p.type, p.state_key
-FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[]) AS w(room_id, chain_id, sequence, before)
+WITH RECURSIVE line(room_id, wanted, state_id, base_id, n) AS (
+    SELECT s.room_id, s.state_id, s.state_id, s.base_id, 0
+    FROM (SELECT DISTINCT * FROM unnest(%s::text[], %s::bigint[]) AS u(room_id, state_id)) AS w
+    JOIN states s ON s.room_id = w.room_id AND s.state_id = w.state_id
+    UNION ALL
+    SELECT l.room_id, l.wanted, s.state_id, s.base_id, l.n + 1
+    FROM line l JOIN states s ON s.room_id = l.room_id AND s.state_id = l.base_id
+)
+SELECT w.*, x.chain_id, y.sequence, p.type, p.state_key, h.event_id, c.chain_id, c.sequence
+FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+    AS w(room_id, chain_id, sequence, before, state_id)
 CROSS JOIN LATERAL (
     SELECT DISTINCT n.chain_id FROM (
         SELECT l.chain_id FROM auth_chain_links l
@@ -161,7 +182,14 @@ CROSS JOIN LATERAL (
     ORDER BY l.sequence LIMIT 1
 ) AS y
 JOIN auth_chains p ON p.room_id = w.room_id AND p.chain_id = x.chain_id AND p.sequence = y.sequence
-ORDER BY w.room_id, w.chain_id, w.sequence, w.before, x.chain_id DESC"""
+LEFT JOIN LATERAL (
+    SELECT d.event_id FROM line l
+    JOIN state_deltas d ON d.room_id = l.room_id AND d.state_id = l.state_id AND d.type = p.type
+        AND d.state_key = p.state_key
+    WHERE l.room_id = w.room_id AND l.wanted = w.state_id ORDER BY l.n LIMIT 1
+) AS h ON true
+LEFT JOIN auth_chains c ON c.room_id = w.room_id AND c.event_id = h.event_id
+ORDER BY w.room_id, w.chain_id, w.sequence, w.before, w.state_id, x.chain_id DESC"""
 
 # Of a room that has no index at all: everything that has a place once it has one.
 _CITED = f"""
@@ -191,7 +219,7 @@ class _Answers:
     keys: dict[tuple[str, str], FirstOfKey | None] = field(default_factory=dict)
     facts: dict[tuple[str, int], RoomFact] = field(default_factory=dict)
     auth_places: dict[tuple[str, str], Place | None] = field(default_factory=dict)
-    citing_chains: dict[tuple[str, int, int, int], list[CitingChain]] = field(default_factory=dict)
+    citing_chains: dict[tuple[str, int, int, int, int], list[CitingChain]] = field(default_factory=dict)
     cited: dict[tuple[str, str], Citing] = field(default_factory=dict)
 
     def loaded(self) -> Loaded:
@@ -207,10 +235,12 @@ def load(connection: Reads, needs: Needs, fact_at: FactAt | None = None) -> Mapp
     answers: defaultdict[str, _Answers] = defaultdict(_Answers)
     if needs.rooms:
         _load_headers(connection, list(needs.rooms), answers)
+    if needs.resolutions:
+        _load_resolutions(connection, sorted(needs.resolutions), answers)
     if needs.events:
         _load_events(connection, needs.events, answers)
     if needs.auth_chains:
-        _load_chains(connection, needs.auth_chains, answers)
+        _load_chains(connection, needs.auth_chains, _CHAIN_DEPTH, answers)
     if needs.states:
         _load_states(connection, needs.states, answers)
     if needs.state_keys:
@@ -284,12 +314,72 @@ def _load_events(connection: Reads, wanted: Collection[tuple[str, str]], answers
         answers[event.room_id].events[event.room_id, event.event_id] = event
 
 
-def _load_chains(connection: Reads, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:
+def _load_chains(
+    connection: Reads, wanted: Collection[tuple[str, str]], depth: int, answers: Mapping[str, _Answers]
+) -> list[StoredEvent]:
+    found = []
     for room_id, event_id in wanted:
         answers[room_id].events[room_id, event_id] = None
-    for row in connection.rows(_CHAINS, _columns(wanted)):
-        event = stored_event(row)
+    for *row, chain_id, sequence in connection.rows(_CHAINS, [*_columns(wanted), depth]):
+        event = stored_event(tuple(row))
+        found.append(event)
         answers[event.room_id].events[event.room_id, event.event_id] = event
+        if chain_id is not None:
+            answers[event.room_id].auth_places[event.room_id, event.event_id] = Place(chain_id, sequence)
+    return found
+
+
+def _load_resolutions(
+    connection: Reads, wanted: Sequence[tuple[str, tuple[int, ...]]], answers: Mapping[str, _Answers]
+) -> None:
+    """Three queries: what differs; these events and what they cite; what all agree on for the keys of these."""
+    conflicted: set[tuple[str, str]] = set()
+    resolutions = joined_states(wanted, connection.rows(JOINED, parameters(wanted)))
+    for joined in resolutions:
+        room_id, of_room = joined.room_id, answers[joined.room_id]
+        for state_id in joined.state_ids:
+            (_, depth, element_sum), *bases = joined.lines[state_id]
+            chain = tuple((base_id, base_depth) for base_id, base_depth, _ in bases)
+            of_room.states[room_id, state_id] = StoredState(state_id, depth, element_sum, chain)
+            of_room.changes.update({(room_id, own): joined.changes[own] for own in joined.own(state_id)})
+        held = joined.held()
+        for state_id, entries in held.items():
+            of_room.state_keys.update({(room_id, state_id, *key): event_id for key, event_id in entries.items()})
+        columns = ({held[state_id][key] for state_id in held} for key in next(iter(held.values())))
+        differing = {event_id for column in columns if len(column) > 1 for event_id in column}
+        conflicted.update((room_id, event_id) for event_id in differing if event_id is not None)
+    if conflicted:
+        # From version 12 on no event cites the create event; in other rooms this is the id of nothing.
+        conflicted |= {(room_id, create_id_of(room_id)) for room_id, _ in conflicted}
+        depth = _FEW_DEPTH if len(conflicted) <= _FEW_EVENTS else _MANY_DEPTH
+        _load_agreed(connection, resolutions, _load_chains(connection, conflicted, depth, answers), answers)
+
+
+def _load_agreed(
+    connection: Reads,
+    resolutions: Iterable[JoinedStates],
+    events: Iterable[StoredEvent],
+    answers: Mapping[str, _Answers],
+) -> None:
+    keys: defaultdict[str, set[StateKey]] = defaultdict(set)
+    for event in events:
+        pdu = loads(event.pdu)
+        if isinstance(pdu, dict) and "state_key" in pdu:
+            keys[event.room_id].add((pdu["type"], pdu["state_key"]))
+    wanted = {
+        (joined.room_id, joined.state_ids[0], *key): joined
+        for joined in resolutions
+        for key in keys[joined.room_id]
+        if (joined.room_id, joined.state_ids[0], *key) not in answers[joined.room_id].state_keys
+    }
+    if not wanted:
+        return
+    of_first: dict[tuple[str, int, str, str], str | None] = {}
+    _load_held(connection, wanted.keys(), of_first, answers)
+    for need, event_id in of_first.items():
+        # None of the states changed the key: all have the same.
+        for state_id in wanted[need].state_ids:
+            answers[need[0]].state_keys[need[0], state_id, *need[2:]] = event_id
 
 
 def stored_event(row: tuple[Any, ...]) -> StoredEvent:
@@ -346,6 +436,24 @@ def _load_state_keys(
         answers[room_id].state_keys[key] = event_id and restore(event_id)
 
 
+def _load_held(
+    connection: Reads,
+    wanted: Collection[tuple[str, int, str, str]],
+    held: dict[tuple[str, int, str, str], str | None],
+    answers: Mapping[str, _Answers],
+) -> None:
+    """What the states have for these keys, into `held`; the places of that into the answers."""
+    held.update(dict.fromkeys(wanted))
+    states = {(room_id, state_id) for room_id, state_id, _, _ in wanted}
+    names = _names(room_id for room_id, _ in states)
+    for row in connection.rows(_HELD, [*_columns(states), *_columns(wanted)]):
+        stored_room, state_id, event_type, state_key, event_id, chain_id, sequence = row
+        room_id = names[stored_room]
+        held[room_id, state_id, restore(event_type), restore(state_key)] = event_id and restore(event_id)
+        if chain_id is not None:
+            answers[room_id].auth_places[room_id, restore(event_id)] = Place(chain_id, sequence)
+
+
 def _load_whole_states(connection: Reads, wanted: Collection[tuple[str, int]], answers: Mapping[str, _Answers]) -> None:
     for key in wanted:
         answers[key[0]].whole_states[key] = {}
@@ -385,16 +493,23 @@ def _load_places(connection: Reads, wanted: Collection[tuple[str, str]], answers
 
 
 def _load_citing_chains(
-    connection: Reads, wanted: Collection[tuple[str, int, int, int]], answers: Mapping[str, _Answers]
+    connection: Reads, wanted: Collection[tuple[str, int, int, int, int]], answers: Mapping[str, _Answers]
 ) -> None:
     for page in wanted:
         answers[page[0]].citing_chains[page] = []
     names = _names(room_id for room_id, *_ in wanted)
-    for stored_room, to_chain, to_sequence, before, *chain in connection.rows(_CITING_CHAINS, _columns(wanted)):
+    states = {(room_id, state_id) for room_id, *_, state_id in wanted}
+    for row in connection.rows(_CITING_CHAINS, [*_columns(states), *_columns(wanted)]):
+        stored_room, to_chain, to_sequence, before, state_id, *chain, holder, place_chain, place_sequence = row
         room_id, (chain_id, sequence, event_type, state_key) = names[stored_room], chain
-        key = None if state_key is None else restore(state_key)
-        found = answers[room_id].citing_chains[room_id, to_chain, to_sequence, before]
+        of_room, key = answers[room_id], None if state_key is None else restore(state_key)
+        found = of_room.citing_chains[room_id, to_chain, to_sequence, before, state_id]
         found.append(CitingChain(chain_id, sequence, restore(event_type), key))
+        if key is None:
+            continue
+        of_room.state_keys[room_id, state_id, restore(event_type), key] = holder and restore(holder)
+        if place_chain is not None:
+            of_room.auth_places[room_id, restore(holder)] = Place(place_chain, place_sequence)
 
 
 def _load_cited(connection: Reads, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:

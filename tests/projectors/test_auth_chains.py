@@ -105,7 +105,7 @@ def test_a_page_of_citing_chains_is_of_the_newest(tables_url: str) -> None:
         before = 1 << 62
         pages = 0
         while True:
-            need = "!r", 1000, 2, before
+            need = "!r", 1000, 2, before, 0
             page = load(connection, Needs(citing_chains=frozenset([need])))["!r"].citing_chains[need]
             if not page:
                 break
@@ -114,5 +114,32 @@ def test_a_page_of_citing_chains_is_of_the_newest(tables_url: str) -> None:
         assert {chain.sequence for chain in seen} == {2}, "the lowest that leads there"
         assert pages > 1
         assert seen[0] == CitingChain(count, 2, "m.room.member", f"@{count}")
+    finally:
+        connection.close()
+
+
+def test_what_a_resolution_reads_comes_at_once(log: EmbeddedLog, tables_url: str) -> None:
+    """The same answers as of one need each, which are those of the machine's own tables."""
+    stories = _told(log, tables_url, 5)
+    connection = WriteConnection(tables_url, "g1")
+    try:
+        for story in stories:
+            tables, room_id = story.driver.tables, story.driver.room_id
+            ids = sorted(tables.states)
+            for state_ids in (tuple(ids[-2:]), tuple(ids[1:12:2]), (ids[1], ids[-1])):
+                need = Needs(resolutions=frozenset([(room_id, state_ids)]))
+                found = load(connection, need)[room_id]
+                expected = tables.load(need)
+                assert found.states == expected.states
+                assert {k: dict(v) for k, v in found.changes.items()} == {
+                    k: dict(v) for k, v in expected.changes.items()
+                }
+                assert found.state_keys
+                assert found.state_keys == {key: expected.state_keys[key] for key in found.state_keys}
+                assert set(found.events) - set(expected.events) <= {(room_id, "$" + room_id[1:])}
+                assert found.auth_places == {key: expected.auth_places[key] for key in found.auth_places}
+                maps = [tables.state_map(state_id) for state_id in state_ids]
+                differing = {key for m in maps for key in m if any(o.get(key) != m[key] for o in maps)}
+                assert {e for m in maps for k, e in m.items() if k in differing} <= {e for _, e in found.events}
     finally:
         connection.close()

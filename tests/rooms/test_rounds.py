@@ -135,5 +135,5 @@ def test_no_room_needs_many_rounds(version: str) -> None:
         driver = Driver(weaver.room_id, cold=True)
         rounds += [len(_rounds(driver, received(event))) for event in weaver.events]
     # Each round is a query by key; of a room whose heads differ, none reads the whole state or a whole auth chain.
-    assert max(rounds) <= 40
-    assert sum(rounds) / len(rounds) <= 6
+    assert max(rounds) <= 13
+    assert sum(rounds) / len(rounds) <= 4

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.rooms.auth_chains import ChainCover
 from annals.rooms.heads import Intent
 from annals.rooms.needs import Loaded
 from annals.rooms.view import learn
@@ -112,7 +114,7 @@ def _child_of(story: RoomStory, parent: Event, number: int) -> Event:
 
 
 def _copied(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.copy() if isinstance(value, dict | list | set) else value for name, value in values.items()}
+    return {name: deepcopy(value) if isinstance(value, ChainCover) else copy(value) for name, value in values.items()}
 
 
 def traffic(rng: random.Random, rooms: int, length: int) -> tuple[list[RoomStory], list[RoomFact]]:

@@ -7,7 +7,7 @@ forgets its view before every fact ("cold") proves that decisions are complete.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from annals.matrix.canonical_json import canonical_bytes
@@ -113,6 +113,8 @@ class MemoryTables:
                 self.waiting.append(decision.source)
             case d.Resumed():
                 self.halted_at = None
+            case d.Rebuilt():
+                pass
             case d.MembershipForgotten():
                 self.forgotten.add(decision.user_id)
             case d.Skipped():
@@ -164,6 +166,7 @@ class MemoryTables:
     def _place(self, decision: d.Decision) -> None:
         for of in may_be_cited([decision], self.facts.__getitem__):
             self.places |= {placed.event_id: placed for placed in self.cover.add(of.event)}
+            assert of.event.event_id in self.places, "what may be cited has a place as soon as it is decided"
 
     def _citing_chains(self, chain_id: int, sequence: int, before: int) -> tuple[CitingChain, ...]:
         """Short pages, so that the tests turn some."""
@@ -180,7 +183,7 @@ class MemoryTables:
         """Every need, answered."""
         chains = {i for _, event_id in needs.auth_chains for i in self._auth_chain(event_id)}
         ids = {event_id for _, event_id in needs.events} | chains
-        return Loaded(
+        loaded = Loaded(
             rooms={room: self._header() for room in needs.rooms},
             events={(self.room_id, event_id): self._event(event_id) for event_id in ids},
             states={(room, s): self._state(s) for room, s in needs.states},
@@ -190,8 +193,56 @@ class MemoryTables:
             keys={(room, key): self._first(key) for room, key in needs.keys},
             facts={(room, offset): self.facts[offset] for room, offset in needs.facts},
             auth_places={(r, e): self.places[e].place if e in self.places else None for r, e in needs.auth_places},
-            citing_chains={(r, c, s, b): self._citing_chains(c, s, b) for r, c, s, b in needs.citing_chains},
+            citing_chains={(r, c, s, b, i): self._citing_chains(c, s, b) for r, c, s, b, i in needs.citing_chains},
         )
+        return self._with_what_comes_along(needs, loaded)
+
+    def _with_what_comes_along(self, needs: Needs, loaded: Loaded) -> Loaded:
+        """What annals.projectors.rooms.load adds to the answers."""
+        more = Needs()
+        if needs.auth_chains:
+            more = Needs(auth_places=frozenset((self.room_id, e) for _, e in loaded.events if e in self.places))
+        keys = {
+            (s, (chain.type, chain.state_key))
+            for (*_, s), found in loaded.citing_chains.items()
+            for chain in found
+            if chain.state_key is not None
+        }
+        for _, state_ids in needs.resolutions:
+            more |= self._read_by_resolution(state_ids)
+            chains = {e for _, event_id in more.events for e in self._auth_chain(event_id)}
+            more |= Needs(events=frozenset((self.room_id, event_id) for event_id in chains))
+            more |= Needs(auth_places=frozenset((self.room_id, e) for e in chains if e in self.places))
+            cited = {key for event_id in chains if (key := self._key_of(event_id))}
+            keys |= {(state_id, key) for state_id in state_ids for key in cited}
+        held = {(s, key): self.state_map(s).get(key) for s, key in keys}
+        more |= Needs(
+            state_keys=frozenset((self.room_id, s, *key) for s, key in held),
+            auth_places=frozenset((self.room_id, e) for e in held.values() if e in self.places),
+        )
+        return _merged(loaded, self.load(more)) if more else loaded
+
+    def _read_by_resolution(self, state_ids: tuple[int, ...]) -> Needs:
+        room = self.room_id
+        lines: list[set[int]] = [{s, *(base for base, _ in self._state(s).chain)} for s in state_ids]
+        own = lines[0].union(*lines) - lines[0].intersection(*lines)
+        keys = {key for s in own for key in _delta(self.states[s])}
+        maps = [self.state_map(s) for s in state_ids]
+        events = {m[key] for key in keys for m in maps if key in m and len({m.get(key) for m in maps}) > 1}
+        if events and self.room:
+            events.add(self.room["create"])
+        return Needs(
+            states=frozenset((room, s) for s in state_ids),
+            changes=frozenset((room, s) for s in own),
+            state_keys=frozenset((room, s, *key) for s in state_ids for key in keys),
+            events=frozenset((room, event_id) for event_id in events),
+        )
+
+    def _key_of(self, event_id: str) -> tuple[str, str] | None:
+        stored = self._event(event_id)
+        assert stored
+        pdu = _parse(stored.pdu)
+        return (pdu["type"], pdu["state_key"]) if "state_key" in pdu else None
 
     def _auth_chain(self, event_id: str) -> set[str]:
         found: set[str] = set()
@@ -272,6 +323,10 @@ class MemoryTables:
             if row["key"] == key:
                 return FirstOfKey(row["verdict"].source, event_id)
         return None
+
+
+def _merged(first: Loaded, second: Loaded) -> Loaded:
+    return Loaded(**{f.name: {**getattr(first, f.name), **getattr(second, f.name)} for f in fields(Loaded)})
 
 
 def _whole(fact: PduFact) -> bytes:
