@@ -53,6 +53,9 @@ class Tail(Protocol):
         """What is there, at once, in turn from all partitions; each partition's records are together and in order.
 
         Where nothing is there, waits for an append by any process. Empty after `timeout_s` (None: no limit) or `wake`.
+        With `timeout_s` 0, "there" is at least what lay below the ends when the tail was made (of a partition that was
+        sought: then), and what this handle's appends were acknowledged for. What another process has appended since
+        may be on its way, on Kafka: who must have all compares `positions` with `Log.ends`. Raises LogWentBack.
         """
 
     def seek(self, topic: str, partition: int, offset: int) -> None:

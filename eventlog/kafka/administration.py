@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from annals.eventlog.api import TopicPartition
 from annals.eventlog.errors import LogUnavailable
-from annals.eventlog.kafka.failures import NO_TOPIC, error_of, result, translated
+from annals.eventlog.kafka.failures import LEADER_MOVED, NO_TOPIC, error_of, result, translated
 from annals.eventlog.kafka.settings import KafkaSettings, common
 
 
@@ -43,8 +44,12 @@ class Administration:
         self._settings = settings
         self._timeout_s = settings.request_timeout_s
         with translated("cannot use these settings for Kafka"):
-            # Nobody takes off what it would say of connections; our errors say what its calls met.
-            self._client = AdminClient({"log_level": 2, **common(settings)})
+            self._client = self._make()
+        self._former: AdminClient | None = None  # others may wait for its answers
+
+    def _make(self) -> AdminClient:
+        # Nobody takes off what it would say of connections; our errors say what its calls met.
+        return AdminClient({"log_level": 2, **common(self._settings)})
 
     def names(self) -> list[str]:
         """All topics of the namespace."""
@@ -134,6 +139,19 @@ class Administration:
         places = {(topic, number): Place(self._settings.topic(topic), number) for topic, number in which}
         if not places:
             return {}
+        deadline, tries = time.monotonic() + self._timeout_s, 0
         with translated("cannot read where the log ends"):
-            futures = self._client.list_offsets(dict.fromkeys(places.values(), spec), request_timeout=self._timeout_s)
-            return {key: int(futures[place].result(self._timeout_s).offset) for key, place in places.items()}
+            while True:
+                client, tries = self._client, tries + 1
+                futures = client.list_offsets(dict.fromkeys(places.values(), spec), request_timeout=self._timeout_s)
+                try:
+                    return {key: int(futures[place].result(self._timeout_s).offset) for key, place in places.items()}
+                except KafkaException as error:
+                    inner = error_of(error)
+                    if inner is None or inner.code() not in LEADER_MOVED or time.monotonic() > deadline:
+                        raise
+                if tries % 3 == 0 and self._client is client:
+                    # It keeps to the latest leader that it knows of, for ever on a broker that was restored from an
+                    # older state.
+                    self._former, self._client = client, self._make()
+                time.sleep(0.05)

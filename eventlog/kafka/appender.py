@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from annals.eventlog.api import Append, TopicPartition
 from annals.eventlog.errors import AppendFailed, BackPressure, LogClosed
 from annals.eventlog.kafka import settings as configs
-from annals.eventlog.kafka.failures import logger
+from annals.eventlog.kafka.client_log import ClientLog, logger
 from annals.eventlog.kafka.settings import KafkaSettings
 from annals.eventlog.limits import Limits
 
@@ -56,6 +56,7 @@ class Appender:
         self._broken: Producer | None = None  # failed a record: to be ended
         self._open: dict[int, _Request] = {}  # by number of the call: the oldest first
         self._calls = 0
+        self._reached: dict[TopicPartition, int] = {}  # next offsets after what was acknowledged
         self._waiting_records = self._waiting_bytes = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="log-appender", daemon=True)
@@ -86,7 +87,7 @@ class Appender:
 
     def _make(self) -> Producer:
         try:
-            return Producer(configs.producer(self._settings), logger=logger)
+            return Producer(configs.producer(self._settings), logger=ClientLog())
         except KafkaException as error:
             raise AppendFailed(f"cannot use these settings for Kafka: {error}") from error
 
@@ -116,9 +117,15 @@ class Appender:
             elif offset is None or offset < 0:
                 request.error = request.error or "written, but nobody says where"
             else:
-                request.offsets[index] = offset
                 record = request.records[index]
-                self._written((record.topic, record.partition), offset)
+                which = (record.topic, record.partition)
+                if offset < self._reached.get(which, 0):
+                    # It stands on a log that lacks what this one has acknowledged.
+                    request.error = request.error or f"{which[0]}[{which[1]}] went back to offset {offset}"
+                else:
+                    request.offsets[index] = offset
+                    self._reached[which] = offset + 1
+                    self._written(which, offset)
             request.left -= 1
             if not request.left:
                 self._finish(number, request)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from annals.eventlog.api import TopicPartition
-from annals.eventlog.errors import LogUnavailable, TopicReplaced, UnknownTopic
+from annals.eventlog.errors import LogError, TopicReplaced, UnknownTopic
 from annals.eventlog.kafka.administration import Administration
 
 _LOOK_EVERY_S = 1.0
@@ -24,17 +24,21 @@ class Topic:
 
 
 class Catalog:
-    """Topics are only ever added, so what was once read stays true; a miss asks again."""
+    """Topics are only ever added, so what was once read stays true; a miss asks again.
 
-    def __init__(self, administration: Administration) -> None:
+    `ids`: what the log itself remembers of its topics, by name.
+    """
+
+    def __init__(self, administration: Administration, ids: Mapping[str, str]) -> None:
         self._administration = administration
+        self._ids = dict(ids)  # each topic's first one that this process knows of
         self._topics: dict[str, Topic] = {}
         self._replaced: frozenset[str] = frozenset()
 
     def topic(self, name: str) -> Topic:
         """Raises UnknownTopic, TopicReplaced, LogUnavailable."""
         if name in self._replaced:
-            raise TopicReplaced(f"topic {name!r} was made anew while we ran: see the manual on a log that went back")
+            raise TopicReplaced(f"topic {name!r} was made anew: see the manual on a log that went back")
         known = self._topics.get(name)
         if known is None:
             self.load([name])
@@ -49,6 +53,17 @@ class Catalog:
         for name, found in self._administration.topics(names).items():
             whole = found.configs.get("cleanup.policy") == "delete" and found.configs.get("retention.ms") == "-1"
             self._topics[name] = Topic(name, found.partitions, whole, found.topic_id)
+            if self._ids.setdefault(name, found.topic_id) != found.topic_id:
+                self.replaced(name)
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """The id that each topic had when it was first seen."""
+        return self._ids
+
+    def replaced(self, name: str) -> None:
+        """Somebody has found that this topic is another one."""
+        self._replaced |= {name}
 
     def check(self, topic: str, partition: int) -> Topic:
         """The topic, where it has such a partition."""
@@ -62,9 +77,8 @@ class Catalog:
 
     def look(self) -> bool:
         """Compares the ids of all known topics with the brokers'. True: another one was replaced."""
-        known = dict(self._topics)
-        ids = self._administration.ids(known)
-        replaced = frozenset(name for name, topic_id in ids.items() if topic_id != known[name].topic_id)
+        ids = self._administration.ids(list(self._topics))
+        replaced = frozenset(name for name, topic_id in ids.items() if topic_id != self._ids[name])
         if replaced <= self._replaced:
             return False
         self._replaced |= replaced
@@ -72,12 +86,12 @@ class Catalog:
 
 
 class Watch:
-    """The thread that looks now and then. Fetches of a topic made anew look like those of the old one: only its id
-    tells, and a reader must stop before it takes another topic's records for its own."""
+    """The thread that looks now and then whether the brokers still have the log that they had. Who only appends, or
+    waits for more, would not see it."""
 
-    def __init__(self, catalog: Catalog, found: Callable[[], None]) -> None:
-        """`found` is called when a topic was replaced."""
-        self._catalog, self._found = catalog, found
+    def __init__(self, look: Callable[[], None]) -> None:
+        """`look` may raise LogError: it is called again."""
+        self._look = look
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-watch", daemon=True)
         self._thread.start()
@@ -88,7 +102,6 @@ class Watch:
     def _run(self) -> None:
         while not self._ended.wait(_LOOK_EVERY_S):
             try:
-                if self._catalog.look():
-                    self._found()
-            except LogUnavailable:
+                self._look()
+            except LogError:
                 continue

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -16,30 +14,16 @@ from annals.eventlog.errors import LogError, LogUnavailable, UnknownTopic
 
 T = TypeVar("T")
 
-# The clients' own messages: connections that come and go, settings that are passed over.
-logger = logging.getLogger("annals.eventlog.kafka")
-_SAY_EVERY_S = 10.0
-_said_at: dict[str, float] = {}
-
-
-def _worth_saying(record: logging.LogRecord) -> bool:
-    text = record.getMessage()
-    # It warns at each start that this setting, which we want, is new.
-    if "enable.gapless.guarantee is experimental" in text:
-        return False
-    # While a broker is away every client of ours says so, several times a second.
-    kind, now = text.split(" ", 1)[0], time.monotonic()
-    if kind not in ("FAIL", "ERROR", "GETPID"):
-        return True
-    if now - _said_at.get(kind, -_SAY_EVERY_S) < _SAY_EVERY_S:
-        return False
-    _said_at[kind] = now
-    return True
-
-
-logger.addFilter(_worth_saying)
-
 OUT_OF_RANGE = frozenset((KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION))
+LEADER_MOVED = frozenset(
+    (
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+    )
+)
 NO_TOPIC = frozenset(
     (
         KafkaError.UNKNOWN_TOPIC_OR_PART,

@@ -15,7 +15,7 @@ from annals.eventlog.kafka import topics as wanted
 from annals.eventlog.kafka.administration import Administration
 from annals.eventlog.kafka.appender import Appender
 from annals.eventlog.kafka.catalog import Catalog, Watch
-from annals.eventlog.kafka.identity import read_id
+from annals.eventlog.kafka.identity import read_identity, remember
 from annals.eventlog.kafka.membership import KafkaMembership
 from annals.eventlog.kafka.reader import Readers, Wanted
 from annals.eventlog.kafka.settings import KafkaSettings
@@ -51,14 +51,15 @@ class KafkaLog:
     def __init__(self, settings: KafkaSettings, clock_ms: Callable[[], int], limits: Limits) -> None:
         self._settings = settings
         self._administration = Administration(settings)
-        self._log_id = read_id(settings, self._administration)
-        self._catalog = Catalog(self._administration)
+        identity = read_identity(settings, self._administration)
+        self._log_id = identity.log_id
+        self._catalog = Catalog(self._administration, identity.topic_ids)
         self._catalog.load()
         self._readers = Readers(settings, self._administration)
         self._written: dict[TopicPartition, int] = {}
         self._appender = Appender(settings, clock_ms, limits, self._note)
         self._tails: weakref.WeakSet[KafkaTail] = weakref.WeakSet()
-        self._watch = Watch(self._catalog, self._replaced)
+        self._watch = Watch(self._look)
         self._guard = threading.Lock()
         self._closed = False
         _open_logs.add(self)
@@ -69,12 +70,13 @@ class KafkaLog:
 
     def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         self._check_open()
-        wanted.ensure(self._administration, self._settings, topics)
+        wanted.ensure(self._administration, self._settings, topics, self._catalog.ids)
         self._catalog.load(spec.name for spec in topics)
+        remember(self._settings, self._administration, {spec.name: self._catalog.ids[spec.name] for spec in topics})
 
     def check_topics(self, topics: Sequence[TopicSpec]) -> None:
         self._check_open()
-        wanted.check(self._administration, self._settings, topics)
+        wanted.check(self._administration, self._settings, topics, self._catalog.ids)
 
     def partitions(self, topic: str) -> int:
         self._check_open()
@@ -97,8 +99,9 @@ class KafkaLog:
         if offset < 0 or max_records < 1:
             raise ValueError(f"read from {offset}, {max_records} records")
         self._check_open()
-        whole = self._catalog.check(topic, partition).whole
-        return self._readers.read(Wanted((topic, partition), offset, max_records, max_bytes, whole))
+        known = self._catalog.check(topic, partition)
+        which = (topic, partition)
+        return self._readers.read(Wanted(which, offset, max_records, max_bytes, known.whole, known.topic_id))
 
     def end(self, topic: str, partition: int) -> int:
         self._check_open()
@@ -167,11 +170,19 @@ class KafkaLog:
     def _note(self, which: TopicPartition, offset: int) -> None:
         self._written[which] = offset + 1
 
-    def _replaced(self) -> None:
+    def _look(self) -> None:
+        """Once a second: whether the topics are those that they were, and none of the tails stands behind an end."""
         with self._guard:
             tails = list(self._tails)
-        for tail in tails:
-            tail.recheck()
+        self._readers.rest()
+        if self._catalog.look():
+            for tail in tails:
+                tail.recheck()
+        fetched = [(tail, tail.fetched()) for tail in tails]
+        # After the positions: what was fetched lay below the end already.
+        ends = self._administration.ends({which for _, positions in fetched for which in positions})
+        for tail, positions in fetched:
+            tail.look(positions, ends)
 
     def _abandon(self) -> None:
         """In a forked child: the clients' threads are the parent's."""

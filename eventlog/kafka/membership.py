@@ -11,7 +11,8 @@ from confluent_kafka import TopicPartition as Place
 from annals.eventlog.api import TopicPartition
 from annals.eventlog.errors import LogClosed
 from annals.eventlog.kafka import settings as configs
-from annals.eventlog.kafka.failures import as_log_error, error_of, logger, translated
+from annals.eventlog.kafka.client_log import ClientLog
+from annals.eventlog.kafka.failures import as_log_error, error_of, translated
 from annals.eventlog.kafka.settings import KafkaSettings
 
 _LOOK_S = 0.05  # the library does not return when an assignment changes
@@ -27,7 +28,7 @@ class KafkaMembership:
         self._ours: frozenset[TopicPartition] = frozenset()
         self._closed = False
         with translated(f"cannot join group {group}"):
-            self._consumer = Consumer(configs.member(settings, group), logger=logger)
+            self._consumer = Consumer(configs.member(settings, group), logger=ClientLog())
             self._consumer.subscribe(
                 list(self._names), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
             )

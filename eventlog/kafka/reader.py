@@ -14,28 +14,32 @@ from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Place
 
 from annals.eventlog.api import Record, TopicPartition
-from annals.eventlog.errors import LogClosed, LogUnavailable, PositionBeyondEnd, RecordsGone
+from annals.eventlog.errors import LogClosed, LogUnavailable, PositionBeyondEnd, RecordsGone, TopicReplaced
 from annals.eventlog.kafka import settings as configs
 from annals.eventlog.kafka.administration import Administration
-from annals.eventlog.kafka.failures import OUT_OF_RANGE, as_log_error, logger, passes, translated
+from annals.eventlog.kafka.client_log import ClientLog
+from annals.eventlog.kafka.failures import OUT_OF_RANGE, as_log_error, passes, translated
 from annals.eventlog.kafka.records import Batch
 from annals.eventlog.kafka.settings import KafkaSettings
 
-_IDLE_MAX = 8
-_WAIT_MS = 10  # a fetch at the end delays the next task of its consumer by so much
+_IDLE_MAX = 4  # of each kind
+_WAIT_MS = 1  # a fetch at the end delays the next task of its consumer by so much
 _QUEUED_KBYTES = 8 << 10
 _LOOK_S = 0.5
+_FEW, _FEW_BYTES = 100, 64 << 10  # who asks for fewer records reads here and there
+_IDLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Where to read. `whole`: a missing record is an error."""
+    """Where to read. `whole`: a missing record is an error. `topic_id`: another incarnation of the topic is one too."""
 
     which: TopicPartition
     offset: int
     max_records: int
     max_bytes: int
     whole: bool
+    topic_id: str
 
 
 def first_kept(administration: Administration, which: TopicPartition, offset: int, whole: bool) -> int:
@@ -55,14 +59,19 @@ def first_kept(administration: Administration, which: TopicPartition, offset: in
 class _Reader:
     """One consumer. Used by one thread at a time."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: KafkaSettings, few: bool) -> None:
+        """`few`: it fetches little, and rests after each read."""
+        self._settings, self.few = settings, few
+        little: configs.Config = {"fetch.message.max.bytes": _FEW_BYTES} if few else {}
         with translated("cannot use these settings for Kafka"):
-            self._consumer = Consumer(configs.consumer(settings, _WAIT_MS, _QUEUED_KBYTES), logger=logger)
+            self._said = ClientLog()
+            config = {**configs.consumer(settings, _WAIT_MS, _QUEUED_KBYTES), **little}
+            self._consumer = Consumer(config, logger=self._said)
         self.at: tuple[TopicPartition, int] | None = None  # of the next record it gives
         self._next = 0  # of the next one it fetches
         self._fetched: deque[Record] = deque()
         self._fetches = False
+        self.used_at_s = 0.0
 
     def read(self, wanted: Wanted, end: int, administration: Administration) -> list[Record]:
         """Up to `end`, which must lie above the offset."""
@@ -83,8 +92,9 @@ class _Reader:
                 break
             records.append(self._fetched.popleft())
         self.at = (wanted.which, self._fetched[0].offset if self._fetched else self._next)
-        if not self._fetched and self._next >= end:
-            self._rest()
+        self.used_at_s = time.monotonic()
+        if (not self._fetched and self._next >= end) or self.few:
+            self.rest()
         return records
 
     def _go(self, which: TopicPartition, offset: int) -> None:
@@ -92,12 +102,18 @@ class _Reader:
         self._fetched.clear()
         self._next, self.at = offset, None
         with translated(f"cannot read {topic}[{partition}]"):
-            self._consumer.assign([Place(self._settings.topic(topic), partition, offset)])
+            full_name = self._settings.topic(topic)
+            self._consumer.assign([Place(full_name, partition, offset)])
+            if full_name not in self._said.ids and self._said.ids:
+                # By itself it would ask where a topic is that is new to it when it next looks, within a second.
+                self._consumer.list_topics(full_name, timeout=self._settings.request_timeout_s)
         self._fetches = True
 
-    def _rest(self) -> None:
-        """Fetches no more: at the end it would ask the broker again and again."""
-        self._consumer.unassign()
+    def rest(self) -> None:
+        """Fetches no more: at the end it would ask the broker again and again, and its next task would wait for what it
+        fetches ahead."""
+        if self._fetches:
+            self._consumer.unassign()
         self._fetches = False
 
     def _fetch(self, wanted: Wanted, deadline: float, administration: Administration) -> None:
@@ -107,7 +123,8 @@ class _Reader:
             self._go(which, self._next)
         with translated(what):
             first = self._consumer.poll(_LOOK_S)
-            messages = [] if first is None else [first, *self._consumer.consume(1000, 0)]
+            more = min(wanted.max_records, _FEW) if self.few else 1000
+            messages = [] if first is None else [first, *self._consumer.consume(more, 0)]
         batch = Batch(messages, {self._settings.topic(topic): topic})
         for _, error in batch.errors:
             if error.code() in OUT_OF_RANGE:
@@ -116,6 +133,8 @@ class _Reader:
                 raise as_log_error(what, error)
         records = batch.records.get(which, [])
         if records:
+            if self._said.ids.get(self._settings.topic(topic)) != wanted.topic_id:
+                raise TopicReplaced(f"topic {topic!r} was made anew: see the manual on a log that went back")
             if wanted.whole and records[-1].offset - self._next != len(records) - 1:
                 raise RecordsGone(f"{topic}[{partition}] is kept for ever but lacks records from {self._next} on")
             self._fetched.extend(records)
@@ -148,7 +167,7 @@ class Readers:
             raise PositionBeyondEnd(*which, offset, end)
         if offset == end:
             return []
-        reader = self._take(which, offset)
+        reader = self._take(wanted)
         try:
             records = reader.read(wanted, end, self._administration)
         except BaseException:
@@ -159,24 +178,35 @@ class Readers:
         self._give_back(reader)
         return records
 
-    def _take(self, which: TopicPartition, offset: int) -> _Reader:
+    def _take(self, wanted: Wanted) -> _Reader:
+        few = wanted.max_records < _FEW
         with self._guard:
             if self._closed:
                 raise LogClosed("the log is closed")
             for reader in self._idle:
-                if reader.at == (which, offset):
+                if reader.at == (wanted.which, wanted.offset) and reader.few <= few:
                     self._idle.remove(reader)
                     return reader
-            if len(self._idle) >= _IDLE_MAX:
-                return self._idle.pop(0)
-        return _Reader(self._settings)
+            of_kind = [reader for reader in self._idle if reader.few == few]
+            if len(of_kind) >= _IDLE_MAX:
+                self._idle.remove(of_kind[0])
+                return of_kind[0]
+        return _Reader(self._settings, few)
 
     def _give_back(self, reader: _Reader) -> None:
         with self._guard:
-            if not self._closed and len(self._idle) < _IDLE_MAX:
+            if not self._closed and sum(idle.few == reader.few for idle in self._idle) < _IDLE_MAX:
                 self._idle.append(reader)
                 return
         reader.close()
+
+    def rest(self) -> None:
+        """Those whose caller has not gone on for a while fetch no more."""
+        now_s = time.monotonic()
+        with self._guard:
+            for reader in self._idle:
+                if now_s - reader.used_at_s > _IDLE_S:
+                    reader.rest()
 
     def close(self) -> None:
         with self._guard:

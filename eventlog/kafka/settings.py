@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from annals.eventlog.api import MAX_RECORD_BYTES
+from annals.eventlog.kafka.client_log import DEBUG
 
 # Kafka's limit is one of record batches, not of records: room for some of the largest.
 BATCH_BYTES = 8 * MAX_RECORD_BYTES
@@ -76,11 +77,14 @@ def producer(settings: KafkaSettings) -> Config:
 def consumer(settings: KafkaSettings, wait_max_ms: int, queued_kbytes: int) -> Config:
     """A reader of partitions that it is told, from offsets that it is told: no group, no commits, no resets.
 
+    Its logger must be a `ClientLog`: that hears which topic it reads.
+
     `wait_max_ms`: how long the broker holds a fetch that finds nothing (a record ends it at once).
     """
     return {
         "allow.auto.create.topics": False,
         **common(settings),
+        "debug": DEBUG,
         # Required by the library; nothing joins it.
         "group.id": f"{settings.namespace}.readers",
         "enable.auto.commit": False,

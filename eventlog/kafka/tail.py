@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
+from confluent_kafka import KafkaError
+
 from annals.eventlog.api import Record, TopicPartition
-from annals.eventlog.errors import LogClosed, LogUnavailable, PositionBeyondEnd, RecordsGone
+from annals.eventlog.errors import LogClosed, LogUnavailable, LogWentBack, PositionBeyondEnd, RecordsGone
 from annals.eventlog.kafka.administration import Administration
 from annals.eventlog.kafka.catalog import Catalog
 from annals.eventlog.kafka.failures import OUT_OF_RANGE, as_log_error
@@ -20,7 +22,9 @@ from annals.eventlog.kafka.reader import first_kept
 from annals.eventlog.kafka.settings import KafkaSettings
 
 _POLL_BYTES = 8 << 20
-_PATIENCE_S = 0.5  # for the first fetch of what is known to be there, even by a poll that shall not wait
+_PATIENCE_S = 5.0  # for the first fetch of what is known to be there, even by a poll that shall not wait
+_STUCK_LOOKS = 5  # so often in turn nothing came of what is there: then it is asked for anew
+_BEYOND_LOOKS = 2  # a leader that is new may have to learn first what the one before it had acknowledged
 
 
 class KafkaTail:
@@ -36,7 +40,9 @@ class KafkaTail:
     ) -> None:
         self._settings, self._administration, self._catalog = settings, administration, catalog
         self._written = written
-        self._whole = frozenset(which for which in positions if catalog.check(*which).whole)
+        topics = {which: catalog.check(*which) for which in positions}
+        self._whole = frozenset(which for which, topic in topics.items() if topic.whole)
+        self._topic_ids = {topic.name: topic.topic_id for topic in topics.values()}
         self._ends = administration.ends(positions)
         for (topic, partition), offset in positions.items():
             self._check(topic, partition, offset)
@@ -48,7 +54,9 @@ class KafkaTail:
         self._bell.setblocking(False)
         self._ringer.setblocking(False)
         self._behind_since: float | None = None
-        self._fetcher = self._fetch()
+        # Position; how often in turn beyond the end, and stuck below it.
+        self._looks: dict[TopicPartition, tuple[int, int, int]] = {}
+        self._fetcher = self._fetch({})
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -69,6 +77,7 @@ class KafkaTail:
             raise KeyError(f"this tail does not follow {topic}[{partition}]")
         self._ends[which] = self._administration.ends([which])[which]
         self._check(topic, partition, offset)
+        self._fetcher.given.pop(which, None)
         self._restart(which, offset)
 
     def wake(self) -> None:
@@ -81,6 +90,27 @@ class KafkaTail:
         """A topic was replaced: whoever waits looks whether it is one of ours."""
         with self._changed:
             self._changed.notify_all()
+
+    def fetched(self) -> dict[TopicPartition, int]:
+        """How far it has come, for `look`."""
+        with self._changed:
+            return {} if self._closed else dict(self._fetcher.fetched)
+
+    def look(self, fetched: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
+        """What `fetched` gave before, and the ends after that. A broker that was restored from an older state need not
+        say so to who waits at a higher position, or knows of a later leader: it gives nothing for ever."""
+        with self._changed:
+            fetcher = self._fetcher
+            for which, position in fetched.items():
+                end = ends[which]
+                before, beyond, stuck = self._looks.get(which, (-1, 0, 0))
+                same = position == before and position == fetcher.fetched[which]
+                beyond = beyond + 1 if position > end else 0
+                stuck = stuck + 1 if same and position < end and not fetcher.full else 0
+                if (beyond >= _BEYOND_LOOKS or stuck >= _STUCK_LOOKS) and fetcher.failure is None:
+                    fetcher.fail(which, KafkaError(KafkaError.OFFSET_OUT_OF_RANGE))
+                    beyond = stuck = 0
+                self._looks[which] = (position, beyond, stuck)
 
     def fileno(self) -> int:
         return self._bell.fileno()
@@ -117,7 +147,7 @@ class KafkaTail:
             if patient_s <= 0:
                 if records := self._take(max_records):
                     return records
-                if self._fetcher.failure is not None:
+                if self._fetcher.failure is not None or self._fetcher.replaced is not None:
                     return None
             if self._woken:
                 self._woken = False
@@ -132,7 +162,8 @@ class KafkaTail:
     def _patient_s(self) -> float:
         """How long to wait for what is known to be there, so that a poll gives each partition its share of it."""
         fetcher, now = self._fetcher, time.monotonic()
-        behind = fetcher.failure is None and any(
+        failed = fetcher.failure is not None or fetcher.replaced is not None
+        behind = not failed and any(
             not fetcher.held[which] and fetched < max(self._ends[which], self._written.get(which, 0))
             for which, fetched in fetcher.fetched.items()
         )
@@ -163,6 +194,9 @@ class KafkaTail:
 
     def _recover(self) -> None:
         """The fetcher has failed: goes on behind a gap, or raises, now and whenever it is polled again."""
+        if self._fetcher.replaced is not None:
+            self._catalog.replaced(self._fetcher.replaced)
+            self._catalog.topic(self._fetcher.replaced)  # raises
         if self._fetcher.failure is None:
             return
         which, error = self._fetcher.failure
@@ -171,9 +205,14 @@ class KafkaTail:
             if isinstance(failure, LogUnavailable):
                 self._restart(*next(iter(self._positions.items())))
             raise failure
+        if (differs := self._fetcher.differs) is not None:
+            raise LogWentBack(f"{_name(differs)} has another record where the last one stood that was read")
         offset = first_kept(self._administration, which, self._positions[which], which in self._whole)
         if self._fetcher.lacks == which:
-            raise RecordsGone(f"{which[0]}[{which[1]}] is kept for ever but lacks records from {offset} on")
+            raise RecordsGone(f"{_name(which)} is kept for ever but lacks records from {offset} on")
+        given = self._fetcher.given.get(which)
+        if offset != self._positions[which] or (given is not None and self._is_gone(which, given)):
+            self._fetcher.given.pop(which, None)
         self._restart(which, offset)
 
     def _restart(self, which: TopicPartition, offset: int) -> None:
@@ -183,10 +222,15 @@ class KafkaTail:
             self._fetcher.end()
             self._positions[which] = offset
             self._behind_since = None
-            self._fetcher = self._fetch()
+            self._looks.clear()
+            self._fetcher = self._fetch(self._fetcher.given)
 
-    def _fetch(self) -> Fetcher:
-        return Fetcher(self._settings, self._positions, self._whole, self._changed, self._ring)
+    def _fetch(self, given: Mapping[TopicPartition, Record]) -> Fetcher:
+        return Fetcher(self._settings, self._positions, self._topic_ids, given, self._whole, self._changed, self._ring)
+
+    def _is_gone(self, which: TopicPartition, record: Record) -> bool:
+        """Whether age has taken a record."""
+        return self._administration.starts([which])[which] > record.offset
 
     def _ring(self) -> None:
         with suppress(OSError):  # full: it rings already; closed: nobody waits
@@ -203,3 +247,7 @@ class KafkaTail:
             raise ValueError(f"offset {offset} of {topic}[{partition}]")
         if offset > end:
             raise PositionBeyondEnd(topic, partition, offset, end)
+
+
+def _name(which: TopicPartition) -> str:
+    return f"{which[0]}[{which[1]}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from annals.eventlog.errors import LogUnavailable, TopicsDiffer, UnknownTopic
 from annals.eventlog.kafka.administration import Administration, Found
@@ -67,21 +67,32 @@ def _lines(spec: TopicSpec, differing: dict[str, tuple[str, str]]) -> list[str]:
     return [f"{spec.name} has {setting} {found}, should be {value}" for setting, (found, value) in differing.items()]
 
 
-def check(administration: Administration, settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
-    """Raises TopicsDiffer, naming each difference, where a topic is missing or not as it must be."""
+def _anew(spec: TopicSpec, found: Found, ids: Mapping[str, str]) -> list[str]:
+    was = ids.get(spec.name, found.topic_id)
+    return [] if was == found.topic_id else [f"{spec.name} was made anew (id {found.topic_id}, was {was})"]
+
+
+def check(
+    administration: Administration, settings: KafkaSettings, specs: Sequence[TopicSpec], ids: Mapping[str, str]
+) -> None:
+    """Raises TopicsDiffer, naming each difference, where a topic is missing or not as it must be. `ids`: those that the
+    topics had, by name, as far as anybody knows."""
     found = administration.topics(spec.name for spec in specs)
     wrong = []
     for spec in specs:
         if spec.name not in found:
             wrong.append(f"{spec.name} is missing")
         else:
+            wrong += _anew(spec, found[spec.name], ids)
             wrong += _lines(spec, _differing(spec, found[spec.name], settings))
     if wrong:
         raise TopicsDiffer(wrong)
 
 
-def ensure(administration: Administration, settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
-    """Makes what is missing. Raises TopicsDiffer before anything is made."""
+def ensure(
+    administration: Administration, settings: KafkaSettings, specs: Sequence[TopicSpec], ids: Mapping[str, str]
+) -> None:
+    """Makes what is missing. Raises TopicsDiffer before anything is made. `ids`: see `check`."""
     found = administration.topics(spec.name for spec in specs)
     wrong, changes = [], {}
     for spec in specs:
@@ -89,6 +100,7 @@ def ensure(administration: Administration, settings: KafkaSettings, specs: Seque
             continue
         differing = _differing(spec, found[spec.name], settings)
         ages = {k: v for k, v in differing.items() if _may_change(k, found[spec.name])}
+        wrong += _anew(spec, found[spec.name], ids)
         wrong += _lines(spec, {k: v for k, v in differing.items() if k not in ages})
         changes[spec.name] = {setting: value for setting, (_, value) in ages.items()}
     if wrong:
@@ -116,4 +128,4 @@ def _await(administration: Administration, settings: KafkaSettings, specs: Seque
         if time.monotonic() > deadline:
             raise LogUnavailable(f"topics were made but do not show: {', '.join(sorted(names))}")
         time.sleep(0.02)
-    check(administration, settings, specs)  # somebody else may have made one of them
+    check(administration, settings, specs, {})  # somebody else may have made one of them

@@ -48,7 +48,7 @@ class KafkaBackend:
         """The broker cleans segments that are written no more, and begins another one when an append comes."""
         spec = next(spec for spec in TOPICS if spec.name == topic)
         if spec.compacted:
-            haste = {"segment.ms": "1", "min.compaction.lag.ms": "0", "min.cleanable.dirty.ratio": "0"}
+            haste = {"segment.ms": "1", "min.compaction.lag.ms": "0", "min.cleanable.dirty.ratio": "0.0"}
             alter(self.settings, topic, haste)
             for partition in range(spec.partitions):
                 put(log, topic, partition, b"", key=FILLER_KEY)

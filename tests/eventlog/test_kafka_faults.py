@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import resource
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AdminClient  # what an operator's tools do
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # what an operator's tools do
 
-from annals.eventlog.api import Append
+from annals.eventlog.api import Append, TopicPartition
 from annals.eventlog.errors import (
     AppendFailed,
+    LogClosed,
     LogNotInitialised,
     LogUnavailable,
+    LogWentBack,
     PositionBeyondEnd,
     RecordsGone,
     TopicReplaced,
     TopicsDiffer,
     UnknownTopic,
 )
-from annals.eventlog.kafka import KafkaLog, KafkaSettings, initialise, open_kafka
+from annals.eventlog.kafka import KafkaLog, KafkaSettings, client_log, initialise, open_kafka
+from annals.eventlog.kafka import topics as wanted
 from annals.eventlog.kafka.administration import Administration
+from annals.eventlog.kafka.appender import Appender
+from annals.eventlog.limits import Limits
 from annals.schemas.topics import TopicSpec
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.shared import KafkaAddress
 from tests.support.kafka_topics import alter
-from tests.support.log_contract import WAIT_S, eventually, everything, put
+from tests.support.log_contract import WAIT_S, eventually, everything, put, real_ms
 
 SPECS = [TopicSpec("one", 1), TopicSpec("plain", 4), TopicSpec("latest", 1, compacted=True)]
 
@@ -256,28 +266,146 @@ def _until_it_raises(call: Callable[[], Any]) -> None:
         assert call() == []
 
 
+def test_a_broker_that_was_restored_and_has_grown_again_is_noticed(
+    own_kafka: KafkaBroker, own_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    initialise(own_settings, SPECS)
+    log = open_kafka(own_settings)
+    put(log, "one", 0, b"a")
+    own_kafka.stop()
+    elsewhere = KafkaBroker(tmp_path / "elsewhere")
+    shutil.copytree(own_kafka.data, elsewhere.data)
+    own_kafka.start()
+    eventually(lambda: log.append([Append("one", 0, b"k", b"b")]).exception(WAIT_S) is None)
+    tail = log.tail({("one", 0): 0})
+    while tail.positions["one", 0] < log.end("one", 0):
+        tail.poll(WAIT_S)
+    own_kafka.stop()
+    # Nobody can have seen that its end was lower.
+    with elsewhere:
+        other = open_kafka(quick(elsewhere.bootstrap, "annals"))
+        put(other, "one", 0, *[b"another %d" % n for n in range(tail.positions["one", 0] + 3)])
+        other.close()
+        elsewhere.stop()
+    shutil.rmtree(own_kafka.data)
+    shutil.move(elsewhere.data, own_kafka.data)
+    own_kafka.start()
+    for _ in range(2):
+        with pytest.raises(LogWentBack):
+            in_time(lambda: _until_it_raises(lambda: tail.poll(0.5)))
+    log.close()
+
+
+def test_an_append_to_a_log_that_went_back_is_not_acknowledged(log: KafkaLog, settings: KafkaSettings) -> None:
+    put(log, "one", 0, b"a", b"b", b"c")
+    log.close()
+    lines: list[tuple[TopicPartition, int]] = []
+    appender = Appender(settings, real_ms, Limits(), lambda which, offset: lines.append((which, offset)))
+    assert appender.submit([Append("one", 0, b"k", b"d")], 2).result(WAIT_S) == [3]
+    _make_anew(settings, "one", [b"x"])
+    future = appender.submit([Append("one", 0, b"k", b"e")], 2)
+    with pytest.raises(AppendFailed):
+        future.result(WAIT_S)
+    assert lines == [(("one", 0), 3)]
+    appender.close()
+
+
 def _admin(settings: KafkaSettings) -> AdminClient:
     return AdminClient({"bootstrap.servers": settings.bootstrap})
 
 
-def test_a_topic_made_anew_is_noticed_however_long_it_is(log: KafkaLog, settings: KafkaSettings) -> None:
-    put(log, "one", 0, b"a", b"b")
+def _make_anew(settings: KafkaSettings, topic: str, values: list[bytes]) -> None:
+    """As an operator's tools would, and as fast as can be."""
+    name, admin = settings.topic(topic), _admin(settings)
+    configs = {"cleanup.policy": "delete", "retention.ms": "-1"}
+    admin.delete_topics([name])[name].result(WAIT_S)
+
+    def made() -> bool:
+        try:
+            admin.create_topics([NewTopic(name, 1, 1, config=configs)])[name].result(WAIT_S)
+        except KafkaException:
+            return False
+        return True
+
+    eventually(made)
+    producer = Producer({"bootstrap.servers": settings.bootstrap})
+    for value in values:
+        producer.produce(name, value, partition=0)
+    assert producer.flush(WAIT_S) == 0
+
+
+def test_nothing_of_a_topic_made_anew_is_given_to_a_reader(log: KafkaLog, settings: KafkaSettings) -> None:
+    put(log, "one", 0, b"a", b"b", b"c")
     tail = log.tail({("one", 0): 0})
-    assert len(tail.poll(WAIT_S)) == 2
-    full_name = settings.topic("one")
-    admin = _admin(settings)
-    admin.delete_topics([full_name])[full_name].result(WAIT_S)
-    eventually(lambda: not Administration(settings).ids(["one"]))
-    other = open_kafka(settings)
-    other.ensure_topics(SPECS)
-    with pytest.raises((TopicReplaced, UnknownTopic, PositionBeyondEnd)):
-        in_time(lambda: _until_it_raises(lambda: tail.poll(0.5)))
-    eventually(lambda: _replaced(lambda: log.end("one", 0)))
-    put(other, "one", 0, b"not", b"the", b"same", b"log")
-    other.close()
-    assert _replaced(lambda: log.read("one", 0, 2))
+    assert len(tail.poll(WAIT_S)) == 3
+    assert [record.value for record in log.read("one", 0, 1)] == [b"b", b"c"]  # its consumer stays
+    given: list[bytes | None] = []
+
+    def follow() -> None:
+        while True:
+            given.extend(record.value for record in tail.poll(WAIT_S))
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(follow)
+        _make_anew(settings, "one", [b"not", b"the", b"same", b"log", b"at", b"all"])
+        with pytest.raises(TopicReplaced):  # whether the watch has looked by now, or not
+            log.read("one", 0, 1)
+        assert isinstance(following.exception(WAIT_S), TopicReplaced)
+    assert given == []
     assert _replaced(lambda: tail.poll(0))
+    eventually(lambda: _replaced(lambda: log.end("one", 0)))
     assert _replaced(lambda: log.append([Append("one", 0, b"k", b"v")]))
+
+
+def test_a_fetcher_knows_by_itself_which_topic_it_reads(log: KafkaLog, settings: KafkaSettings) -> None:
+    """Not by the look that comes every second: a tail and a reader whose process looks no more."""
+    put(log, "one", 0, b"a", b"b", b"c")
+    tail = log.tail({("one", 0): 0})
+    assert len(tail.poll(WAIT_S)) == 3
+    log._watch.close()
+    _make_anew(settings, "one", [b"not", b"the", b"same", b"log", b"at", b"all"])
+    with pytest.raises(TopicReplaced):
+        tail.poll(WAIT_S)
+
+
+def test_what_a_topic_was_is_remembered_while_nobody_runs(log: KafkaLog, settings: KafkaSettings) -> None:
+    put(log, "one", 0, b"a")
+    log.close()
+    was = Administration(settings).ids(["one"])["one"]
+    _make_anew(settings, "one", [b"x", b"y"])
+    anew = f"one was made anew (id {Administration(settings).ids(['one'])['one']}, was {was})"
+    again = open_kafka(settings)
+    for use in (again.check_topics, again.ensure_topics, lambda specs: initialise(settings, specs)):
+        with pytest.raises(TopicsDiffer) as error:
+            use(SPECS)
+        assert anew in error.value.differences
+    assert _replaced(lambda: again.read("one", 0, 0))
+    assert _replaced(lambda: again.append([Append("one", 0, b"k", b"v")]))
+    assert _replaced(lambda: again.tail({("one", 0): 1}))
+    put(again, "plain", 0, b"others go on")
+    again.close()
+
+
+def test_a_topic_that_is_made_later_is_remembered_too(log: KafkaLog, settings: KafkaSettings) -> None:
+    later = TopicSpec("later", 1)
+    log.ensure_topics([later])
+    log.close()
+    _make_anew(settings, "later", [])
+    again = open_kafka(settings)
+    with pytest.raises(TopicsDiffer, match="later was made anew"):
+        again.check_topics([later])
+    again.close()
+
+
+def test_a_log_that_has_written_down_no_ids_learns_them(settings: KafkaSettings) -> None:
+    initialise(settings, [], "of before")
+    wanted.ensure(Administration(settings), settings, SPECS, {})
+    assert initialise(settings, SPECS) == "of before"
+    _make_anew(settings, "one", [])
+    log = open_kafka(settings)
+    with pytest.raises(TopicsDiffer, match="one was made anew"):
+        log.check_topics(SPECS)
+    log.close()
 
 
 def _replaced(call: Callable[[], Any]) -> bool:
@@ -304,3 +432,88 @@ def test_records_that_are_gone_from_a_topic_kept_for_ever_are_not_skipped(
     tail.seek("one", 0, 5)
     assert [record.offset for record in tail.poll(WAIT_S)] == [5, 6, 7, 8, 9]
     assert [record.offset for record in log.read("one", 0, 5)] == [5, 6, 7, 8, 9]
+
+
+# -- a process that forks; a full disk; what operators see
+
+
+def test_a_forked_child_harms_nothing(log: KafkaLog) -> None:
+    tail = log.tail({("one", 0): 0})
+    put(log, "one", 0, b"a")
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for use in (lambda: put(log, "one", 0, b"x"), lambda: log.read("one", 0, 0), lambda: tail.poll(0)):
+                with pytest.raises(LogClosed):
+                    use()
+            tail.close()
+            log.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    put(log, "one", 0, b"b")
+    got: list[bytes | None] = []
+    while len(got) < 2:
+        got += [record.value for record in tail.poll(WAIT_S)]
+    assert got == values(log) == [b"a", b"b"]
+
+
+def test_a_full_disk_loses_nothing_acknowledged(own_kafka: KafkaBroker, own_settings: KafkaSettings) -> None:
+    initialise(own_settings, SPECS)
+    log = open_kafka(own_settings)
+    acknowledged = {put(log, "one", 0, b"first")[0]: b"first"}
+    tail = log.tail({("one", 0): 0})
+    # No file of the broker may grow beyond this: its writes fail as on a full disk.
+    _, hard = resource.prlimit(own_kafka.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(own_kafka.pid, resource.RLIMIT_FSIZE, (1 << 20, hard))
+    failed = 0
+    while failed < 2:
+        value = b"%d " % len(acknowledged) + b"." * 100_000
+        try:
+            acknowledged[in_time(lambda: put(log, "one", 0, value))[0]] = value  # noqa: B023
+        except AppendFailed:
+            failed += 1
+        assert len(acknowledged) < 50, "its disk never was full"
+    own_kafka.kill()
+    own_kafka.start()
+    eventually(lambda: log.append([Append("one", 0, b"k", b"after")]).exception(WAIT_S) is None)
+    held = {record.offset: record.value for record in everything(log, "one", 0)}
+    assert acknowledged.items() <= held.items()
+    followed: list[tuple[int, bytes | None]] = []
+    while tail.positions["one", 0] < log.end("one", 0):
+        followed += [(record.offset, record.value) for record in tail.poll(WAIT_S)]
+    assert followed == list(held.items())
+    log.close()
+
+
+def test_an_operator_hears_nothing_of_a_start(
+    own_kafka: KafkaBroker, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a broker, too, that has given out no producer ids before."""
+    settings = quick(own_kafka.bootstrap, "quiet")
+    with caplog.at_level(logging.INFO):
+        initialise(settings, SPECS)
+        log = open_kafka(settings)
+        put(log, "one", 0, b"a")
+        assert values(log) == [b"a"]
+        log.close()
+    assert [record.getMessage() for record in caplog.records] == []
+    assert "rdkafka" not in capfd.readouterr().err
+
+
+def test_what_goes_wrong_is_heard_but_not_all_the_time(
+    own_kafka: KafkaBroker, own_settings: KafkaSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    initialise(own_settings, SPECS)
+    log = open_kafka(own_settings)
+    tail = log.tail({("one", 0): 0})
+    client_log._said_at.clear()
+    own_kafka.kill()
+    eventually(lambda: any("FAIL" in record.getMessage() for record in caplog.records))
+    time.sleep(1)
+    assert sum("FAIL" in record.getMessage() for record in caplog.records) == 1
+    assert {record.name for record in caplog.records} == {"annals.eventlog.kafka"}
+    tail.close()
+    log.close()
