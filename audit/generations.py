@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from annals.audit.following import followed
 from annals.audit.operating import Operating
 from annals.database.errors import NotMigrated
 from annals.database.migrate import drop_generation, generations
@@ -41,7 +42,8 @@ class Recorded:
 class Generation:
     """One generation. `mode` None: its creation is not on the log. `lag`: records that its tables do not have yet.
 
-    `owner` is the process that writes it now, None where nobody does; `positions` None: it has no tables.
+    `followed`: a running server projects it, though it does not serve. `owner` is the process that writes it now, None
+    where nobody does; `positions` None: it has no tables.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Generation:
     owner: str | None
     positions: Mapping[TopicPartition, int] | None
     lag: int
+    followed: bool = False
 
 
 def recorded_generations(log: Log) -> dict[str, Recorded]:
@@ -80,7 +83,11 @@ def list_generations(log: Log, database: Database) -> list[Generation]:
     recorded = recorded_generations(log)
     names = {name for name, entry in recorded.items() if not entry.dropped} | set(generations(database.url))
     serves = serving(database)
-    return [_look(log, database, name, recorded, serves) for name in sorted(names, key=lambda name: int(name[1:]))]
+    kept_up = followed(database) if serves is not None else frozenset()
+    return [
+        replace(_look(log, database, name, recorded, serves), followed=name in kept_up and name != serves)
+        for name in sorted(names, key=lambda name: int(name[1:]))
+    ]
 
 
 def _look(log: Log, database: Database, name: str, recorded: Mapping[str, Recorded], serves: str | None) -> Generation:
@@ -115,6 +122,8 @@ def drop(operating: Operating, database: Database, name: str, actor: str) -> Non
     """
     if serving(database) == name:
         raise GenerationInUse(f"{name} serves: it cannot be dropped")
+    if serving(database) is not None and name in followed(database):
+        raise GenerationInUse(f"{name} is followed: say `annals generation unfollow {name}` first")
     if owner := live_owner(database, name):
         raise GenerationInUse(f"{name} is being written by {owner}")
     recorded = recorded_generations(operating.log).get(name)

@@ -26,6 +26,7 @@ def replay_into(
     server_name: str,
     source: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    cpu_share: float = 1.0,
 ) -> Progress:
     """Make a generation, as a fact, or go on where an earlier replay was stopped. Raises GenerationInUse.
 
@@ -40,7 +41,16 @@ def replay_into(
     _check_free(log, database, name, mode)
     if name not in recorded_generations(log):
         operating.append([GenerationCreated(operating.envelope(is_cause=True), name, mode)])
-    return replay(log, database.url, name, mode, server_name, source_generation=source, on_progress=on_progress)
+    return replay(
+        log,
+        database.url,
+        name,
+        mode,
+        server_name,
+        source_generation=source,
+        on_progress=on_progress,
+        cpu_share=cpu_share,
+    )
 
 
 def _check_source(log: Log, source: str, name: str) -> None:

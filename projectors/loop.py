@@ -19,20 +19,22 @@ import structlog
 
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log, Record
+from annals.eventlog.errors import RecordsGone, TopicReplaced
 from annals.projectors import metrics
-from annals.projectors.errors import CannotTake, GivenUp, GroupPartition
+from annals.projectors.errors import CannotTake, GivenUp, GroupPartition, LogReplaced, StopsHere
 from annals.projectors.groups import GROUPS
 from annals.projectors.owned import Owned
 from annals.projectors.plain_worker import PlainWorker
 from annals.projectors.poison import Skips
 from annals.projectors.reader import Reader
-from annals.projectors.refolding import copy_decided, fold_decided
+from annals.projectors.refolding import CopyCursors, copy_decided, fold_decided
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.fold import local_to
 from annals.projectors.rooms.tables import HALTED_ROOMS
 from annals.projectors.rooms.views import ViewCache
 from annals.projectors.rooms.worker import RoomsWorker
 from annals.projectors.share import Share
+from annals.projectors.stops import in_force
 from annals.projectors.taking import Taken, Taking
 from annals.projectors.transaction import WORK_S_MAX, Job, Transactions
 from annals.projectors.work import Applied, Position, Prepared, Worker, ready
@@ -44,6 +46,8 @@ RECORDS_MAX = 1_000
 _RECORDS_MIN = 20
 # How long nothing may come before we look at the connection, and at our place where others share.
 _IDLE_S, _IDLE_SHARED_S, _IDLE_PENDING_S = 1.0, 0.25, 0.05
+# While a stop holds (a switch, a diff): how often we look whether it still does.
+_STOPPED_S = 0.005
 _BACKOFF_S_MIN, _BACKOFF_SHARED_S_MIN, _BACKOFF_S_MAX = 0.05, 0.25, 5.0
 
 Connect = Callable[[], WriteConnection]
@@ -88,6 +92,7 @@ class Loop:
         self._taking: Taking | None = None
         # Whether what we read is not what we should read any more.
         self._tail_is_old = False
+        self._stops: Mapping[GroupPartition, int] = {}
         self._stopping = threading.Event()
         self._records_next = settings.records_max
 
@@ -111,6 +116,8 @@ class Loop:
                         backoff_s = 0.0
                 except CannotTake:
                     raise
+                except (RecordsGone, TopicReplaced) as error:
+                    raise LogReplaced(str(error)) from error
                 except Exception as error:
                     # Whatever it is: nothing of the batch was committed, and what the log has decided stays decided.
                     self._give_up(error)
@@ -245,23 +252,37 @@ class Loop:
         room = self._settings.records_max - waiting
         if room > 0:
             self._sort_in(*self._reader.poll(0.0 if waiting or settled else timeout_s, room))
-        batch = [owned for owned in self._partitions.values() if owned.backlog]
+        batch = self._foldable()
         if not batch:
             self._pass_gaps()
+            if waiting:
+                self._stand_still()
             return settled
         return settled + self._fold(batch)
 
+    def _foldable(self) -> list[Owned]:
+        """The partitions of which something is read that is below its stop."""
+        return [owned for owned in self._partitions.values() if owned.below(self._stops.get(owned.worker.key), 1)]
+
+    def _stand_still(self) -> None:
+        """All that is read is beyond the stop."""
+        self._stopping.wait(_STOPPED_S)
+        if self._connection is not None:
+            self._stops = {key: at for key, (_, _, at) in in_force(self._connection).items()}
+
     def catch_up(self) -> None:
-        """Fold until the log has no more. For tests and replays: the live loop never asks."""
-        while self.step(0.0) or self._tail_is_old or any(owned.backlog for owned in self._partitions.values()):
+        """Fold until the log has no more, or to the stop. For tests and replays: the live loop never asks."""
+        while self.step(0.0) or self._tail_is_old or self._foldable():
             pass
 
-    def copy_from(self, source_generation: str, on_progress: Callable[[], None] = lambda: None) -> None:
+    def copy_from(
+        self, source_generation: str, cursors: CopyCursors, on_progress: Callable[[], None] = lambda: None
+    ) -> None:
         """Fold what another generation decided, into ours and onto our decisions topic. For replays, after `take`."""
         source_topic = decisions_topic(source_generation).name
         for owned in self._partitions.values():
             if isinstance(owned.worker, RoomsWorker):
-                for _ in copy_decided(self._log, source_topic, owned.worker, self._running()):
+                for _ in copy_decided(self._log, source_topic, owned.worker, self._running(), cursors):
                     on_progress()
         self._tail_is_old = True
 
@@ -280,6 +301,7 @@ class Loop:
         share, self._share = self._share, None
         self._connection = self._transactions = self._taking = None
         self._pending = ()
+        self._stops = {}
         if share is not None:
             share.close()
 
@@ -300,9 +322,16 @@ class Loop:
     def _fold(self, batch: Sequence[Owned]) -> int:
         started_s = time.monotonic()
         share = max(1, self._records_next // len(batch))
-        jobs = [Job(owned.worker, owned.worker.prepare(owned.backlog[:share])) for owned in batch]
+        jobs = [
+            Job(owned.worker, owned.worker.prepare(owned.below(self._stops.get(owned.worker.key), share)))
+            for owned in batch
+        ]
         before = sum(len(owned.backlog) for owned in batch)
-        applied = self._running().run(jobs, self._settings.work_s_max)
+        try:
+            applied = self._running().run(jobs, self._settings.work_s_max)
+        except StopsHere as stopped:
+            self._stops = stopped.stops
+            return 0
         left = sum([self._after(owned, done) for owned, done in zip(batch, applied, strict=True)])
         count = before - left
         self._plan(started_s, count)
@@ -351,7 +380,10 @@ class Loop:
                 over = Position(reached, was.decisions_offset, was.marked_epoch, None)
                 jobs.append(Job(owned.worker, _gap(owned.worker, over)))
         if jobs:
-            self._running().run(jobs)
+            try:
+                self._running().run(jobs)
+            except StopsHere as stopped:
+                self._stops = stopped.stops
 
     def _give_up(self, error: Exception) -> None:
         for group, _, _ in self._partitions:

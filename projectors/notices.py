@@ -5,6 +5,8 @@
 g: generation; p: next offsets by topic and partition; h, r, u: rooms and users of which something changed, those in h
 with their only forward extremity. Where they are too many to name, `"all":true` stands instead of all three. A payload
 has a limit, so that one commit may send several; the positions come with the last.
+
+A switch of generations says `"s":true` and `"all":true`: from here on g answers readers, from positions p.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ PAYLOADS_MAX = 6
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One payload, understood. `everything`: any room and user may have changed."""
+    """One payload, understood. `everything`: any room and user may have changed; `switched`: another generation
+    serves."""
 
     generation: str
     positions: Mapping[TopicPartition, int]
@@ -34,6 +37,7 @@ class Notice:
     users: frozenset[str]
     everything: bool
     heads: Mapping[str, str] = field(default_factory=dict)
+    switched: bool = False
 
 
 def payloads(generation: str, positions: Mapping[TopicPartition, int], moved: Moved) -> list[str]:
@@ -62,6 +66,12 @@ def payloads(generation: str, positions: Mapping[TopicPartition, int], moved: Mo
     ]
 
 
+def switch_payload(generation: str, positions: Mapping[TopicPartition, int]) -> str:
+    """The payload of a switch to `generation`."""
+    vector = [[topic, partition, offset] for (topic, partition), offset in positions.items()]
+    return orjson.dumps({"g": generation, "p": vector, "all": True, "s": True}).decode()
+
+
 def understood(payload: str) -> Notice:
     """The notice in a payload; ValueError for what `payloads` did not make."""
     try:
@@ -69,6 +79,6 @@ def understood(payload: str) -> Notice:
         positions = {(topic, partition): offset for topic, partition, offset in value["p"]}
         heads: dict[str, str] = value.get("h", {})
         rooms, users = frozenset(value.get("r", ())) | heads.keys(), frozenset(value.get("u", ()))
-        return Notice(value["g"], positions, rooms, users, bool(value.get("all")), heads)
+        return Notice(value["g"], positions, rooms, users, bool(value.get("all")), heads, bool(value.get("s")))
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a notice: {payload[:200]!r}") from error

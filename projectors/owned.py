@@ -29,6 +29,11 @@ class Owned:
         """The lowest offset that is neither in the tables nor in the backlog."""
         return self.backlog[-1].offset + 1 if self.backlog else self.worker.position.next_offset
 
+    def below(self, stop: int | None, count: int) -> list[Record]:
+        """The first records of the backlog, those below `stop`."""
+        first = self.backlog[:count]
+        return first if stop is None else [record for record in first if record.offset < stop]
+
     @property
     def is_read(self) -> bool:
         """Whether records are wanted."""

@@ -9,15 +9,19 @@ Killed and started again, it goes on where its last commit left it.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
 from annals.database.migrate import create_generation
+from annals.database.ops import cursor, save_cursor
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log
 from annals.projectors.loop import Loop, Settings
 from annals.projectors.positions.read import projected_ends
+from annals.projectors.refolding import Copied
 from annals.schemas.topics import decisions_topic
 
 Mode = Literal["fold", "recompute"]
@@ -35,6 +39,46 @@ class ReplayStopped(Exception):
     """A partition met a record that it cannot read, so that the generation is not whole."""
 
 
+class Pace:
+    """Rests after work, so that it takes no more than its share of the time."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._since_s = time.monotonic()
+
+    def rest(self) -> None:
+        """Sleep in proportion to the time since the last rest."""
+        if self._share < 1.0:
+            worked_s = time.monotonic() - self._since_s
+            time.sleep(worked_s * (1.0 / self._share - 1.0))
+        self._since_s = time.monotonic()
+
+
+class Cursors:
+    """How far a fold has copied another generation's decisions, in `ops`. See CopyCursors."""
+
+    def __init__(self, connect: Callable[[], WriteConnection], generation: str, source: str) -> None:
+        self._connection = connect()
+        self._worker = f"replay {generation} from {source}"
+
+    def load(self, partition: int) -> Copied | None:
+        """See CopyCursors."""
+        packed = cursor(self._connection, self._name(partition))
+        return None if packed is None else Copied(*map(int, packed.split()))
+
+    def save(self, partition: int, copied: Copied) -> None:
+        """See CopyCursors. Not on the path of the tables' transaction: what is lost is looked through again."""
+        packed = f"{copied.next_offset} {copied.source_offset} {copied.marked_epoch}"
+        save_cursor(self._connection, self._name(partition), packed)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+    def _name(self, partition: int) -> str:
+        return f"{self._worker} {partition}"
+
+
 def replay(
     log: Log,
     url: str,
@@ -44,8 +88,12 @@ def replay(
     *,
     source_generation: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    cpu_share: float = 1.0,
 ) -> Progress:
     """Make `generation` (its schema too) hold all that is on the log now. Raises ReplayStopped.
+
+    `cpu_share` (0 to 1) is how much of the time it works: after each batch it rests. Memory is bounded by the batch and
+    by the cache of views, as in a server.
 
     `source_generation` is whose decisions a fold applies; a recompute has none.
     """
@@ -56,19 +104,27 @@ def replay(
     create_generation(url, generation)
     log.ensure_topics([decisions_topic(generation)])
     total = sum(projected_ends(log).values())
+
+    def connect() -> WriteConnection:
+        return WriteConnection(url, generation, purpose="replay")
+
     loop = Loop(
         log,
-        lambda: WriteConnection(url, generation, purpose="replay"),
+        connect,
         Settings(generation, server_name, f"replay-{secrets.token_hex(6)}", alone=True),
     )
 
+    pace = Pace(cpu_share)
+
     def report() -> None:
+        pace.rest()
         on_progress(Progress(sum(loop.positions.values()), total))
 
     try:
         loop.take()
         if source_generation is not None:
-            loop.copy_from(source_generation, report)
+            with closing(Cursors(connect, generation, source_generation)) as cursors:
+                loop.copy_from(source_generation, cursors, report)
         while loop.step(0.0):
             report()
         loop.catch_up()

@@ -7,7 +7,8 @@ two of them the loop does what else is due.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
 
@@ -40,12 +41,40 @@ def fold_decided(
     worker.position = replace(worker.position, decisions_offset=mark + 1, marked_epoch=worker.epoch)
 
 
-def copy_decided(log: Log, source_topic: str, worker: RoomsWorker, transactions: Transactions) -> Iterator[int]:
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """How far a copy has come: the source's decisions below `source_offset` are those of the facts below `next_offset`.
+
+    `marked_epoch` is the highest mark among them.
+    """
+
+    next_offset: int
+    source_offset: int
+    marked_epoch: int
+
+
+class CopyCursors(Protocol):
+    """Where copies say how far they are, by partition. What is lost is copied through again."""
+
+    def load(self, partition: int) -> Copied | None: ...
+
+    def save(self, partition: int, copied: Copied) -> None: ...
+
+
+def copy_decided(
+    log: Log, source_topic: str, worker: RoomsWorker, transactions: Transactions, cursors: CopyCursors
+) -> Iterator[int]:
     """Fold another generation's decisions; what is applied goes to our own topic too, under our epoch."""
     _, _, partition = worker.key
-    records = records_between(log, source_topic, partition, 0)
-    for steps, _ in decided_steps(records, Assembler(worker.position.next_offset, 0)):
+    start = cursors.load(partition)
+    # Tables that a crash set back are behind the cursor: then it says nothing.
+    if start is None or start.next_offset > worker.position.next_offset:
+        start = Copied(0, 0, 0)
+    records = records_between(log, source_topic, partition, start.source_offset)
+    assembler = Assembler(worker.position.next_offset, start.marked_epoch)
+    for steps, marked_epoch in decided_steps(records, assembler):
         _run_folded(worker, worker.fold(steps, worker.epoch, worker.epoch), transactions)
+        cursors.save(partition, Copied(worker.position.next_offset, steps[-1].end, marked_epoch))
         yield len(steps)
 
 

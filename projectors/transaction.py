@@ -22,12 +22,13 @@ from annals.database.rows import Rows
 from annals.database.text import restore, storable
 from annals.database.write_connection import Part, WriteConnection
 from annals.eventlog.api import Append
-from annals.projectors.errors import FenceLost, LogWentBack
+from annals.projectors.errors import FenceLost, GroupPartition, LogWentBack, StopsHere
 from annals.projectors.folding import Moved, load_rows
 from annals.projectors.notices import CHANNEL, payloads
 from annals.projectors.positions.tables import POSITIONS
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.load import load
+from annals.projectors.stops import in_force
 from annals.projectors.work import Answers, Applied, Position, Prepared, Wants, Work, Worker
 from annals.rooms.needs import FirstOfKey, Loaded, Needs
 
@@ -53,6 +54,7 @@ WITH claim(group_name, topic, partition, was, epoch, next_offset, decisions_offs
     FROM claim c
     WHERE p.group_name = c.group_name AND p.topic = c.topic AND p.partition = c.partition
         AND p.next_offset = c.was AND p.epoch = c.epoch
+        AND (p.stop_at IS NULL OR c.next_offset <= p.stop_at OR p.stop_until < clock_timestamp())
     RETURNING p.group_name, p.topic, p.partition
 )
 SELECT 'taken', group_name, topic, partition::bigint, NULL FROM taken
@@ -88,10 +90,10 @@ class Transactions:
         connection.execute_many_in_one([*_PLANS_BY_KEY, _PREPARE_TAKE])
 
     def run(self, jobs: Sequence[Job], work_s_max: float = WORK_S_MAX) -> list[Applied]:
-        """Do the jobs' work, all or nothing. Raises FenceLost or LogWentBack, or what database and log
+        """Do the jobs' work, all or nothing. Raises FenceLost, StopsHere or LogWentBack, or what database and log
         raise: then nothing is done.
 
-        After an exception the connection is not to be used again.
+        After an exception other than StopsHere the connection is not to be used again.
         """
         deadline_s = time.monotonic() + work_s_max
         foreseen = self._take(jobs)
@@ -111,8 +113,17 @@ class Transactions:
         taken = {(row[1], row[2], row[3]) for row in found if row[0] == "taken"}
         lost = [job.worker.key for job in jobs if job.worker.key not in taken]
         if lost:
+            self._raise_if_stopped(jobs, lost)
             raise FenceLost(lost)
         return _foreseen(needs, found)
+
+    def _raise_if_stopped(self, jobs: Sequence[Job], lost: Sequence[GroupPartition]) -> None:
+        """A row that is as we left it, but for a stop, is still ours."""
+        found = in_force(self._connection)
+        ours = {job.worker.key: (job.worker.epoch, job.worker.position.next_offset) for job in jobs}
+        if all(key in found and found[key][:2] == ours[key] for key in lost):
+            self._connection.rollback()
+            raise StopsHere({key: at for key, (_, _, at) in found.items()})
 
     def _work(self, works: Sequence[Work], jobs: Sequence[Job]) -> list[Applied]:
         """Advance all works together: one round of loading for what all of them lack."""

@@ -22,6 +22,9 @@ def register(commands: Commands) -> None:
         _run,
     )
     run.add_argument("role", choices=ROLES)
+    run.add_argument(
+        "--generation", metavar="gN", help="projectors: this generation alone (else what serves, and what is followed)"
+    )
     commands.add("migrate", "bring the tables of DATABASE_URL to this release's form", _migrate)
 
 
@@ -37,9 +40,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from annals.server import roles
     from annals.server.config import load
 
-    role = {"api": roles.run_api, "projectors": roles.run_projectors, "remote": roles.run_remote}[arguments.role]
     try:
-        role(load(arguments.config))
+        config = load(arguments.config)
+        if arguments.role == "projectors":
+            roles.run_projectors(config, arguments.generation, arguments.config)
+        else:
+            {"api": roles.run_api, "remote": roles.run_remote}[arguments.role](config)
     except LogUnavailable as error:
         print(f"annals: {error}", file=sys.stderr)
         return 1

@@ -104,5 +104,7 @@ def _expecting(reached: Reached) -> Callable[[Snapshot], None]:
 
 
 def _tell_builders(builders: Builders, notice: Notice) -> None:
+    if notice.switched:
+        builders.all_moved()
     for room_id in notice.rooms:
         builders.room_moved(room_id, notice.heads.get(room_id))

@@ -16,6 +16,7 @@ from annals.server.clock import now_ms
 from annals.server.compaction import keep_small
 from annals.server.config import Config
 from annals.server.house import open_house
+from annals.server.switches import finish_switches
 
 _COMMANDS, _COMPACTION = "commands", "compaction"
 
@@ -32,13 +33,14 @@ async def run(config: Config) -> None:
     worker = Worker(house.appender, house.database, kinds, lease)
     house.reached.subscribe(lambda notice: worker.wake() if notice.users or notice.everything else None)
     working = asyncio.create_task(worker.run())
+    switches = asyncio.create_task(finish_switches(house.log, house.database))
     small = asyncio.create_task(keep_small(house.log, OpsLease(house.database, _COMPACTION, name, now_ms)))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    for task in (working, small):
+    for task in (working, small, switches):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

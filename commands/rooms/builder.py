@@ -72,6 +72,7 @@ class RoomBuilder:
         self._view = unknown_room(room_id)
         self._foreseen = _FORESEEN_OFFSET
         self._head: str | None = None
+        self._is_stale = False
 
     @property
     def idle(self) -> bool:
@@ -84,6 +85,10 @@ class RoomBuilder:
         self._head = head
         if self.idle:
             self._view = unknown_room(self._room_id)
+
+    def all_moved(self) -> None:
+        """Other tables answer from now on: nothing that is known of the room is known of them."""
+        self._head, self._is_stale = None, True
 
     async def carry_out(self, plan: Plan) -> Sent:
         """Carry out a plan; raises Refused, or what `errors.NOT_NOW` lists."""
@@ -103,6 +108,8 @@ class RoomBuilder:
 
     async def _carry_out_group(self, group: Sequence[Command]) -> None:
         try:
+            if self._is_stale:
+                self._view, self._is_stale = unknown_room(self._room_id), False
             view = self._view
             for command in group:
                 view = await self._build(view, command)
@@ -286,6 +293,11 @@ class Builders:
         builder = self._builders.get(room_id)
         if builder is not None:
             builder.room_moved(head)
+
+    def all_moved(self) -> None:
+        """The same of every room: another generation serves, or nobody knows what moved."""
+        for builder in self._builders.values():
+            builder.all_moved()
 
     def _forget_idle(self) -> None:
         for room_id in [room_id for room_id, builder in self._builders.items() if builder.idle]:

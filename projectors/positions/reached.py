@@ -44,6 +44,7 @@ class Reached:
         self._database = database
         self._generation = ""
         self._known: dict[TopicPartition, int] = {}
+        self._switches = 0
         self._waiters: defaultdict[TopicPartition, list[_Waiter]] = defaultdict(list)
         self._subscribers: list[Subscriber] = []
         self._listener: Listener | None = None
@@ -131,15 +132,22 @@ class Reached:
 
     async def _reread(self, *, is_new: bool) -> None:
         """Read the table. After a lost connection (`is_new`) positions may even have gone back."""
+        switches = self._switches
         generation, vector = await self._database.read(_generation_and_vector)
-        if is_new or generation != self._generation:
+        if switches != self._switches:
+            return  # what was read is of before a switch that we heard of meanwhile
+        switched = generation != self._generation
+        if is_new or switched:
             self._generation = generation
             self._known = {}
         moved = {which: offset for which, offset in vector.items() if offset > self._known.get(which, 0)}
         if moved:
-            self._take(Notice(generation, moved, frozenset(), frozenset(), everything=True))
+            self._take(Notice(generation, moved, frozenset(), frozenset(), everything=True, switched=switched))
 
     def _take(self, notice: Notice) -> None:
+        if notice.switched and notice.generation != self._generation:
+            self._generation, self._known = notice.generation, {}
+            self._switches += 1
         if notice.generation != self._generation:
             return
         for which, offset in notice.positions.items():

@@ -93,7 +93,12 @@ ROOMS = Table(
     info=_EXACT,
 )
 
-Index("rooms_resumed", ROOMS.c.partition, ROOMS.c.resumed_position, postgresql_where=ROOMS.c.resumed_position.is_not(None))
+Index(
+    "rooms_resumed",
+    ROOMS.c.partition,
+    ROOMS.c.resumed_position,
+    postgresql_where=ROOMS.c.resumed_position.is_not(None),
+)
 
 # Rooms that stand still, whether or not they have a row in `rooms`; `source` is the fact that cannot be decided.
 HALTED_ROOMS = Table(
