@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from annals.matrix.events import StateKey
 from annals.matrix.room_versions import RoomRules, StateResolution
-from annals.matrix.state_resolution.conflicts import separate
+from annals.matrix.state_resolution.conflicts import Conflicts, separate
 from annals.matrix.state_resolution.source import AuthChainIndex, EventsNeeded, EventSource, Unconflicted
 from annals.matrix.state_resolution.v1 import resolve_v1
 from annals.matrix.state_resolution.v2 import resolve_v2
@@ -52,4 +52,4 @@ def resolve_conflicts(
 
     `conflicts` has of each state what it has for these keys. Answers what is to be added to the unconflicted state.
     """
-    return resolve_v2(rules, conflicts, unconflicted, events, index)
+    return resolve_v2(rules, Conflicts.of(conflicts), unconflicted, events, index)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from itertools import chain
 
 from annals.matrix.events import Event, StateKey
@@ -22,23 +23,56 @@ from annals.matrix.state_resolution.source import AuthChainIndex, Reader, Unconf
 State = Mapping[StateKey, str]
 
 
-def separate(state_sets: Sequence[State]) -> tuple[WholeMap, list[dict[StateKey, str]]]:
-    """The unconflicted state map, and of each set the part that is conflicted.
+@dataclass(frozen=True, slots=True)
+class Conflicts:
+    """The conflicted state set: by event which state sets have it, as a bit mask."""
+
+    masks: Mapping[str, int]
+    every_set: int
+
+    @classmethod
+    def of(cls, parts: Sequence[State]) -> Conflicts:
+        """From the conflicted part of each state set."""
+        masks: dict[str, int] = {}
+        for bit, part in enumerate(parts):
+            for event_id in part.values():
+                masks[event_id] = masks.get(event_id, 0) | 1 << bit
+        return cls(masks, (1 << len(parts)) - 1)
+
+
+def separate(state_sets: Sequence[State]) -> tuple[WholeMap, Conflicts]:
+    """The unconflicted state map, and what is conflicted.
 
     "If a given key K is present in every S_i with the same value V in each state map, then the pair (K, V) belongs to
     the unconflicted state map. Otherwise, V belongs to the conflicted state set."
+
+    All sets are compared with the first: between states of one room most is the same.
     """
-    pairs = [state_set.items() for state_set in state_sets]
-    agreed = set(pairs[0]).intersection(*pairs[1:])
-    return WholeMap(agreed), [dict(of_set - agreed) for of_set in pairs]
+    first, *others = state_sets
+    of_first = first.get
+    masks: dict[str, int] = {}
+    differing: dict[StateKey, int] = {}
+    for number, other in enumerate(others, 1):
+        bit = 1 << number
+        changed = [key for key, event_id in other.items() if of_first(key) != event_id]
+        for key in changed:
+            event_id = other[key]
+            masks[event_id] = masks.get(event_id, 0) | bit
+        if len(first) + sum(key not in first for key in changed) != len(other):
+            changed += first.keys() - other.keys()
+        for key in changed:
+            differing[key] = differing.get(key, 0) | bit
+    every_set = (1 << len(state_sets)) - 1
+    for key, bits in differing.items():
+        if key in first:
+            event_id = first[key]
+            masks[event_id] = masks.get(event_id, 0) | every_set & ~bits
+    agreed = WholeMap((key, event_id) for key, event_id in first.items() if key not in differing)
+    return agreed, Conflicts(masks, every_set)
 
 
 def auth_difference(
-    conflicts: Sequence[State],
-    unconflicted: Unconflicted,
-    conflicted: frozenset[str],
-    reader: Reader,
-    index: AuthChainIndex,
+    conflicts: Conflicts, unconflicted: Unconflicted, reader: Reader, index: AuthChainIndex
 ) -> set[str]:
     """The auth difference without the conflicted state set: events below some, but not all of the sets.
 
@@ -46,47 +80,44 @@ def auth_difference(
     that a conflicted event that another set's events cite would be in the difference by one reading only; servers in
     the field follow Synapse, and agreeing with them is what a resolution is for.
     """
-    masks, everywhere = _reach(conflicts, unconflicted, conflicted, reader, index)
-    every_set = (1 << len(conflicts)) - 1
-    candidates = {event_id for event_id, mask in masks.items() if mask != every_set} - conflicted
+    masks, everywhere = _reach(conflicts, unconflicted, reader, index)
+    candidates = {event_id for event_id, mask in masks.items() if mask != conflicts.every_set}
+    candidates -= conflicts.masks.keys()
     # A candidate is below all sets where an event is that is itself in, or below, all sets.
     return candidates - index.in_auth_chains(candidates, everywhere) if candidates and everywhere else candidates
 
 
 def _reach(
-    conflicts: Sequence[State],
-    unconflicted: Unconflicted,
-    conflicted: frozenset[str],
-    reader: Reader,
-    index: AuthChainIndex,
+    conflicts: Conflicts, unconflicted: Unconflicted, reader: Reader, index: AuthChainIndex
 ) -> tuple[dict[str, int], set[str]]:
     """For the events below conflicted ones: by which sets they are reached, as a bit mask, and which are by all.
 
     The walk goes no deeper where an event is reached by all sets, or is in or below what they agree on, so that a mask
     may lack bits that come by way of such an event. What is in or below what they agree on has no mask.
     """
-    every_set = (1 << len(conflicts)) - 1
-    masks: dict[str, int] = {}
-    for bit, state_set in enumerate(conflicts):
-        for event_id in state_set.values():
-            masks[event_id] = masks.get(event_id, 0) | 1 << bit
-    open_masks, agreed = dict(masks), set[str]()
+    every_set = conflicts.every_set
+    masks = dict(conflicts.masks)
+    seen, agreed = set(masks), set[str]()
     frontier = {event_id for event_id, mask in masks.items() if mask != every_set}
     while frontier:
         reader.load(frontier, with_auth_chains=True)
-        unseen = frontier - open_masks.keys()
+        unseen = frontier - seen
         keys = {event_id: _key(reader.get(event_id)) for event_id in unseen}
         unconflicted.have(keys.values())
         found = {event_id for event_id, key in keys.items() if unconflicted.get(key) == event_id}
         found |= index.in_auth_chains(unseen - found, frozenset()) if unseen > found else set()
         agreed |= found
         frontier -= found
-        open_masks.update(dict.fromkeys(frontier, 0))
-        grown: set[str] = set()
+        seen |= frontier
+        # Most events of one set cite the same few others.
+        by_mask: dict[int, list[str]] = {}
         for event_id in frontier:
-            for cited in reader.cited(event_id):
+            by_mask.setdefault(masks[event_id], []).append(event_id)
+        grown: set[str] = set()
+        for mask, event_ids in by_mask.items():
+            for cited in reader.all_cited(event_ids):
                 before = masks.get(cited, 0)
-                after = before | masks[event_id]
+                after = before | mask
                 if after != before and cited not in agreed:
                     masks[cited] = after
                     grown.add(cited)

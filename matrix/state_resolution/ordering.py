@@ -31,7 +31,7 @@ def power_order(full_conflicted: frozenset[str], reader: Reader) -> list[str]:
     is followed only within the set.
     """
     cited: dict[str, frozenset[str]] = {}
-    stack = [event_id for event_id in full_conflicted if is_power_event(reader.get(event_id))]
+    stack = [event_id for event_id in full_conflicted if is_power_event(reader.events[event_id])]
     while stack:
         event_id = stack.pop()
         if event_id not in cited:
@@ -83,17 +83,19 @@ class Mainline:
 
     def sort(self, event_ids: Iterable[str]) -> list[str]:
         """In *mainline ordering*: older parts of the mainline first, then earlier time, then smaller id."""
-        return sorted(event_ids, key=self._key)
+        return [key[-1] for key in sorted(map(self._key, event_ids))]
 
     def _key(self, event_id: str) -> tuple[bool, int, int, str]:
         position = self._position_of(event_id)
         # An event without one has position infinity, the greatest, and so comes first.
-        return position is not None, -(position or 0), self._reader.get(event_id).origin_server_ts, event_id
+        return position is not None, -(position or 0), self._reader.events[event_id].origin_server_ts, event_id
 
     def _position_of(self, event_id: str) -> int | None:
         """ "Find the smallest index j >= 1 for which e_j belongs to the mainline of P." """
-        walked: list[str] = []
         power_levels = self._reader.power_levels_of(event_id)
+        if power_levels in self._of:
+            return self._of[power_levels]
+        walked: list[str] = []
         position: int | None = None
         while power_levels is not None and position is None:
             if power_levels in self._of:

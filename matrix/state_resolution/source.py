@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from typing import Protocol
 
 from annals.matrix.auth_events import POWER_LEVELS
@@ -67,26 +68,33 @@ class Reader:
 
     def __init__(self, events: EventSource) -> None:
         self._source = events
-        self._read: dict[str, Event] = {}
+        self.events: dict[str, Event] = {}
+        """What was read, by id; to be looked at only."""
         self._cited: dict[str, tuple[str, ...]] = {}
         self._usable: dict[str, bool] = {}
 
     def get(self, event_id: str) -> Event:
         """One event."""
         try:
-            return self._read[event_id]
+            return self.events[event_id]
         except KeyError:
-            event = self._read[event_id] = self._source.get(event_id)
-            return event
+            return self._keep(self._source.get(event_id), event_id)
+
+    def _keep(self, event: Event, event_id: str) -> Event:
+        self.events[event_id] = event
+        cited = event.auth_events
+        if not event.rules.create_cited_in_auth_events and event.type != "m.room.create":
+            cited = (*cited, "$" + event.room_id[1:])
+        self._cited[event_id] = cited
+        return event
 
     def load(self, event_ids: Iterable[str], *, with_auth_chains: bool = False) -> None:
         """Have these events at hand, or raise one `EventsNeeded` with all that are missing."""
-        read = self._read
-        unread = [event_id for event_id in event_ids if event_id not in read]
+        read, get = self.events, self._source.get
         missing: set[str] = set()
-        for event_id in unread:
+        for event_id in [event_id for event_id in event_ids if event_id not in read]:
             try:
-                self.get(event_id)
+                self._keep(get(event_id), event_id)
             except EventsNeeded as needed:
                 missing |= needed.event_ids
         if missing:
@@ -97,21 +105,25 @@ class Reader:
         try:
             return self._cited[event_id]
         except KeyError:
-            event = self.get(event_id)
-            cited = event.auth_events
-            if not event.rules.create_cited_in_auth_events and event.type != "m.room.create":
-                cited = (*cited, "$" + event.room_id[1:])
-            self._cited[event_id] = cited
-            return cited
+            self.get(event_id)
+            return self._cited[event_id]
+
+    def all_cited(self, event_ids: Iterable[str]) -> set[str]:
+        """What these cite, who are read."""
+        return set(chain.from_iterable(map(self._cited.__getitem__, event_ids)))
 
     def power_levels_of(self, event_id: str) -> str | None:
         """The first m.room.power_levels event that the event cites."""
         cited = self.cited(event_id)
-        self.load(cited, with_auth_chains=True)
-        for other in cited:
-            event = self._read[other]
-            if event.type == POWER_LEVELS[0] and event.state_key == POWER_LEVELS[1]:
-                return other
+        events = self.events
+        try:
+            for other in cited:
+                event = events[other]
+                if event.type == POWER_LEVELS[0] and event.state_key == POWER_LEVELS[1]:
+                    return other
+        except KeyError:
+            self.load(cited, with_auth_chains=True)
+            return self.power_levels_of(event_id)
         return None
 
     def usable(self, event_id: str) -> bool:

@@ -7,21 +7,22 @@ conflicted ones, without which these could not be authorised.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable
 from collections.abc import Set as AbstractSet
 
-from annals.matrix.auth_events import POWER_LEVELS, auth_types_for
+from annals.matrix.auth_events import CREATE, JOIN_RULES, POWER_LEVELS, auth_types_for
 from annals.matrix.auth_rules import allowed
+from annals.matrix.auth_rules.own_join import is_own_join, own_join_facts
 from annals.matrix.events import Event, StateKey
 from annals.matrix.room_versions import RoomRules, StateResolution
-from annals.matrix.state_resolution.conflicts import Walk, auth_difference, conflicted_subgraph
+from annals.matrix.state_resolution.conflicts import Conflicts, Walk, auth_difference, conflicted_subgraph
 from annals.matrix.state_resolution.ordering import Mainline, power_order
 from annals.matrix.state_resolution.source import AuthChainIndex, EventSource, Reader, Unconflicted, WholeMap
 
 
 def resolve_v2(
     rules: RoomRules,
-    conflicts: Sequence[Mapping[StateKey, str]],
+    conflicts: Conflicts,
     unconflicted: Unconflicted,
     events: EventSource,
     index: AuthChainIndex | Iterable[str],
@@ -30,12 +31,12 @@ def resolve_v2(
 
     `index` may be the ids of the unconflicted state: then the chains are walked.
     """
-    conflicted = frozenset(event_id for of_set in conflicts for event_id in of_set.values())
+    conflicted = frozenset(conflicts.masks)
     reader = Reader(events)
     if not conflicted:
         return {}
     chains = Walk(index, reader) if isinstance(index, Iterable) else index
-    full_conflicted = conflicted | auth_difference(conflicts, unconflicted, conflicted, reader, chains)
+    full_conflicted = conflicted | auth_difference(conflicts, unconflicted, reader, chains)
     # v12: "The full conflicted set is the union of the conflicted state set, the conflicted state subgraph, and the
     #       auth difference"; step 2 starts "from an empty state map".
     base: Unconflicted = unconflicted
@@ -68,6 +69,9 @@ class _IterativeAuthChecks:
         self._reader = reader
         self.changed: dict[StateKey, str] = {}
         self._keys: dict[str, list[StateKey]] = {}
+        self._own_joins: dict[str, StateKey] = {}
+        self._current: tuple[Event | None, Event | None] | None = None
+        self._verdicts: dict[Hashable, bool] = {}
 
     def current(self, key: StateKey) -> str | None:
         return self.changed.get(key) or self._base.get(key)
@@ -76,22 +80,80 @@ class _IterativeAuthChecks:
         """Have at hand what `apply` will read of these events: one round trip instead of one an event."""
         reader = self._reader
         reader.load(event_ids, with_auth_chains=True)
-        wanted = {cited for event_id in event_ids for cited in reader.cited(event_id)}
-        keys = {key for event_id in event_ids for key in self._auth_types(reader.get(event_id))}
+        wanted = reader.all_cited(event_ids)
+        keys = self._find_own_joins(event_ids)
+        keys.update(
+            key
+            for event_id in event_ids
+            if event_id not in self._own_joins
+            for key in self._auth_types(reader.get(event_id))
+        )
         self._base.have(keys)
         wanted.update(event_id for key in keys if (event_id := self._base.get(key)) is not None)
         reader.load(wanted, with_auth_chains=True)
 
+    def _find_own_joins(self, event_ids: Iterable[str]) -> set[StateKey]:
+        """The joins whose verdicts many share, and the keys that these are authorised by."""
+        events, found = self._reader.events, self._own_joins
+        for event_id in event_ids:
+            event = events[event_id]
+            if is_own_join(event):
+                found[event_id] = event.type, event.sender
+        if not found:
+            return set()
+        create = [CREATE] if events[next(iter(found))].rules.create_cited_in_auth_events else []
+        return {*found.values(), *create, JOIN_RULES, POWER_LEVELS}
+
     def apply(self, event_ids: Iterable[str]) -> None:
         """Take these events in their order into the state, each if the auth rules allow it there."""
+        usable, events, own_joins = self._reader.usable, self._reader.events, self._own_joins
         for event_id in event_ids:
             # NOTSPEC: rejected events stay out, as in Synapse. By the text one that was rejected by the state before it
             # could come in here.
-            if not self._reader.usable(event_id):
+            if not usable(event_id):
                 continue
-            event = self._reader.get(event_id)
-            if event.state_key is not None and allowed(event, self._auth_of(event)) is None:
+            key = own_joins.get(event_id)
+            event = events[event_id]
+            if key is not None:
+                if self._own_join_allowed(event, key):
+                    self.changed[key] = event_id
+            elif event.state_key is not None and allowed(event, self._auth_of(event)) is None:
                 self.changed[event.type, event.state_key] = event_id
+                self._current = None
+
+    def _own_join_allowed(self, event: Event, key: StateKey) -> bool:
+        """As `allowed`. Asked once for all that the rules cannot tell apart."""
+        if self._current is None:
+            self._current = self._usable(CREATE), self._usable(JOIN_RULES)
+        create, rule = self._current
+        member = self._usable(key)
+        # What the state does not have is taken from what the event cites.
+        if member is None:
+            member = self._cited_as(event, key)
+        if create is None:
+            create = self._cited_as(event, CREATE)
+        if rule is None:
+            rule = self._cited_as(event, JOIN_RULES)
+        alike = own_join_facts(event, create, rule, member)
+        if alike is None:
+            return allowed(event, self._auth_of(event)) is None
+        verdict = self._verdicts.get(alike)
+        if verdict is None:
+            verdict = self._verdicts[alike] = allowed(event, self._auth_of(event)) is None
+        return verdict
+
+    def _usable(self, key: StateKey) -> Event | None:
+        event_id = self.changed.get(key) or self._base.get(key)
+        return self._reader.get(event_id) if event_id is not None and self._reader.usable(event_id) else None
+
+    def _cited_as(self, event: Event, key: StateKey) -> Event | None:
+        """As `_auth_of`: of several, the last."""
+        events, (event_type, state_key), found = self._reader.events, key, None
+        for event_id in self._reader.cited(event.event_id):
+            cited = events[event_id]
+            if cited.state_key == state_key and cited.type == event_type and self._reader.usable(event_id):
+                found = cited
+        return found
 
     def _auth_of(self, event: Event) -> dict[StateKey, Event]:
         """ "If a (event_type, state_key) key that is required for checking the authorisation rules is not present in

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS, StateResolution
 from annals.matrix.state_resolution import resolve
-from annals.matrix.state_resolution.conflicts import Walk, auth_difference, conflicted_subgraph, separate
+from annals.matrix.state_resolution.conflicts import Conflicts, Walk, auth_difference, conflicted_subgraph, separate
 from annals.matrix.state_resolution.source import Reader
 from tests.matrix.state_resolution.grown import GrownRoom
 from tests.matrix.state_resolution.story import LazySource, Source, StateIds, load_and_resolve
@@ -53,13 +53,16 @@ def test_the_conflicts_are_those_of_the_definitions(room: GrownRoom, count: int)
     """The walk that stops early finds what walking everything finds."""
     sets = room.state_sets(count)
     unconflicted, conflicts = separate(sets)
-    conflicted = frozenset(event_id for of_set in conflicts for event_id in of_set.values())
+    agreed = set(sets[0].items()).intersection(*(state.items() for state in sets))
+    parts = [dict(state.items() - agreed) for state in sets]
+    assert (dict(unconflicted), conflicts) == (dict(agreed), Conflicts.of(parts))
+    conflicted = frozenset(conflicts.masks)
     reader = Reader(room.source)
     common = frozenset(unconflicted.values())
     chains = [chain_of(state.values(), room.source) for state in sets]
     expected = chains[0].union(*chains) - chains[0].intersection(*chains) - conflicted
     for index in (Walk(common, reader), WholeIndex(room.source, common)):
-        assert auth_difference(conflicts, unconflicted, conflicted, reader, index) == expected
+        assert auth_difference(conflicts, unconflicted, reader, index) == expected
     below = {event_id: chain_of([event_id], room.source) for event_id in room.room.events}
     paths = {
         between for top in conflicted for between in below[top] if between in conflicted or below[between] & conflicted
