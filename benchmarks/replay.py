@@ -95,12 +95,12 @@ class Bench:
         return Measured(self.pdus, told["wall_s"], told["cpu_s"], used_s)
 
     def _child(self, mode: str, log: Path, generation: str, url: str, profiled: bool) -> dict[str, float]:
-        command = [sys.executable, "-m", "benchmarks.replay", "--child", json.dumps([mode, str(log), generation, url])]
-        if profiled:
-            command.append("--profile")
+        arguments = [mode, str(log), generation, url, profiled]
+        command = [sys.executable, "-m", "benchmarks.replay", "--child", json.dumps(arguments)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
         *shown, last = done.stdout.splitlines()
-        print("\n".join(shown)) if shown else None
+        if shown:
+            print("\n".join(shown))
         told: dict[str, float] = json.loads(last)
         return told
 
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.child:
-        print(json.dumps(child(*json.loads(chosen.child), profiled=chosen.profile)))
+        print(json.dumps(child(*json.loads(chosen.child))))
         return 0
     modes = [chosen.mode] if chosen.mode else MODES
     bench = Bench(chosen.pdus)

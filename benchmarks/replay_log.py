@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from annals.eventlog.api import Append, Log
@@ -26,7 +26,7 @@ VERSION = "12"
 MEMBERS, STATE_SHARE, FORK_SHARE, TEXT_CHARACTERS = 20, 0.1, 0.005, 180
 _STARTED_MS = 1_700_000_000_000
 _RULES = ROOM_VERSIONS[VERSION]
-_WORDS = "the log is the only truth and every table can be dropped and made again from it".split()
+_WORDS = ("every", "table", "can", "be", "dropped", "and", "made", "again", "from", "the", "log", "it", "is", "only")
 
 
 @dataclass
@@ -110,19 +110,20 @@ class _Room:
 
     def _fact(self, event: Event) -> PduFact:
         parts: dict[str, Any] = {
+            "envelope": Envelope(event.origin_server_ts + 20, "api", "1"),
             "room_id": event.room_id,
             "event_id": event.event_id,
             "room_version": VERSION,
             "skeleton": canonical_bytes(skeleton(event.pdu, _RULES)),
             "body": canonical_bytes(body(event.pdu, _RULES)),
         }
-        at_ms = event.origin_server_ts + 20
         if event.sender.endswith(f":{OURS}"):
             key = f"{event.sender} DEVICE PUT /rooms/{event.room_id}/send/m.room.message/{self.depth}"
-            return PduCreated(envelope=Envelope(at_ms, "api", "1", None, key), **parts)
+            return PduCreated(**parts | {"envelope": replace(parts["envelope"], idempotency_key=key)})
         checked = (SignatureChecked(THEIRS, "ed25519:key1", "valid"),)
-        way = {"origin": THEIRS, "via": f"transaction {self.depth}", "signatures": checked, "content_hash_ok": True}
-        return PduReceived(envelope=Envelope(at_ms, "api", "1"), **parts, **way)
+        return PduReceived(
+            **parts, origin=THEIRS, via=f"transaction {self.depth}", signatures=checked, content_hash_ok=True
+        )
 
     def _message(self) -> dict[str, Any]:
         return {"msgtype": "m.text", "body": self._text(TEXT_CHARACTERS), "m.mentions": {}}

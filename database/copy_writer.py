@@ -16,9 +16,12 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from sqlalchemy import Table
+from sqlalchemy.types import TypeEngine
 
+from annals.database.copy_lines import LineOf, line_of
 from annals.database.encoding import Encoder, Encoding, encoding_of
 from annals.database.errors import BadRow, DatabaseError
 from annals.database.rows import Key, Kind, Row, Rows
@@ -29,7 +32,7 @@ from annals.database.write_connection import WriteConnection
 # staging at 16, DELETE and staging at 60.
 BULK_ROWS_MIN = {Kind.DELETE: 64, Kind.UPDATE: 16, Kind.UPSERT: 128, Kind.INSERT: 12}
 
-# Lines handed to libpq at once.
+# Lines handed to libpq at once: PostgreSQL works on them while the next ones are made.
 _COPY_LINES = 64
 
 _batches = itertools.count(1)
@@ -69,6 +72,7 @@ def write(connection: WriteConnection, rows: Rows) -> WriteStats:
 class _Column:
     name: str
     quoted: str
+    type: TypeEngine[Any]
     encoding: Encoding
 
 
@@ -93,7 +97,7 @@ class _Plan:
 
 @cache
 def _plan(table: Table) -> _Plan:
-    columns = tuple(_Column(c.name, _identifier(c.name), encoding_of(c.type)) for c in table.columns)
+    columns = tuple(_Column(c.name, _identifier(c.name), c.type, encoding_of(c.type)) for c in table.columns)
     by_name = {column.name: column for column in columns}
     key = tuple(by_name[c.name] for c in table.primary_key.columns)
     others = [column for column in columns if column not in key]
@@ -200,6 +204,9 @@ def _small(plan: _Plan, kind: Kind, changed: Sequence[tuple[Key, Row]]) -> str:
     if kind is Kind.UPDATE:
         return "; ".join([_small_update(plan, key, row) for key, row in changed])
     columns = [(column.name, column.encoding.literal) for column in plan.columns]
+    for _, row in changed:
+        if not row.keys() <= plan.by_name.keys():
+            raise BadRow(f"{plan.quoted} has no columns {sorted(row.keys() - plan.by_name.keys())}")
     values = ", ".join(
         ["(" + ", ".join([literal(row.get(name)) for name, literal in columns]) + ")" for _, row in changed]
     )
@@ -253,8 +260,13 @@ class _CopySource:
 
 
 def _copy_rows(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> Iterator[str]:
-    encoders = [(column.name, column.encoding.copy) for column in columns]
-    return ("\t".join([encode(row.get(name)) for name, encode in encoders]) for _, row in changed)
+    line = _line_of(tuple(columns))
+    return (line(row) for _, row in changed)
+
+
+@cache
+def _line_of(columns: tuple[_Column, ...]) -> LineOf:
+    return line_of([(column.name, column.type) for column in columns])
 
 
 def _copy_keys(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> Iterator[str]:

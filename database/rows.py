@@ -20,10 +20,11 @@ unique index besides the primary key must not need another order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Table
@@ -54,8 +55,10 @@ class TableCounts:
 @dataclass(frozen=True, slots=True)
 class _Shape:
     key: tuple[str, ...]
+    key_of: Callable[[Row], Key]
     key_set: frozenset[str]
     columns: frozenset[str]
+    size: int
 
 
 @cache
@@ -63,7 +66,16 @@ def _shape(table: Table) -> _Shape:
     key = tuple(column.name for column in table.primary_key.columns)
     if not key:
         raise BadRow(f"{table.name} has no primary key")
-    return _Shape(key, frozenset(key), frozenset(column.name for column in table.columns))
+    columns = frozenset(column.name for column in table.columns)
+    return _Shape(key, values_of(key), frozenset(key), columns, len(columns))
+
+
+def values_of(names: Sequence[str]) -> Callable[[Row], Key]:
+    """A function that takes these columns out of a row, all at once; KeyError where one is left out."""
+    if len(names) == 1:
+        (only,) = names
+        return lambda row: (row[only],)
+    return itemgetter(*names)
 
 
 class Rows:
@@ -108,15 +120,23 @@ class Rows:
 
     def merge(self, other: Rows) -> None:
         """Add the changes of `other`, as if they had been made here after the ones that are."""
-        for table, kind, key, row in other.changes():
-            if kind is Kind.DELETE:
-                self._delete(table, key)
-            elif kind is Kind.UPDATE:
-                self._update(table, key, row)
-            elif kind is Kind.UPSERT:
-                self.upsert(table, row)
-            else:
-                self.insert(table, row)
+        for table, changes in other._tables.items():
+            mine = self._tables.setdefault(table, {})
+            for key, change in changes.items():
+                if key in mine:
+                    self._compose(table, key, *change)
+                else:
+                    mine[key] = change
+
+    def _compose(self, table: Table, key: Key, kind: Kind, row: Row) -> None:
+        if kind is Kind.DELETE:
+            self._delete(table, key)
+        elif kind is Kind.UPDATE:
+            self._update(table, key, row)
+        elif kind is Kind.UPSERT:
+            self.upsert(table, row)
+        else:
+            self.insert(table, row)
 
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
@@ -142,10 +162,12 @@ class Rows:
 
     def _at(self, table: Table, row: Row) -> tuple[dict[Key, tuple[Kind, Row]], Key]:
         shape = _shape(table)
-        if not row.keys() <= shape.columns:
+        # A row with as many columns as the table, of which one is unknown, lacks another: that is seen when it is
+        # written.
+        if len(row) != shape.size and not row.keys() <= shape.columns:
             raise BadRow(f"{table.name} has no columns {sorted(row.keys() - shape.columns)}")
         try:
-            key = tuple([row[name] for name in shape.key])
+            key = shape.key_of(row)
         except KeyError as missing:
             raise BadRow(f"{table.name}: a row without key column {missing}") from None
         changes = self._tables.get(table)

@@ -26,6 +26,9 @@ from annals.schemas.topics import decisions_topic
 
 Mode = Literal["fold", "recompute"]
 
+#: A batch of a recompute. Nobody waits for it, and look-ups and writes cost a tenth in batches of this size.
+RECORDS_MAX, WORK_S_MAX = 5_000, 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -111,7 +114,14 @@ def replay(
     loop = Loop(
         log,
         connect,
-        Settings(generation, server_name, f"replay-{secrets.token_hex(6)}", alone=True),
+        Settings(
+            generation,
+            server_name,
+            f"replay-{secrets.token_hex(6)}",
+            alone=True,
+            records_max=RECORDS_MAX,
+            work_s_max=WORK_S_MAX,
+        ),
     )
 
     pace = Pace(cpu_share)

@@ -7,6 +7,7 @@ two of them the loop does what else is due.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,10 +16,13 @@ import structlog
 from annals.eventlog.api import Log
 from annals.projectors.rooms.decided import Assembler
 from annals.projectors.rooms.decisions_log import DecisionsLog
-from annals.projectors.rooms.worker import RoomsWorker
+from annals.projectors.rooms.worker import Folded, RoomsWorker
 from annals.projectors.taking import decided_steps, records_between
 from annals.projectors.transaction import Job, Transactions
 from annals.projectors.work import Applied, Prepared, ready
+
+#: Steps of a copy's transaction; those of a partition that is taken are fewer, as others wait meanwhile.
+COPIED_STEPS_MAX = 2_000
 
 _logger = structlog.get_logger(__name__)
 
@@ -32,7 +36,7 @@ def fold_decided(
     records = records_between(log, decisions.topic, partition, position.decisions_offset, mark)
     total = 0
     for steps, marked_epoch in decided_steps(records, Assembler(position.next_offset, position.marked_epoch)):
-        _run_folded(worker, worker.fold(steps, marked_epoch), transactions)
+        _run(worker, worker.applied(worker.fold(steps), marked_epoch, is_copy=False), transactions)
         total += len(steps)
         yield len(steps)
     if total:
@@ -64,7 +68,11 @@ class CopyCursors(Protocol):
 def copy_decided(
     log: Log, source_topic: str, worker: RoomsWorker, transactions: Transactions, cursors: CopyCursors
 ) -> Iterator[int]:
-    """Fold another generation's decisions; what is applied goes to our own topic too, under our epoch."""
+    """Fold another generation's decisions; what is applied goes to our own topic too, under our epoch.
+
+    While the rows of some steps are written, in a thread of their own, the next ones are folded. Between two of these
+    transactions, when the loop has its turn, none is under way.
+    """
     _, _, partition = worker.key
     start = cursors.load(partition)
     # Tables that a crash set back are behind the cursor: then it says nothing.
@@ -72,11 +80,26 @@ def copy_decided(
         start = Copied(0, 0, 0)
     records = records_between(log, source_topic, partition, start.source_offset)
     assembler = Assembler(worker.position.next_offset, start.marked_epoch)
-    for steps, marked_epoch in decided_steps(records, assembler):
-        _run_folded(worker, worker.fold(steps, worker.epoch, worker.epoch), transactions)
-        cursors.save(partition, Copied(worker.position.next_offset, steps[-1].end, marked_epoch))
-        yield len(steps)
+
+    def write(folded: Folded, marked_epoch: int) -> tuple[int, Copied]:
+        _run(worker, worker.applied(folded, worker.epoch, is_copy=True), transactions)
+        return folded.steps, Copied(worker.position.next_offset, folded.last.end, marked_epoch)
+
+    def written(writing: Future[tuple[int, Copied]]) -> int:
+        steps, copied = writing.result()
+        cursors.save(partition, copied)
+        return steps
+
+    writing: Future[tuple[int, Copied]] | None = None
+    with ThreadPoolExecutor(1, "replay-writer") as writer:
+        for steps, marked_epoch in decided_steps(records, assembler, COPIED_STEPS_MAX):
+            folded = worker.fold(steps, worker.epoch)
+            if writing is not None:
+                yield written(writing)
+            writing = writer.submit(write, folded, marked_epoch)
+        if writing is not None:
+            yield written(writing)
 
 
-def _run_folded(worker: RoomsWorker, applied: Applied, transactions: Transactions) -> None:
+def _run(worker: RoomsWorker, applied: Applied, transactions: Transactions) -> None:
     transactions.run([Job(worker, Prepared(applied.position, lambda _foreseen, _deadline_s: ready(applied)))])

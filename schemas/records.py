@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from annals.schemas.codec import encode, schema_file
@@ -16,6 +16,7 @@ from annals.schemas.errors import Unencodable
 from annals.schemas.facts.decisions import Decision, Mark
 from annals.schemas.facts.directory import RoomPublished
 from annals.schemas.parts import split
+from annals.schemas.patching import with_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,12 @@ def records_of_decision(decision: Decision, generation: str) -> list[Addressed]:
     topic, room_id = f"decisions.{generation}", decision.room_id
     values = split(encode(decision), decision.epoch)
     return [Addressed(topic, room_id, room_id.encode(), value) for value in values]
+
+
+def values_under_epoch(decision: Decision, value: bytes, epoch: int) -> list[bytes]:
+    """The records of a decision whose whole record is `value`, made to be of another epoch, in the order to append."""
+    patched = with_number(value, "epoch", epoch)
+    return split(encode(replace(decision, epoch=epoch)) if patched is None else patched, epoch)
 
 
 def record_of_mark(mark: Mark, generation: str, partition: int) -> Addressed:

@@ -180,7 +180,7 @@ class RoomBatch:
         key = fact.room_id.encode()
         records = tuple((key, record) for decision in decisions for record in self._around.encode(decision))
         users = frozenset(user for user in users_moved(decisions) if self._around.is_local(user))
-        citing = tuple(may_be_cited(decisions, facts.at))
+        citing = tuple(may_be_cited(decisions, facts.at)) if facts.may_be_of_state else ()
         return StepDone(offset, fact.room_id, rows, users, records, citing)
 
 

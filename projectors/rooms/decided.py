@@ -20,11 +20,13 @@ MARK_KEY = b"mark"
 
 @dataclass(frozen=True, slots=True)
 class DecidedStep:
-    """A step as it was decided. `end` is the decisions topic's offset after its last record."""
+    """A step as it was decided. `end` is the decisions topic's offset after its last record; `values` are the decisions
+    as they stand there, those in parts put together."""
 
     offset: int
     decisions: tuple[Decision, ...]
     end: int
+    values: tuple[bytes, ...] = ()
 
 
 class Assembler:
@@ -37,6 +39,7 @@ class Assembler:
         self.next_offset = next_offset
         self.marked_epoch = marked_epoch
         self._pending: list[Decision] = []
+        self._values: list[bytes] = []
         self._parts = Joiner()
 
     def feed(self, record_offset: int, value: bytes) -> DecidedStep | None:
@@ -48,26 +51,29 @@ class Assembler:
         if record.epoch < self.marked_epoch:
             return None
         if not isinstance(record, DecisionPart):
-            return self._decision(record_offset, record)
+            return self._decision(record_offset, record, value)
         whole = self._parts.add(record)
-        return None if whole is None else self._decision(record_offset, decode(whole))
+        return None if whole is None else self._decision(record_offset, decode(whole), whole)
 
     def _mark(self, epoch: int) -> None:
         if epoch > self.marked_epoch:
             self.marked_epoch = epoch
             self._pending.clear()
+            self._values.clear()
             self._parts.reset()
 
-    def _decision(self, record_offset: int, record: Decision) -> DecidedStep | None:
+    def _decision(self, record_offset: int, record: Decision, value: bytes) -> DecidedStep | None:
         offset = offset_of(record.position)
         if offset < self.next_offset:
             return None
         self._check(record, offset)
         self._pending.append(record)
+        self._values.append(value)
         if not record.last_of_step:
             return None
-        step = DecidedStep(offset, tuple(self._pending), record_offset + 1)
+        step = DecidedStep(offset, tuple(self._pending), record_offset + 1, tuple(self._values))
         self._pending.clear()
+        self._values.clear()
         self.next_offset = offset + 1
         return step
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import singledispatchmethod
 from typing import Any
 
 from annals.database.rows import Rows
@@ -35,6 +34,7 @@ from annals.schemas.facts.decisions import (
 from annals.schemas.facts.rooms import PduFact, RoomFact, RoomResumed
 
 _MEMBER = "m.room.member"
+_STATE_KEY = b'"state_key":'
 _BIGINT_MIN, _BIGINT_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -46,7 +46,7 @@ class UnknownDecision(Exception):
     """A kind of decision that this version has no rule for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepFacts:
     """What a step's fold is given: its own fact, and the earlier ones that its decisions are about, by offset."""
 
@@ -63,10 +63,15 @@ class StepFacts:
         except KeyError:
             raise FactNotGiven(f"the fact at {source} was not given to the step at {self.offset}") from None
 
+    @property
+    def may_be_of_state(self) -> bool:
+        """Whether a state event may be among the facts: most steps are about one message, which says so."""
+        return bool(self.others) or (isinstance(self.fact, PduFact) and _STATE_KEY in self.fact.skeleton)
+
 
 def sources_needed(offset: int, decisions: Sequence[Decision]) -> set[int]:
     """Offsets of the earlier facts that folding these decisions of the step at `offset` reads."""
-    return {decision.source for decision in decisions if isinstance(decision, Verdict) and decision.source != offset}
+    return {decision.source for decision in decisions if decision.source != offset and isinstance(decision, Verdict)}
 
 
 def event_in(fact: PduFact) -> Event:
@@ -90,9 +95,15 @@ def users_moved(decisions: Sequence[Decision]) -> set[str]:
     return moved
 
 
-def fold_step(facts: StepFacts, decisions: Sequence[Decision], partition: int, is_local: Callable[[str], bool]) -> Rows:
-    """The rows of one step. `is_local` tells our own users by their id."""
-    fold = _Fold(facts, partition, is_local)
+def fold_step(
+    facts: StepFacts,
+    decisions: Sequence[Decision],
+    partition: int,
+    is_local: Callable[[str], bool],
+    rows: Rows | None = None,
+) -> Rows:
+    """The rows of one step, added to `rows` where some are given. `is_local` tells our own users by their id."""
+    fold = _Fold(facts, partition, is_local, Rows() if rows is None else rows)
     resumes = isinstance(facts.fact, RoomResumed)
     for decision in decisions:
         fold.apply(decision)
@@ -111,21 +122,26 @@ def local_to(server_name: str) -> Callable[[str], bool]:
 
 
 class _Fold:
-    def __init__(self, facts: StepFacts, partition: int, is_local: Callable[[str], bool]) -> None:
-        self.rows = Rows()
+    __slots__ = ("_facts", "_is_local", "_partition", "rows")
+
+    def __init__(self, facts: StepFacts, partition: int, is_local: Callable[[str], bool], rows: Rows) -> None:
+        self.rows = rows
         self._facts = facts
         self._partition = partition
         self._is_local = is_local
 
-    @singledispatchmethod
     def apply(self, decision: Decision) -> None:
-        raise UnknownDecision(type(decision).__name__)
+        """Add the rows of one decision."""
+        try:
+            apply = _APPLY[type(decision)]
+        except KeyError:
+            raise UnknownDecision(type(decision).__name__) from None
+        apply(self, decision)
 
     def _of(self, decision: Decision) -> dict[str, Any]:
         return {"partition": self._partition, "source": decision.source, "position": decision.position}
 
-    @apply.register
-    def _verdict(self, decision: Verdict) -> None:
+    def verdict(self, decision: Verdict) -> None:
         fact = self._facts.at(decision.source)
         if not isinstance(fact, PduFact):
             raise UnknownDecision(f"a verdict about a {type(fact).__name__}")
@@ -136,7 +152,8 @@ class _Fold:
             self._judge_again(decision)
         if event.type == _MEMBER and event.state_key is not None:
             self._room_membership(decision, event)
-        self._states(decision)
+        if decision.states_made:
+            self._states(decision)
         self._extremities(decision)
         self._room(decision, fact, event)
         for ordinal, change in enumerate(decision.current_delta):
@@ -148,7 +165,9 @@ class _Fold:
         return {
             "room_id": decision.room_id,
             "event_id": decision.event_id,
-            **self._of(decision),
+            "partition": self._partition,
+            "source": decision.source,
+            "position": decision.position,
             "room_version": fact.room_version,
             "type": event.type,
             "state_key": event.state_key,
@@ -194,17 +213,28 @@ class _Fold:
         for event_id in decision.extremities_removed:
             self.rows.delete(tables.FORWARD_EXTREMITIES, {"room_id": decision.room_id, "event_id": event_id})
         for event_id in decision.extremities_added:
-            row = {"room_id": decision.room_id, "event_id": event_id, **self._of(decision)}
-            self.rows.upsert(tables.FORWARD_EXTREMITIES, row)
+            row = {
+                "room_id": decision.room_id,
+                "event_id": event_id,
+                "partition": self._partition,
+                "source": decision.source,
+                "position": decision.position,
+            }
+            # What was never here before was no extremity either; where the same batch takes it away again, nothing is
+            # written.
+            is_new = decision.first and event_id == decision.event_id
+            (self.rows.insert if is_new else self.rows.upsert)(tables.FORWARD_EXTREMITIES, row)
 
     def _room(self, decision: Verdict, fact: PduFact, event: Event) -> None:
+        is_create = event.type == "m.room.create" and event.state_key == ""
+        if decision.current_state_id is None and decision.min_depth is None and not is_create:
+            return
         changes: dict[str, Any] = {}
         if decision.current_state_id is not None:
             changes["current_state_id"] = decision.current_state_id
             changes["current_fingerprint"] = decision.current_fingerprint
         if decision.min_depth is not None:
             changes["min_depth"] = _clamped(decision.min_depth)
-        is_create = event.type == "m.room.create" and event.state_key == ""
         if is_create and decision.verdict == "accepted" and not decision.outlier:
             made = {"room_version": fact.room_version, "create_event_id": event.event_id, "creator": event.sender}
             self.rows.upsert(tables.ROOMS, {"room_id": decision.room_id, **self._of(decision), **made, **changes})
@@ -244,29 +274,24 @@ class _Fold:
             waiting = {"redacts": decision.redaction_waits_for, "event_id": decision.event_id}
             self.rows.upsert(tables.PENDING_REDACTIONS, {"room_id": room_id, **waiting, **self._of(decision)})
 
-    @apply.register
-    def _duplicate(self, decision: Duplicate) -> None:
+    def duplicate(self, decision: Duplicate) -> None:
         first = {"first_source": decision.first_source, "first_event_id": decision.first_event_id}
         row = {"room_id": decision.room_id, "event_id": decision.event_id, **first, **self._of(decision)}
         self.rows.upsert(tables.DUPLICATES, row)
 
-    @apply.register
-    def _retraction(self, decision: Retraction) -> None:
+    def retraction(self, decision: Retraction) -> None:
         # The refusal frees the key: whoever comes with it again is the first.
         key = {"room_id": decision.room_id, "event_id": decision.event_id}
         self.rows.update(tables.EVENTS, key, {"idempotency_key": None})
 
-    @apply.register
-    def _wanted_opened(self, decision: WantedOpened) -> None:
+    def wanted_opened(self, decision: WantedOpened) -> None:
         wanted = {"event_id": decision.event_id, "kind": decision.kind, "wanted_by": decision.wanted_by}
         self.rows.upsert(tables.WANTED, {"room_id": decision.room_id, **wanted, **self._of(decision)})
 
-    @apply.register
-    def _wanted_closed(self, decision: WantedClosed) -> None:
+    def wanted_closed(self, decision: WantedClosed) -> None:
         self.rows.delete(tables.WANTED, {"room_id": decision.room_id, "event_id": decision.event_id})
 
-    @apply.register
-    def _halted(self, decision: Halted) -> None:
+    def halted(self, decision: Halted) -> None:
         if isinstance(self._facts.fact, RoomResumed):
             # The resumption failed: the room stands where it stood.
             again = {"error": decision.error, "position": decision.position}
@@ -274,30 +299,23 @@ class _Fold:
             return
         row = {"room_id": decision.room_id, "error": decision.error, **self._of(decision)}
         self.rows.upsert(tables.HALTED_ROOMS, row)
-        self._wait(decision)
+        self.wait(decision)
 
-    @apply.register
-    def _waiting(self, decision: Waiting) -> None:
-        self._wait(decision)
-
-    def _wait(self, decision: Decision) -> None:
+    def wait(self, decision: Decision) -> None:
         self.rows.upsert(tables.WAITING_FACTS, {"room_id": decision.room_id, **self._of(decision)})
 
-    @apply.register
-    def _skipped(self, decision: Skipped) -> None:
+    def skipped(self, decision: Skipped) -> None:
         """Nothing comes of the fact."""
 
     def waits_no_more(self, decision: Decision) -> None:
         """The fact waited in a halted room, and is decided now."""
         self.rows.delete(tables.WAITING_FACTS, {"room_id": decision.room_id, "source": decision.source})
 
-    @apply.register
-    def _resumed(self, decision: Resumed) -> None:
+    def resumed(self, decision: Resumed) -> None:
         self.rows.delete(tables.HALTED_ROOMS, {"room_id": decision.room_id})
         self._begins_anew(decision)
 
-    @apply.register
-    def _rebuilt(self, decision: Rebuilt) -> None:
+    def rebuilt(self, decision: Rebuilt) -> None:
         self._begins_anew(decision)
 
     def _begins_anew(self, decision: Decision) -> None:
@@ -305,8 +323,7 @@ class _Fold:
         resumed = {"resumed_position": decision.position}
         self.rows.update(tables.ROOMS, {"room_id": decision.room_id}, resumed)
 
-    @apply.register
-    def _membership_forgotten(self, decision: MembershipForgotten) -> None:
+    def membership_forgotten(self, decision: MembershipForgotten) -> None:
         key = {"room_id": decision.room_id, "user_id": decision.user_id}
         forgotten = {"forgotten": True, "position": decision.position}
         self.rows.update(tables.LOCAL_CURRENT_MEMBERSHIP, key, forgotten)
@@ -342,4 +359,19 @@ def _parent(event: Event) -> str | None:
 
 
 def _clamped(number: int) -> int:
-    return max(_BIGINT_MIN, min(_BIGINT_MAX, number))
+    return number if _BIGINT_MIN <= number <= _BIGINT_MAX else max(_BIGINT_MIN, min(_BIGINT_MAX, number))
+
+
+_APPLY: dict[type[Decision], Callable[[_Fold, Any], None]] = {
+    Verdict: _Fold.verdict,
+    Duplicate: _Fold.duplicate,
+    Retraction: _Fold.retraction,
+    WantedOpened: _Fold.wanted_opened,
+    WantedClosed: _Fold.wanted_closed,
+    Halted: _Fold.halted,
+    Waiting: _Fold.wait,
+    Skipped: _Fold.skipped,
+    Resumed: _Fold.resumed,
+    Rebuilt: _Fold.rebuilt,
+    MembershipForgotten: _Fold.membership_forgotten,
+}

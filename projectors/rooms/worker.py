@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 from annals.database.rows import Rows
 from annals.eventlog.api import Log, Record
@@ -21,8 +22,22 @@ from annals.projectors.work import Answers, Applied, Position, Prepared, Wants, 
 from annals.rooms.needs import Loaded, Needs
 from annals.rooms.view import RoomView, unknown_room
 from annals.schemas.facts.rooms import PduFact, RoomFact
+from annals.schemas.records import values_under_epoch
 
 GROUP, TOPIC = "rooms", "rooms"
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Steps that were decided before, folded. `records` are their decisions as (room id, record), if they are copied;
+    `citing` shall have places."""
+
+    rows: Rows
+    moved: Moved
+    records: list[tuple[bytes, bytes]]
+    citing: list[InRoom]
+    steps: int
+    last: DecidedStep
 
 
 class RoomsWorker:
@@ -155,36 +170,39 @@ class RoomsWorker:
         appends = self._decisions.append(self._partition, records)
         return Applied(position, rows, moved, len(steps), appends, stopped, commit)
 
-    def fold(self, steps: Sequence[DecidedStep], marked_epoch: int, epoch: int | None = None) -> Applied:
-        """Fold what was decided, without deciding. With `epoch`, the decisions are copied to our topic under it."""
-        rows, moved = Rows(), Moved()
-        records: list[tuple[bytes, bytes]] = []
-        citing: list[InRoom] = []
+    def fold(self, steps: Sequence[DecidedStep], epoch: int | None = None) -> Folded:
+        """Fold what was decided, without deciding. With `epoch`, the decisions are copied to our topic under it.
+
+        Reads nothing that a transaction changes: the one before may still be under way, in another thread.
+        """
+        folded = Folded(Rows(), Moved(), [], [], len(steps), steps[-1])
+        is_local, partition = self._around.is_local, self._partition
         for step in steps:
             fact = self._facts.at(step.offset)
             others = {source: self._facts.at(source) for source in sources_needed(step.offset, step.decisions)}
             facts = StepFacts(step.offset, fact, others)
-            rows.merge(fold_step(facts, step.decisions, self._partition, self._around.is_local))
-            citing.extend(may_be_cited(step.decisions, facts.at))
-            moved.rooms.add(fact.room_id)
-            moved.users.update(filter(self._around.is_local, users_moved(step.decisions)))
+            fold_step(facts, step.decisions, partition, is_local, folded.rows)
+            if facts.may_be_of_state:
+                folded.citing.extend(may_be_cited(step.decisions, facts.at))
+                folded.moved.users.update(filter(is_local, users_moved(step.decisions)))
+            folded.moved.rooms.add(fact.room_id)
             if epoch is not None:
-                key = fact.room_id.encode()
-                for decision in step.decisions:
-                    copied = replace(decision, epoch=epoch)
-                    records.extend((key, record) for record in self._decisions.encoded(copied))
-        position = self.after_steps(steps, marked_epoch, is_copy=epoch is not None)
+                folded.records.extend(_copied(fact.room_id, step, epoch))
+        return folded
+
+    def applied(self, folded: Folded, marked_epoch: int, *, is_copy: bool) -> Applied:
+        """What was folded, to be written after all that was folded before it."""
+        position = self._after_step(folded.last, marked_epoch, is_copy=is_copy)
 
         def commit(decisions_end: int | None) -> None:
             decided_to = position.decisions_offset if decisions_end is None else decisions_end
             self.position = replace(position, decisions_offset=decided_to)
 
-        appends = self._decisions.append(self._partition, records)
-        return Applied(position, rows, moved, len(steps), appends, None, commit, lambda: place(citing))
+        appends = self._decisions.append(self._partition, folded.records)
+        rest = partial(place, folded.citing)
+        return Applied(position, folded.rows, folded.moved, folded.steps, appends, None, commit, rest)
 
-    def after_steps(self, steps: Sequence[DecidedStep], marked_epoch: int, *, is_copy: bool) -> Position:
-        """The position after these steps."""
-        last = steps[-1]
+    def _after_step(self, last: DecidedStep, marked_epoch: int, *, is_copy: bool) -> Position:
         record = self._log.read(TOPIC, self._partition, last.offset, max_records=1)[0]
         after = self._after(record)
         return after if is_copy else replace(after, decisions_offset=last.end, marked_epoch=marked_epoch)
@@ -194,6 +212,13 @@ class RoomsWorker:
 
     def _view_of(self, room_id: str) -> RoomView:
         return self._views.get(room_id) or unknown_room(room_id)
+
+
+def _copied(room_id: str, step: DecidedStep, epoch: int) -> Iterator[tuple[bytes, bytes]]:
+    key = room_id.encode()
+    for decision, value in zip(step.decisions, step.values, strict=True):
+        for record in values_under_epoch(decision, value, epoch):
+            yield key, record
 
 
 def _heads(views: Mapping[str, RoomView]) -> Iterator[tuple[str, str]]:

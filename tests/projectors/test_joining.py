@@ -225,14 +225,12 @@ def test_decisions_that_the_tables_cannot_have_stop_with_instructions(log: Embed
     append(log, facts_of(8))
     until(lambda: sum(offset for key, offset in running.loop.positions.items()) == sum(log.ends("rooms")))
     running.stop()
-    later = (
-        "(SELECT p.decisions_offset - 1 FROM positions p WHERE p.group_name = 'rooms' AND p.next_offset > 0 LIMIT 1)"
-    )
-    sql(
-        tables_url,
-        "UPDATE positions SET next_offset = 0, last_hash = NULL, epoch = 1 WHERE group_name = 'rooms'"
-        f" AND {later} IS NOT NULL",
-    )
+    for number, end in enumerate(log.ends("decisions.g1")):
+        sql(
+            tables_url,
+            f"UPDATE positions SET next_offset = 0, last_hash = NULL, epoch = 1, decisions_offset = {end}"
+            f" WHERE group_name = 'rooms' AND partition = {number}",
+        )
     error = Running(FaultyLog(log, coordinator, "a"), tables_url, "a").end()
     assert isinstance(error, LogWentBack)
     assert "decisions.g1" in str(error)
