@@ -2,7 +2,7 @@
 
     stop      locks the position rows ─▶ the log's ends ─▶ into the rows ─▶ commit
     loops     take their position rows: the fence lets no position pass its stop ─▶ fold up to it, look again
-    withdraw  clears the rows; a stop that nobody withdraws ends by itself, at `stop_until`
+    withdraw  clears the rows; a stop that nobody withdraws ends by itself, at `stop_until_ms`
 
 The stop stands in the position row and not in a table of `ops`: a loop that waited for the row sees the row as it is
 now, but every other table as it was when its statement began, and would pass a stop that it has not seen.
@@ -23,7 +23,7 @@ _LOCK_WAIT_MS = 2_000
 
 _STOPS = """
 SELECT group_name, topic, partition, epoch, next_offset, stop_at FROM positions
-WHERE stop_at IS NOT NULL AND stop_until >= clock_timestamp()"""
+WHERE stop_at IS NOT NULL AND stop_until_ms >= extract(epoch FROM clock_timestamp()) * 1000"""
 
 
 class PartitionMissing(Exception):
@@ -62,7 +62,7 @@ def stop(
                 raise PartitionMissing(f"{generation} has no position of {sorted(missing)}")
             connection.execute(
                 f"UPDATE {checked_generation(generation)}.positions p SET stop_at = w.next_offset,"
-                " stop_until = clock_timestamp() + make_interval(secs => %s)"
+                " stop_until_ms = (extract(epoch FROM clock_timestamp()) + %s) * 1000"
                 " FROM unnest(%s::text[], %s::smallint[], %s::bigint[]) AS w(topic, partition, next_offset)"
                 " WHERE p.topic = w.topic AND p.partition = w.partition",
                 (STOP_S, *columns(vector)),
@@ -90,7 +90,9 @@ def withdraw(connection: WriteConnection, generations: Sequence[str]) -> None:
 def clear(connection: Statements, generations: Sequence[str]) -> None:
     """The same within a transaction that holds the locks."""
     for generation in generations:
-        connection.execute(f"UPDATE {checked_generation(generation)}.positions SET stop_at = NULL, stop_until = NULL")
+        connection.execute(
+            f"UPDATE {checked_generation(generation)}.positions SET stop_at = NULL, stop_until_ms = NULL"
+        )
 
 
 def positions(connection: Statements, generation: str) -> dict[TopicPartition, int]:

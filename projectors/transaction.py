@@ -54,7 +54,8 @@ WITH claim(group_name, topic, partition, was, epoch, next_offset, decisions_offs
     FROM claim c
     WHERE p.group_name = c.group_name AND p.topic = c.topic AND p.partition = c.partition
         AND p.next_offset = c.was AND p.epoch = c.epoch
-        AND (p.stop_at IS NULL OR c.next_offset <= p.stop_at OR p.stop_until < clock_timestamp())
+        AND (p.stop_at IS NULL OR c.next_offset <= p.stop_at
+            OR p.stop_until_ms < extract(epoch FROM clock_timestamp()) * 1000)
     RETURNING p.group_name, p.topic, p.partition
 )
 SELECT 'taken', group_name, topic, partition::bigint, NULL FROM taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import TIMESTAMP, BigInteger, Column, Integer, LargeBinary, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, SmallInteger, Table, Text
 
 from annals.projectors.metadata import METADATA
 
@@ -11,7 +11,7 @@ from annals.projectors.metadata import METADATA
 # decisions_offset  decisions below it are in the tables (some above it may be: readers skip positions they have seen)
 # marked_epoch      the highest mark on the decisions topic below decisions_offset
 # pid, backend_start   the backend of the owner's connection, to be ended by who takes the partition
-# stop_at, stop_until   the position is not moved beyond this before that time (annals.projectors.stops)
+# stop_at           before stop_until_ms (by PostgreSQL's clock) the position goes no further (annals.projectors.stops)
 # last_hash         SHA-256 of the record before next_offset, where the topic is kept for ever
 POSITIONS = Table(
     "positions",
@@ -30,6 +30,6 @@ POSITIONS = Table(
     Column("backend_start", Text),
     Column("last_hash", LargeBinary),
     Column("stop_at", BigInteger),
-    Column("stop_until", TIMESTAMP(timezone=True)),
+    Column("stop_until_ms", BigInteger),
     info={"rebuild": "operational"},
 )
