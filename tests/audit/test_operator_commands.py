@@ -10,20 +10,21 @@ from typing import Any
 import psycopg2
 import pytest
 
-from annals.eventlog.embedded import open_embedded
 from annals.projectors.rebuild import Mode, Progress, replay
 from annals.schemas.codec import decode
 from annals.server.cli import main
 from annals.server.embedded_postgres import EmbeddedPostgres
+from annals.server.operator_access import opened_log
+from tests.support.backends import LogBackend
 from tests.support.matrix_client import Client, register
-from tests.support.servers import Serve
+from tests.support.servers import Serve, about_data
 
 REASON = ("--actor", "olga", "--reason", "a test")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    with Serve(tmp_path_factory.mktemp("audit")) as serve:
+def server(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    with Serve(tmp_path_factory.mktemp("audit"), **log_backend.environment()) as serve:
         serve.start()
         yield serve
 
@@ -44,7 +45,8 @@ def room_id(ann: Client) -> str:
 @pytest.fixture
 def annals(server: Serve, no_settings: None, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
     """Run a command on the server's data; (status, lines, complaints)."""
-    monkeypatch.setenv("ANNALS_DATA_DIR", str(server.directory / "data"))
+    for name, value in about_data(server.environment).items():
+        monkeypatch.setenv(name, value)
 
     def run(*words: str) -> tuple[int, list[str], str]:
         capsys.readouterr()
@@ -56,11 +58,8 @@ def annals(server: Serve, no_settings: None, monkeypatch: pytest.MonkeyPatch, ca
 
 
 def facts_of(server: Serve, topic: str, kind: str) -> list[Any]:
-    log = open_embedded(server.directory / "data" / "log")
-    try:
+    with opened_log(server.config) as log:
         facts = [decode(r.value) for p in range(log.partitions(topic)) for r in log.read(topic, p, 0) if r.value]
-    finally:
-        log.close()
     return [fact for fact in facts if type(fact).__name__ == kind]
 
 
@@ -120,6 +119,7 @@ def test_log_show_of_an_unknown_generation(annals: Any, room_id: str, name: str)
 
 def test_a_folder_without_a_log_stays_as_it_is(annals: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANNALS_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("ANNALS_LOG", raising=False)
     for words in (("log", "show", "!x"), ("generations",), ("room", "resume", "!x", *REASON)):
         status, _, complaint = annals(*words)
         assert status == 78
@@ -268,24 +268,14 @@ def test_a_replay_that_was_stopped_goes_on(annals: Any, server: Serve, mode: Mod
             seen.append(progress.done)
             raise Stopped
 
-    log = open_embedded(server.directory / "data" / "log")
-    try:
+    with opened_log(server.config) as log:
         for _ in range(50):
             try:
-                replay(
-                    log,
-                    url_of(server),
-                    name,
-                    mode,
-                    "localhost",
-                    source_generation="g1" if mode == "fold" else None,
-                    on_progress=stop,
-                )
+                source = "g1" if mode == "fold" else None
+                replay(log, url_of(server), name, mode, "localhost", source_generation=source, on_progress=stop)
                 break
             except Stopped:
                 continue
-    finally:
-        log.close()
     assert seen == sorted(seen)
     # A recompute of so little is one batch; a fold reports each partition that has decisions, and the end.
     assert len(seen) >= {"fold": 2, "recompute": 1}[mode]

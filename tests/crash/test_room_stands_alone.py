@@ -12,12 +12,14 @@ from annals.eventlog.partition import partition_of
 from annals.server.cli import main
 from tests.support.crashes import Whole, wait_ready
 from tests.support.matrix_client import Unexpected, timeline
+from tests.support.servers import about_data
 
 
 @pytest.fixture
 def annals(whole: Whole, no_settings: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run a command on the server's data; (status, lines, complaints)."""
-    monkeypatch.setenv("ANNALS_DATA_DIR", str(whole.serve.directory / "data"))
+    for name, value in about_data(whole.serve.environment).items():
+        monkeypatch.setenv(name, value)
 
     def run(*words: str) -> tuple[int, list[str], str]:
         capsys.readouterr()

@@ -50,10 +50,14 @@ def until(probe: Callable[[], T], timeout_s: float = 15.0, what: str = "") -> T:
     return got
 
 
+def about_data(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment says where log and tables are: a command with these variables works on the same."""
+    return {name: value for name, value in environment.items() if name in _ABOUT_DATA}
+
+
 def config_of(environment: Mapping[str, str]) -> Config:
     """The settings of a process with this environment, as far as they say where log and tables are."""
-    given = {name: value for name, value in environment.items() if name in _ABOUT_DATA}
-    with mock.patch.dict(os.environ, given):
+    with mock.patch.dict(os.environ, about_data(environment)):
         return load()
 
 
