@@ -193,9 +193,12 @@ class Rows:
 
 
 def _identity(table: Table, shape: _Shape, key: Row) -> Key:
-    if key.keys() != shape.key_set:
-        raise BadRow(f"{table.name}: {sorted(key)} is not its primary key {shape.key}")
-    return tuple([key[name] for name in shape.key])
+    if len(key) == len(shape.key):
+        try:
+            return shape.key_of(key)
+        except KeyError:
+            pass
+    raise BadRow(f"{table.name}: {sorted(key)} is not its primary key {shape.key}")
 
 
 def _weight(key: Key, row: Row) -> int:

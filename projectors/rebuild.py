@@ -19,6 +19,7 @@ from annals.database.migrate import create_generation
 from annals.database.ops import cursor, save_cursor
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log
+from annals.projectors.collecting import rarely_collected
 from annals.projectors.loop import Loop, Settings
 from annals.projectors.positions.read import projected_ends
 from annals.projectors.refolding import Copied
@@ -82,6 +83,7 @@ class Cursors:
         return f"{self._worker} {partition}"
 
 
+@rarely_collected()
 def replay(
     log: Log,
     url: str,

@@ -43,8 +43,12 @@ def record_of(fact: Any) -> Addressed:
 def records_of_decision(decision: Decision, generation: str) -> list[Addressed]:
     """The records of a decision, in the order to append them: several where it is over 64 KiB."""
     topic, room_id = f"decisions.{generation}", decision.room_id
-    values = split(encode(decision), decision.epoch)
-    return [Addressed(topic, room_id, room_id.encode(), value) for value in values]
+    return [Addressed(topic, room_id, room_id.encode(), value) for value in values_of_decision(decision)]
+
+
+def values_of_decision(decision: Decision) -> list[bytes]:
+    """What these records hold."""
+    return split(encode(decision), decision.epoch)
 
 
 def values_under_epoch(decision: Decision, value: bytes, epoch: int) -> list[bytes]:

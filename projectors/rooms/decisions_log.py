@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from annals.eventlog.api import Append, Log
 from annals.schemas.facts.decisions import Decision, Mark
-from annals.schemas.records import record_of_mark, records_of_decision
+from annals.schemas.records import record_of_mark, values_of_decision
 from annals.schemas.registry import TOPIC as SCHEMAS
 from annals.schemas.registry import SchemaBook
 from annals.schemas.topics import decisions_topic
@@ -25,7 +25,7 @@ class DecisionsLog:
 
     def encoded(self, decision: Decision) -> list[bytes]:
         """The records of a decision: several where it is too large for one."""
-        return [record.value for record in records_of_decision(decision, self.generation) if record.value is not None]
+        return values_of_decision(decision)
 
     def append(self, partition: int, values: Sequence[tuple[bytes, bytes]]) -> list[Append]:
         """The appends of (room id, record) pairs, in order."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from annals.database.rows import Rows
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of, merge
@@ -76,10 +78,13 @@ def sources_needed(offset: int, decisions: Sequence[Decision]) -> set[int]:
 
 def event_in(fact: PduFact) -> Event:
     """The event as this server keeps it: of one whose content hash failed, or whose body is sealed, the skeleton."""
-    pdu: dict[str, Any] = loads(fact.skeleton)
+    rules = ROOM_VERSIONS[fact.room_version]
+    # What passed the strict rules before it was logged has no number that the quick reader would change.
+    read = orjson.loads if rules.strict_canonical_json else loads
+    pdu: dict[str, Any] = read(fact.skeleton)
     if isinstance(fact.body, bytes) and getattr(fact, "content_hash_ok", True):
-        pdu = merge(pdu, loads(fact.body))
-    return event_of(pdu, ROOM_VERSIONS[fact.room_version], fact.event_id)
+        pdu = merge(pdu, read(fact.body))
+    return event_of(pdu, rules, fact.event_id)
 
 
 def users_moved(decisions: Sequence[Decision]) -> set[str]:
