@@ -10,6 +10,7 @@ So what stands above (chain, sequence) is the rest of its chain, and the chains 
 is given once, when the event is decided; it depends on the events decided before and on nothing else. The id of a chain
 is the stream position of its first event.
 
+All state events have one, also those that nobody may cite: whatever is in a state, what it cites is below that state.
 Rejected events have none: nothing accepted cites them. An event has a place only if all that it cites have one.
 """
 
@@ -17,11 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-
-#: What may be cited in auth_events. Other events get a place only where somebody cites them all the same.
-AUTH_TYPES = frozenset(
-    ("m.room.create", "m.room.member", "m.room.power_levels", "m.room.join_rules", "m.room.third_party_invite")
-)
 
 
 @dataclass(frozen=True, slots=True)

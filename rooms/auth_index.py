@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from annals.matrix.events import StateKey
 from annals.rooms.ancestors import cited_ids
 from annals.rooms.auth_chains import Place, Region, lies_in
-from annals.rooms.needs import CitingChain, Needs
+from annals.rooms.needs import NEWEST_CHAIN, CitingChain, Needs
 from annals.rooms.state import Lacking, RoomState, have_keys
 from annals.rooms.view import Entry, RoomView
 
-_NEWEST = (1 << 63) - 1
+_ASKED_AHEAD, _ASKED_AHEAD_LEVELS = 16, 4
 
 
 class NotIndexed(Exception):
@@ -70,8 +70,30 @@ class ChainIndex:
             except Lacking as lacking:
                 needs |= lacking.needs
         if needs:
-            raise Lacking(needs)
+            raise Lacking(needs | self._needs_of_next(candidates, heads))
         return found
+
+    def _needs_of_next(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> Needs:
+        """What is probably asked about next, if none of the candidates is found: what they cite. Saves rounds."""
+        needs = Needs()
+        for event_id in sorted(self._cited_by(candidates))[:_ASKED_AHEAD]:
+            try:
+                _Search(self.view, self.agreed, heads, self._fresh).meets_head_above(event_id)
+            except Lacking as lacking:
+                needs |= lacking.needs
+            except NotIndexed:
+                continue
+        return needs
+
+    def _cited_by(self, event_ids: AbstractSet[str]) -> set[str]:
+        """As far as it is loaded with its places."""
+        events, places = self.view.events, self.view.auth.places
+        seen, level = set(event_ids), set(event_ids)
+        for _ in range(_ASKED_AHEAD_LEVELS):
+            entries = [entry for event_id in level if (entry := events.get(event_id)) is not None]
+            level = {other for entry in entries for other in _cited(entry) if other in places} - seen
+            seen |= level
+        return seen - event_ids
 
 
 def _cited(entry: Entry) -> tuple[str, ...]:
@@ -129,7 +151,7 @@ class _Search:
     def _linking_to(self, places: Iterable[Place]) -> list[CitingChain]:
         """The chains that link to these, a page at a time for all of them; fewer where one is found to be enough."""
         found: list[CitingChain] = []
-        before = dict.fromkeys(places, _NEWEST)
+        before = dict.fromkeys(places, NEWEST_CHAIN)
         while before:
             known, state_id = self._view.auth.citing, self._agreed.state.stored_id
             wanted = {p: (p.chain_id, p.sequence, b, state_id) for p, b in before.items()}

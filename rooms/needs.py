@@ -109,8 +109,13 @@ class FirstOfKey:
     event_id: str
 
 
-#: How many chains a page of `Needs.citing_chains` has: a shorter one is the last.
+#: How many chains a page of `Needs.citing_chains` has at most; an empty one is the last.
 CITING_CHAINS_PAGE = 64
+#: Where no more than so many of a page hold what the state has (all states may not agree on it), the next page and the
+#: first ones of so many of its chains come with it, and so on.
+CITING_CHAINS_FOLLOWED, CITING_CHAINS_LEVELS = 4, 3
+#: Above all chains: `before` of a first page.
+NEWEST_CHAIN = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)

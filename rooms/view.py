@@ -14,7 +14,7 @@ from immutables import Map
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
-from annals.rooms.auth_chains import AUTH_TYPES, Place
+from annals.rooms.auth_chains import Place
 from annals.rooms.fingerprint import sum_of
 from annals.rooms.needs import CitingChain, FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader
 from annals.rooms.state import (
@@ -169,7 +169,7 @@ class RoomView:
         """The view with an event and its verdict."""
         events = self.events.set(entry.event.event_id, entry)
         auth = self.auth
-        if entry.event.type in AUTH_TYPES and entry.event.is_state and entry.verdict in PLACED:
+        if entry.event.is_state and entry.verdict in PLACED:
             auth = replace(auth, fresh=auth.fresh.set(entry.event.event_id, entry))
         return RoomView(self.room_id, self.header, events, self.states, self.keys, self.facts, auth)
 

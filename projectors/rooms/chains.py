@@ -10,31 +10,31 @@ from annals.projectors.rooms import tables
 from annals.projectors.rooms.fold import event_in
 from annals.projectors.work import Answers, Wants
 from annals.rooms.ancestors import cited_ids
-from annals.rooms.auth_chains import AUTH_TYPES, ChainCover, Citing, Placed
+from annals.rooms.auth_chains import ChainCover, Citing, Placed
 from annals.rooms.needs import Needs
 from annals.rooms.view import PLACED
 from annals.schemas.facts.decisions import Decision, Verdict
 from annals.schemas.facts.rooms import PduFact, RoomFact
 
-_QUOTED_TYPES = tuple(f'"type":"{name}"'.encode() for name in sorted(AUTH_TYPES))
+_STATE_KEY = b'"state_key":'
 
 
 @dataclass(frozen=True, slots=True)
 class InRoom:
-    """An event that a step decided about, if others may be authorised by it."""
+    """A state event that a step decided about."""
 
     room_id: str
     event: Citing
 
 
 def may_be_cited(decisions: Iterable[Decision], fact_at: Callable[[int], RoomFact]) -> list[InRoom]:
-    """The events of a step that shall have a place. `fact_at` gives the facts that its decisions are about."""
+    """The state events of a step, which shall have a place. `fact_at` gives the facts that its decisions are about."""
     found = []
     for decision in decisions:
         if isinstance(decision, Verdict) and decision.verdict in PLACED:
             fact = fact_at(decision.source)
             # Most facts are messages: these are not read a second time.
-            if isinstance(fact, PduFact) and any(name in fact.skeleton for name in _QUOTED_TYPES):
+            if isinstance(fact, PduFact) and _STATE_KEY in fact.skeleton:
                 citing = _citing(fact, decision)
                 if citing is not None:
                     found.append(InRoom(decision.room_id, citing))
@@ -43,7 +43,7 @@ def may_be_cited(decisions: Iterable[Decision], fact_at: Callable[[int], RoomFac
 
 def _citing(fact: PduFact, decision: Verdict) -> Citing | None:
     event = event_in(fact)
-    if event.type not in AUTH_TYPES or event.state_key is None:
+    if event.state_key is None:
         return None
     cited = cited_ids(decision.room_id, event.event_id, event.type, event.auth_events, event.rules)
     return Citing(event.event_id, (event.type, event.state_key), cited, decision.position)

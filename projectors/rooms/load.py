@@ -16,9 +16,12 @@ from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms.event_json import join_event
 from annals.projectors.rooms.joined_states import JOINED, JoinedStates, joined_states, parameters
 from annals.rooms.ancestors import cited_ids, create_id_of
-from annals.rooms.auth_chains import AUTH_TYPES, Citing, Place
+from annals.rooms.auth_chains import Citing, Place
 from annals.rooms.needs import (
+    CITING_CHAINS_FOLLOWED,
+    CITING_CHAINS_LEVELS,
     CITING_CHAINS_PAGE,
+    NEWEST_CHAIN,
     CitingChain,
     FirstOfKey,
     Loaded,
@@ -153,8 +156,42 @@ _HELD = f"""
 SELECT h.*, c.chain_id, c.sequence FROM ({_STATE_KEYS}) AS h
 LEFT JOIN auth_chains c ON c.room_id = h.room_id AND c.event_id = h.event_id"""
 
+
 # The newest chains first: these link to what is newest. With each comes what the state has for its key, and the place
 # of that.
+def _page_of(chain: str, sequence: str, before: str) -> str:
+    return f"""LATERAL (
+    SELECT coalesce(jsonb_agg(
+        jsonb_build_array(x.chain_id, y.sequence, p.type, p.state_key, h.event_id, c.chain_id, c.sequence)
+        ORDER BY x.chain_id DESC), '[]') AS chains,
+        count(*) FILTER (WHERE c.chain_id = x.chain_id AND c.sequence >= y.sequence) AS held
+    FROM (
+        SELECT DISTINCT n.chain_id FROM (
+            SELECT l.chain_id FROM auth_chain_links l
+            WHERE l.room_id = w.room_id AND l.to_chain_id = {chain} AND l.chain_id < {before}
+                AND l.to_sequence >= {sequence}
+            ORDER BY l.chain_id DESC, l.sequence DESC LIMIT {CITING_CHAINS_PAGE}
+        ) AS n
+    ) AS x
+    CROSS JOIN LATERAL (
+        SELECT l.sequence FROM auth_chain_links l
+        WHERE l.room_id = w.room_id AND l.to_chain_id = {chain} AND l.chain_id = x.chain_id
+            AND l.to_sequence >= {sequence}
+        ORDER BY l.sequence LIMIT 1
+    ) AS y
+    JOIN auth_chains p ON p.room_id = w.room_id AND p.chain_id = x.chain_id AND p.sequence = y.sequence
+    LEFT JOIN LATERAL (
+        SELECT d.event_id FROM line l
+        JOIN state_deltas d ON d.room_id = l.room_id AND d.state_id = l.state_id AND d.type = p.type
+            AND d.state_key = p.state_key
+        WHERE l.room_id = w.room_id AND l.wanted = w.state_id ORDER BY l.n LIMIT 1
+    ) AS h ON true
+    LEFT JOIN auth_chains c ON c.room_id = w.room_id AND c.event_id = h.event_id
+)"""
+
+
+# Where few of a page have what the state has, the next page and the first ones of some of its chains come along:
+# they are asked next.
 _CITING_CHAINS = f"""
 WITH RECURSIVE line(room_id, wanted, state_id, base_id, n) AS (
     SELECT s.room_id, s.state_id, s.state_id, s.base_id, 0
@@ -163,33 +200,24 @@ WITH RECURSIVE line(room_id, wanted, state_id, base_id, n) AS (
     UNION ALL
     SELECT l.room_id, l.wanted, s.state_id, s.base_id, l.n + 1
     FROM line l JOIN states s ON s.room_id = l.room_id AND s.state_id = l.base_id
+), page AS (
+    SELECT w.*, p.chains, p.held, 0 AS level
+    FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+        AS w(room_id, chain_id, sequence, before, state_id)
+    CROSS JOIN {_page_of("w.chain_id", "w.sequence", "w.before")} AS p
+    UNION ALL
+    SELECT w.room_id, a.chain_id, a.sequence, a.before, w.state_id, p.chains, p.held, w.level + 1
+    FROM page w
+    CROSS JOIN LATERAL (
+        (SELECT (e.of->>0)::bigint AS chain_id, (e.of->>1)::bigint AS sequence, {NEWEST_CHAIN} AS before
+        FROM jsonb_array_elements(w.chains) AS e(of) LIMIT {CITING_CHAINS_FOLLOWED})
+        UNION ALL
+        SELECT w.chain_id, w.sequence, (w.chains->-1->>0)::bigint WHERE w.chains <> '[]'
+    ) AS a
+    CROSS JOIN {_page_of("a.chain_id", "a.sequence", "a.before")} AS p
+    WHERE w.held <= {CITING_CHAINS_FOLLOWED} AND w.level < {CITING_CHAINS_LEVELS}
 )
-SELECT w.*, x.chain_id, y.sequence, p.type, p.state_key, h.event_id, c.chain_id, c.sequence
-FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-    AS w(room_id, chain_id, sequence, before, state_id)
-CROSS JOIN LATERAL (
-    SELECT DISTINCT n.chain_id FROM (
-        SELECT l.chain_id FROM auth_chain_links l
-        WHERE l.room_id = w.room_id AND l.to_chain_id = w.chain_id AND l.chain_id < w.before
-            AND l.to_sequence >= w.sequence
-        ORDER BY l.chain_id DESC, l.sequence DESC LIMIT {CITING_CHAINS_PAGE}
-    ) AS n
-) AS x
-CROSS JOIN LATERAL (
-    SELECT l.sequence FROM auth_chain_links l
-    WHERE l.room_id = w.room_id AND l.to_chain_id = w.chain_id AND l.chain_id = x.chain_id
-        AND l.to_sequence >= w.sequence
-    ORDER BY l.sequence LIMIT 1
-) AS y
-JOIN auth_chains p ON p.room_id = w.room_id AND p.chain_id = x.chain_id AND p.sequence = y.sequence
-LEFT JOIN LATERAL (
-    SELECT d.event_id FROM line l
-    JOIN state_deltas d ON d.room_id = l.room_id AND d.state_id = l.state_id AND d.type = p.type
-        AND d.state_key = p.state_key
-    WHERE l.room_id = w.room_id AND l.wanted = w.state_id ORDER BY l.n LIMIT 1
-) AS h ON true
-LEFT JOIN auth_chains c ON c.room_id = w.room_id AND c.event_id = h.event_id
-ORDER BY w.room_id, w.chain_id, w.sequence, w.before, w.state_id, x.chain_id DESC"""
+SELECT room_id, chain_id, sequence, before, state_id, chains FROM page"""
 
 # Of a room that has no index at all: everything that has a place once it has one.
 _CITED = f"""
@@ -203,7 +231,7 @@ UNION ALL
 SELECT e.room_id, e.event_id, e.room_version, e.type, e.state_key, e.auth_events, e.position, NULL, NULL, false
 FROM (SELECT DISTINCT room_id FROM wanted) AS r JOIN events e ON e.room_id = r.room_id
 WHERE NOT EXISTS (SELECT FROM auth_chains x WHERE x.room_id = r.room_id)
-    AND e.type IN ({_quoted(AUTH_TYPES)}) AND e.state_key IS NOT NULL AND e.verdict IN ({_quoted(PLACED)})"""
+    AND e.state_key IS NOT NULL AND e.verdict IN ({_quoted(PLACED)})"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,16 +528,18 @@ def _load_citing_chains(
     names = _names(room_id for room_id, *_ in wanted)
     states = {(room_id, state_id) for room_id, *_, state_id in wanted}
     for row in connection.rows(_CITING_CHAINS, [*_columns(states), *_columns(wanted)]):
-        stored_room, to_chain, to_sequence, before, state_id, *chain, holder, place_chain, place_sequence = row
-        room_id, (chain_id, sequence, event_type, state_key) = names[stored_room], chain
-        of_room, key = answers[room_id], None if state_key is None else restore(state_key)
-        found = of_room.citing_chains[room_id, to_chain, to_sequence, before, state_id]
-        found.append(CitingChain(chain_id, sequence, restore(event_type), key))
-        if key is None:
-            continue
-        of_room.state_keys[room_id, state_id, restore(event_type), key] = holder and restore(holder)
-        if place_chain is not None:
-            of_room.auth_places[room_id, restore(holder)] = Place(place_chain, place_sequence)
+        stored_room, to_chain, to_sequence, before, state_id, chains = row
+        room_id = names[stored_room]
+        of_room, found = answers[room_id], []
+        for chain_id, sequence, event_type, state_key, holder, place_chain, place_sequence in chains:
+            key = None if state_key is None else restore(state_key)
+            found.append(CitingChain(chain_id, sequence, restore(event_type), key))
+            if key is None:
+                continue
+            of_room.state_keys[room_id, state_id, restore(event_type), key] = holder and restore(holder)
+            if place_chain is not None:
+                of_room.auth_places[room_id, restore(holder)] = Place(place_chain, place_sequence)
+        of_room.citing_chains[room_id, to_chain, to_sequence, before, state_id] = found
 
 
 def _load_cited(connection: Reads, wanted: Collection[tuple[str, str]], answers: Mapping[str, _Answers]) -> None:

@@ -12,7 +12,7 @@ from annals.database.write_connection import WriteConnection
 from annals.eventlog.embedded import EmbeddedLog
 from annals.projectors.rebuild import replay
 from annals.projectors.rooms.load import load
-from annals.rooms.needs import CITING_CHAINS_PAGE, CitingChain, Needs
+from annals.rooms.needs import CITING_CHAINS_PAGE, NEWEST_CHAIN, CitingChain, Needs
 from tests.support.projectors import SERVER_NAME, append, connector, dump, running
 from tests.support.room_traffic import RoomStory, numbered_room, traffic
 from tests.support.rooms import user
@@ -42,12 +42,11 @@ def _told(log: EmbeddedLog, url: str, seed: int) -> list[RoomStory]:
     return stories
 
 
-def test_whatever_may_be_cited_has_a_place(log: EmbeddedLog, tables_url: str, query: Query) -> None:
+def test_whatever_may_be_in_a_state_has_a_place(log: EmbeddedLog, tables_url: str, query: Query) -> None:
     _told(log, tables_url, 3)
     expected = query(
         "SELECT room_id, event_id FROM events"
-        " WHERE verdict IN ('accepted', 'soft_failed', 'pending_policy') AND type IN"
-        " ('m.room.create', 'm.room.member', 'm.room.power_levels', 'm.room.join_rules') AND state_key IS NOT NULL"
+        " WHERE verdict IN ('accepted', 'soft_failed', 'pending_policy') AND state_key IS NOT NULL"
     )
     assert expected
     assert set(query("SELECT room_id, event_id FROM auth_chains")) == set(expected)
@@ -101,6 +100,14 @@ def test_a_page_of_citing_chains_is_of_the_newest(tables_url: str) -> None:
             "INSERT INTO auth_chain_links SELECT '!r', 1000, c, s, s FROM generate_series(1, "
             f"{count}) c, generate_series(1, 3) s"
         )
+        # What links to the newest of these is asked for next, and comes along.
+        connection.execute("INSERT INTO auth_chains VALUES ('!r', '$above', 2000, 1, 'm.room.member', '@above')")
+        connection.execute(f"INSERT INTO auth_chain_links VALUES ('!r', {count}, 2000, 1, 3)")
+        need = "!r", 1000, 2, NEWEST_CHAIN, 0
+        along = load(connection, Needs(citing_chains=frozenset([need])))["!r"].citing_chains
+        above = CitingChain(2000, 1, "m.room.member", "@above")
+        assert along["!r", count, 2, NEWEST_CHAIN, 0] == [above]
+        assert along["!r", 2000, 1, NEWEST_CHAIN, 0] == []
         seen: list[CitingChain] = []
         before = 1 << 62
         pages = 0

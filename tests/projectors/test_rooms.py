@@ -142,6 +142,8 @@ def test_what_an_event_costs(log: EmbeddedLog, tables_url: str) -> None:
             "state_deltas": costs[1]["state_deltas"],
             "current_state": 1,
             "current_state_deltas": 1,
+            "auth_chains": 1,
+            "auth_chain_links": 1,
         },
         {
             "events": 1,

@@ -6,8 +6,8 @@ forgets its view before every fact ("cold") proves that decisions are complete.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from annals.matrix.canonical_json import canonical_bytes
@@ -15,10 +15,21 @@ from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.matrix.signing import SigningKey
 from annals.projectors.rooms.chains import may_be_cited
-from annals.rooms.auth_chains import ChainCover, Placed
+from annals.rooms.auth_chains import ChainCover, Placed, lies_in
 from annals.rooms.heads import Intent, Signer, build_on, fact_of
 from annals.rooms.machine import Decided, decide, halt
-from annals.rooms.needs import CitingChain, FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader, StoredState
+from annals.rooms.needs import (
+    CITING_CHAINS_FOLLOWED,
+    CITING_CHAINS_LEVELS,
+    NEWEST_CHAIN,
+    CitingChain,
+    FirstOfKey,
+    Loaded,
+    Needs,
+    StoredEvent,
+    StoredHeader,
+    StoredState,
+)
 from annals.rooms.state import Lacking
 from annals.rooms.view import RoomView, learn, trim, unknown_room
 from annals.schemas.codec import decode, encode
@@ -30,6 +41,7 @@ from annals.schemas.position import pack
 KEY = SigningKey("ed25519:test", b"\1" * 32)
 SERVER = "test"
 SIGNER = Signer(SERVER, KEY)
+Page = tuple[str, int, int, int, int]
 
 
 def envelope(key: str | None = None) -> Envelope:
@@ -166,7 +178,7 @@ class MemoryTables:
     def _place(self, decision: d.Decision) -> None:
         for of in may_be_cited([decision], self.facts.__getitem__):
             self.places |= {placed.event_id: placed for placed in self.cover.add(of.event)}
-            assert of.event.event_id in self.places, "what may be cited has a place as soon as it is decided"
+            assert of.event.event_id in self.places, "a state event has a place as soon as it is decided"
 
     def _citing_chains(self, chain_id: int, sequence: int, before: int) -> tuple[CitingChain, ...]:
         """Short pages, so that the tests turn some."""
@@ -195,7 +207,27 @@ class MemoryTables:
             auth_places={(r, e): self.places[e].place if e in self.places else None for r, e in needs.auth_places},
             citing_chains={(r, c, s, b, i): self._citing_chains(c, s, b) for r, c, s, b, i in needs.citing_chains},
         )
-        return self._with_what_comes_along(needs, loaded)
+        return self._with_what_comes_along(needs, self._with_pages_above(needs, loaded))
+
+    def _with_pages_above(self, needs: Needs, loaded: Loaded) -> Loaded:
+        pages = dict(loaded.citing_chains)
+        level = list(needs.citing_chains)
+        for _ in range(CITING_CHAINS_LEVELS):
+            level = [above for page in level for above in self._asked_next(page, pages[page])]
+            pages |= {page: self._citing_chains(*page[1:4]) for page in level}
+        return replace(loaded, citing_chains=pages)
+
+    def _asked_next(self, page: Page, chains: Sequence[CitingChain]) -> list[Page]:
+        room_id, chain_id, sequence, _, state_id = page
+        if not chains or sum(self._is_held(chain, state_id) for chain in chains) > CITING_CHAINS_FOLLOWED:
+            return []
+        above = [(c.chain_id, c.sequence, NEWEST_CHAIN) for c in chains[:CITING_CHAINS_FOLLOWED]]
+        return [(room_id, *named, state_id) for named in [*above, (chain_id, sequence, chains[-1].chain_id)]]
+
+    def _is_held(self, chain: CitingChain, state_id: int) -> bool:
+        held = self.state_map(state_id).get((chain.type, chain.state_key or ""))
+        placed = self.places.get(held) if held else None
+        return placed is not None and lies_in(placed.place, {chain.chain_id: chain.sequence})
 
     def _with_what_comes_along(self, needs: Needs, loaded: Loaded) -> Loaded:
         """What annals.projectors.rooms.load adds to the answers."""
