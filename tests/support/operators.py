@@ -1,0 +1,96 @@
+"""An operator's commands beside a server, as processes of their own; and where they are killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from annals.audit.generations import live_owner
+from annals.server.operator_access import opened_tables
+from tests.support.servers import Serve
+
+REASON = ("--actor", "olga", "--reason", "a test")
+PATIENCE_S = 90.0
+_CLI = (sys.executable, "-m", "annals.server.cli")
+#: The command, which ends itself with SIGKILL at the `nth` call of a function: before it, or after it.
+_KILLED = """
+import importlib, os, signal, sys
+module, name, nth, side, *words = sys.argv[1:]
+owner = importlib.import_module(module)
+*path, name = name.split(".")
+for part in path:
+    owner = getattr(owner, part)
+wrapped, calls = getattr(owner, name), []
+def call(*arguments, **more):
+    calls.append(1)
+    if len(calls) == int(nth) and side == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = wrapped(*arguments, **more)
+    if len(calls) == int(nth):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, name, call)
+from annals.server.cli import main
+sys.exit(main(words))
+"""
+#: The command, and then on standard error what it imported of ours and whom it connected to.
+_WATCHED = """
+import sys
+connected = []
+sys.addaudithook(lambda event, args: connected.append(repr(args[1])) if event == "socket.connect" else None)
+from annals.server.cli import main
+status = main(sys.argv[1:])
+loaded = [name for name in sys.modules if name.split(".")[0] in ("httpx", "aiohttp", "requests", "urllib3")
+          or name.startswith(("annals.egress", "annals.federation", "annals.api", "annals.ingest"))]
+print("watched", connected, loaded, file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def annals(serve: Serve, *words: str, status: int = 0) -> list[str]:
+    """Run a command beside the server; its lines."""
+    return _run(serve, [*_CLI, *words], status).stdout.splitlines()
+
+
+def killed(serve: Serve, where: tuple[str, str, int, str], *words: str) -> None:
+    """Run a command that SIGKILLs itself: module, function, at its how manieth call, before or after it."""
+    module, name, nth, side = where
+    _run(serve, [sys.executable, "-c", _KILLED, module, name, str(nth), side, *words], -9)
+
+
+def watched(serve: Serve, *words: str) -> str:
+    """Run a command; whom it connected to, and what it loaded that could send."""
+    ended = _run(serve, [sys.executable, "-c", _WATCHED, *words], 0)
+    return next(line for line in ended.stderr.splitlines() if line.startswith("watched "))
+
+
+def _run(serve: Serve, command: Sequence[str], status: int) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(command, env=serve.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert ended.returncode == status, (command, ended.returncode, ended.stdout + ended.stderr)
+    return ended
+
+
+def rows(serve: Serve, sql: str, *params: Any) -> list[Any]:
+    """What the database answers."""
+    with opened_tables(serve.config) as database:
+        assert database is not None
+        return database.write_now(lambda statements: statements.rows(sql, params))
+
+
+def serving(serve: Serve) -> str:
+    """The generation that serves."""
+    return str(rows(serve, "SELECT generation FROM ops.serving")[0][0])
+
+
+def owner(serve: Serve, name: str) -> str | None:
+    """Who writes a generation."""
+    with opened_tables(serve.config) as database:
+        assert database is not None
+        return live_owner(database, name)
+
+
+def has(serve: Serve, generation: str, event_id: str) -> bool:
+    """Whether a generation has an event."""
+    return bool(rows(serve, f"SELECT 1 FROM {generation}.events WHERE event_id = %s", event_id))
