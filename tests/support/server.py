@@ -247,6 +247,7 @@ def live_server(url: str, directory: Path, **settings: Any) -> Iterator[LiveServ
     )
     if config.log_backend == "kafka":
         init_log(config).log.close()
+        keys.prepare(config, log_is_new=True)
     server = LiveServer(config)
     server.start()
     try:
