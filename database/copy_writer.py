@@ -33,7 +33,7 @@ from annals.database.write_connection import WriteConnection
 BULK_ROWS_MIN = {Kind.DELETE: 64, Kind.UPDATE: 16, Kind.UPSERT: 128, Kind.INSERT: 12}
 
 # Lines handed to libpq at once: PostgreSQL works on them while the next ones are made.
-_COPY_LINES = 64
+_COPY_LINES = 256
 
 _batches = itertools.count(1)
 

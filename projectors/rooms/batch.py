@@ -39,8 +39,8 @@ class StepDone:
     room_id: str
     rows: Rows
     users: frozenset[str]
-    records: tuple[tuple[bytes, bytes], ...]
-    citing: tuple[InRoom, ...] = ()
+    records: Sequence[tuple[bytes, bytes]]
+    citing: Sequence[InRoom] = ()
 
 
 @dataclass(slots=True)
@@ -178,9 +178,9 @@ class RoomBatch:
         facts = StepFacts(offset, fact, others)
         rows = fold_step(facts, decisions, self._around.partition, self._around.is_local)
         key = fact.room_id.encode()
-        records = tuple((key, record) for decision in decisions for record in self._around.encode(decision))
-        users = frozenset(user for user in users_moved(decisions) if self._around.is_local(user))
-        citing = tuple(may_be_cited(decisions, facts.at)) if facts.may_be_of_state else ()
+        records = [(key, record) for decision in decisions for record in self._around.encode(decision)]
+        users = frozenset(filter(self._around.is_local, users_moved(decisions)))
+        citing = may_be_cited(decisions, facts.at) if facts.may_hold_state else ()
         return StepDone(offset, fact.room_id, rows, users, records, citing)
 
 

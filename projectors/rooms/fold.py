@@ -66,9 +66,9 @@ class StepFacts:
             raise FactNotGiven(f"the fact at {source} was not given to the step at {self.offset}") from None
 
     @property
-    def may_be_of_state(self) -> bool:
-        """Whether a state event may be among the facts: most steps are about one message, which says so."""
-        return bool(self.others) or (isinstance(self.fact, PduFact) and _STATE_KEY in self.fact.skeleton)
+    def may_hold_state(self) -> bool:
+        """Whether a state event may be among the facts: nearly every step is about one message, which says so."""
+        return _STATE_KEY in getattr(self.fact, "skeleton", b"") or bool(self.others)
 
 
 def sources_needed(offset: int, decisions: Sequence[Decision]) -> set[int]:

@@ -182,9 +182,9 @@ class RoomsWorker:
             others = {source: self._facts.at(source) for source in sources_needed(step.offset, step.decisions)}
             facts = StepFacts(step.offset, fact, others)
             fold_step(facts, step.decisions, partition, is_local, folded.rows)
-            if facts.may_be_of_state:
+            if facts.may_hold_state:
                 folded.citing.extend(may_be_cited(step.decisions, facts.at))
-                folded.moved.users.update(filter(is_local, users_moved(step.decisions)))
+            folded.moved.users.update(filter(is_local, users_moved(step.decisions)))
             folded.moved.rooms.add(fact.room_id)
             if epoch is not None:
                 folded.records.extend(_copied(fact.room_id, step, epoch))
