@@ -65,10 +65,11 @@ def test_the_settings_that_the_text_names_are_there() -> None:
     named = {word for word in CODE if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)}
     assert {"data_dir", "min_insync_replicas"} <= named
     strangers = {word for word in named - known if not word.startswith("annals_")}
-    assert strangers == {"partition_stopped", "partitions_given_up", "pg_dump", "pg_restore"}
+    assert strangers == {"log_behind_tables", "partition_stopped", "partitions_given_up", "pg_dump", "pg_restore"}
 
 
 def test_log_lines_that_the_text_names_are_written() -> None:
     loop = (DOC.parents[1] / "projectors" / "loop.py").read_text()
     assert '"partition_stopped"' in loop
     assert '"partitions_given_up"' in loop
+    assert '"log_behind_tables"' in (DOC.parents[1] / "commands" / "appending.py").read_text()
