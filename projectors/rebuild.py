@@ -19,11 +19,7 @@ from annals.database.migrate import create_generation
 from annals.database.ops import cursor, save_cursor
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log
-<<<<<<< HEAD
 from annals.projectors.interpreter import set_for_replay
-=======
-from annals.projectors.collecting import rarely_collected
->>>>>>> 594853833c6b78c30ff5ae040b8997f1259800fa
 from annals.projectors.loop import Loop, Settings
 from annals.projectors.positions.read import projected_ends
 from annals.projectors.refolding import Copied
@@ -87,11 +83,7 @@ class Cursors:
         return f"{self._worker} {partition}"
 
 
-<<<<<<< HEAD
 @set_for_replay()
-=======
-@rarely_collected()
->>>>>>> 594853833c6b78c30ff5ae040b8997f1259800fa
 def replay(
     log: Log,
     url: str,
