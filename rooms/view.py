@@ -39,8 +39,9 @@ PLACED = IN_DAG - {REJECTED}
 
 EVENTS_KEPT = 600
 _CITED_KEPT = 200
-_EVENT_BYTES = 3_000
+_EVENT_BYTES = 3_500
 _STATE_KEY_BYTES = 200
+_ROOM_BYTES = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class RoomView:
     def weight_bytes(self) -> int:
         """Roughly what the view holds in memory."""
         keys = sum(len(state.known) for state in self.states.values())
-        return len(self.events) * _EVENT_BYTES + keys * _STATE_KEY_BYTES + 1_000
+        return len(self.events) * _EVENT_BYTES + keys * _STATE_KEY_BYTES + _ROOM_BYTES
 
     def known_header(self) -> Header:
         """The header; raises Lacking where it is not loaded."""
