@@ -7,8 +7,8 @@ from collections.abc import Callable
 from annals.database import ops
 from annals.database.pool import Database
 
-# Long beside a pause of the process, short beside what a user would notice.
-DURATION_MS = 30_000
+# Long beside a pause of the process, short beside what a user would notice: after a kill, who takes over waits for it.
+DURATION_MS = 10_000
 
 
 class OpsLease:
