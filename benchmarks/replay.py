@@ -1,8 +1,9 @@
 """How fast a generation is filled from the log: `python -m benchmarks.replay`, or `make bench ARGS=--replay`.
 
 One projector process over an embedded log of 100,000 PDUs in 50 rooms (annals benchmarks.replay_log), into an empty
-generation; PostgreSQL with its default durability. Shown are PDUs a second, and CPU of the process and of PostgreSQL
-for each PDU; medians of three runs. The log is made once and kept; each run works on a copy of it.
+generation; the embedded PostgreSQL as it is served with. Shown are PDUs a second, CPU of the process and of PostgreSQL
+for each PDU, and the memory of the process; medians of three runs. The log is made once and kept; each run works on a
+copy of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -37,11 +39,12 @@ SOURCE, TARGET = "g1", "g2"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One replay. CPU of the process that runs it and of PostgreSQL, its checkpoints included."""
+    """One replay: CPU and peak memory of the process that runs it; CPU of PostgreSQL, its checkpoints included."""
 
     pdus: int
     wall_s: float
     cpu_s: float
+    peak_mib: float
     postgres_cpu_s: float
 
     def line(self, mode: str) -> str:
@@ -50,7 +53,7 @@ class Measured:
         each, others = self.cpu_s / self.pdus * 1e6, self.postgres_cpu_s / self.pdus * 1e6
         return (
             f"{mode:9} {rate:8,.0f} PDUs/s   projector {each:6.1f} µs of CPU a PDU ({work_rate:,.0f} a CPU second),"
-            f" PostgreSQL {others:6.1f} µs"
+            f" at most {self.peak_mib:,.0f} MiB; PostgreSQL {others:6.1f} µs"
         )
 
 
@@ -92,7 +95,7 @@ class Bench:
         told = self._child(mode, copy, TARGET, url, profiled)
         used_s = self._postgres_cpu_s() - before
         shutil.rmtree(copy)
-        return Measured(self.pdus, told["wall_s"], told["cpu_s"], used_s)
+        return Measured(self.pdus, told["wall_s"], told["cpu_s"], told["peak_mib"], used_s)
 
     def _child(self, mode: str, log: Path, generation: str, url: str, profiled: bool) -> dict[str, float]:
         arguments = [mode, str(log), generation, url, profiled]
@@ -129,7 +132,8 @@ def child(mode: str, folder: str, generation: str, url: str, profiled: bool) -> 
         _profiled(arguments, source)
     else:
         replay(*arguments, source_generation=source)
-    told = {"wall_s": time.monotonic() - started, "cpu_s": time.process_time() - used}
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    told = {"wall_s": time.monotonic() - started, "cpu_s": time.process_time() - used, "peak_mib": peak_mib}
     log.close()
     return told
 
@@ -148,8 +152,8 @@ def _profiled(arguments: Any, source: str | None) -> None:
 def median(runs: Sequence[Measured]) -> Measured:
     """Of each figure."""
     columns = zip(*(asdict(run).values() for run in runs), strict=True)
-    pdus, wall_s, cpu_s, postgres_cpu_s = map(statistics.median, columns)
-    return Measured(int(pdus), wall_s, cpu_s, postgres_cpu_s)
+    pdus, wall_s, cpu_s, peak_mib, postgres_cpu_s = map(statistics.median, columns)
+    return Measured(int(pdus), wall_s, cpu_s, peak_mib, postgres_cpu_s)
 
 
 def main(arguments: Sequence[str]) -> int:
