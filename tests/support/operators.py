@@ -39,7 +39,10 @@ sys.exit(main(words))
 _WATCHED = """
 import sys
 connected = []
-sys.addaudithook(lambda event, args: connected.append(repr(args[1])) if event == "socket.connect" else None)
+def hook(event, args):
+    if event == "socket.connect" and isinstance(args[1], tuple):  # a log's readers hear by sockets of the file system
+        connected.append(args[1])
+sys.addaudithook(hook)
 from annals.server.cli import main
 status = main(sys.argv[1:])
 loaded = [name for name in sys.modules if name.split(".")[0] in ("httpx", "aiohttp", "requests", "urllib3")
