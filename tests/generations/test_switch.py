@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_switch_and_back_under_load(server: Serve, people: People) -> None:
             assert annals(server, "switch", name, *REASON) == []  # no room differs
             assert serving(server) == name
             for talker, count in zip(talkers, counts, strict=True):
-                until(lambda talker=talker, count=count: talker.goes_on_from(count + 5), PATIENCE_S, "messages go on")
+                until(partial(talker.goes_on_from, count + 5), PATIENCE_S, "messages go on")
     for seen in (*(talker.seen for talker in talkers), watch.client.seen):
         assert set(seen) == {200}
     watch.check()
@@ -100,7 +101,7 @@ def test_after_a_restart_both_go_on(server: Serve, people: People) -> None:
     assert serving(server) == "g2"
     event_id = people.ann.say(people.room_id, "again", patient=True)
     for name in ("g1", "g2"):
-        until(lambda name=name: has(server, name, event_id), PATIENCE_S, f"{name} has it")
+        until(partial(has, server, name, event_id), PATIENCE_S, f"{name} has it")
     annals(server, "switch", "g1", *REASON)
 
 
@@ -118,13 +119,17 @@ def test_a_fold_is_compared_row_for_row_before_it_serves(server: Serve, people: 
 def test_a_generation_that_is_not_followed_any_more_is_dropped(server: Serve, people: People) -> None:
     for name in ("g2", "g3"):
         annals(server, "generation", "unfollow", name)
-        until(lambda name=name: not owner(server, name), PATIENCE_S, f"{name} is left")
+        until(partial(_is_left, server, name), PATIENCE_S, f"{name} is left")
         annals(server, "generation", "drop", name, "--yes")
 
 
 def test_tables_follow_from_the_log_after_all_that(server: Serve, people: People) -> None:
     server.stop()
     assert_rebuild_equal(server.config)
+
+
+def _is_left(server: Serve, name: str) -> bool:
+    return owner(server, name) is None
 
 
 def _told_since(client: Any, room_id: str, since: str) -> list[str]:

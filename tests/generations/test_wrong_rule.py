@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,7 @@ def test_after_the_switch_every_client_has_the_room_as_the_server_has_it(scene: 
     assert serving(scene.serve) != name
     assert annals(scene.serve, "switch", name, *REASON) == scene.damaged
     for room_id in scene.damaged:
-        until(lambda room_id=room_id: _told(scene.serve, name, room_id), PATIENCE_S, "the room has its fact")
+        until(partial(_told, scene.serve, name, room_id), PATIENCE_S, "the room has its fact")
     for view in scene.views:
         view.sync()
         assert view.limited == set(scene.damaged)
