@@ -1,8 +1,8 @@
 """Resolving the states of 20 extremities of a room of 5,000 members: ours beside Synapse's `state.v2`, the same events.
 
 `python -m benchmarks.resolution` prints medians of three, seconds of CPU, each side in a process of its own. Both are
-given whole state maps, have all events in memory and walk the auth chains there; neither asks a database. Synapse's time
-without that walk is shown too. The two must come to the same state.
+given whole state maps, have all events in memory and walk the auth chains there; neither asks a database. Synapse's
+time without that walk is shown too. The two must come to the same state.
 """
 
 from __future__ import annotations

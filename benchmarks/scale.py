@@ -92,9 +92,9 @@ class GrownRoom:
         self._log([*self.room.begin(), *(self.room.join(f"@member{n}:{OURS}") for n in range(members))])
         replay(self.log, self.url, "g1", "recompute", OURS)
         # As autovacuum does after a while.
-        connection = WriteConnection(self.url, "g1")
-        connection.execute("ANALYZE")
-        connection.close()
+        tables = WriteConnection(self.url, "g1")
+        tables.execute("ANALYZE")
+        tables.close()
         self.loop = Loop(self.log, lambda: WriteConnection(self.url, "g1"), Settings("g1", OURS, "scale"))
         self.loop.take()
 
