@@ -121,4 +121,8 @@ def test_a_display_name_that_was_answered_ends_in_all_rooms(whole: Whole, rng: r
     whole.serve.kill_all()
     whole.serve.start()
     wait_ready(whole.serve)
-    until(lambda: {whole.bob.displayname_in(room_id) for room_id in rooms} == {name}, PATIENCE_S, "the name is in all rooms")
+    until(
+        lambda: {whole.bob.displayname_in(room_id) for room_id in rooms} == {name},
+        PATIENCE_S,
+        "the name is in all rooms",
+    )
