@@ -9,13 +9,13 @@ from annals.matrix.errors import InvalidEvent, MatrixError
 from annals.matrix.events import Event, event_of, merge
 from annals.matrix.format import check_fields
 from annals.matrix.room_versions import ROOM_VERSIONS
-from annals.rooms.ancestors import entries_of, missing_ancestors
+from annals.rooms.ancestors import missing_ancestors
 from annals.rooms.asking import ask_at_once, needs_of_events
 from annals.rooms.judging import Arrival, judge
 from annals.rooms.needs import FirstOfKey, Needs
 from annals.rooms.parking import OTHER_ROOM_VERSION, close_wanted, drop_arrival, park, unpark
 from annals.rooms.step import Step
-from annals.rooms.view import ACCEPTED, DROPPED, Entry, RoomView
+from annals.rooms.view import DROPPED, Entry, RoomView
 from annals.schemas.facts.decisions import Duplicate, Skipped
 from annals.schemas.facts.rooms import PduCreated, PduFact, PduFetched, RoomFact
 
@@ -29,7 +29,6 @@ MALFORMED = "malformed"
 
 #: Of events of ours.
 ANCESTOR_NOT_HERE = "ancestor_not_here"
-PREV_EVENT_NOT_ACCEPTED = "prev_event_not_accepted"
 
 
 def admit(step: Step, fact: PduFact, source: int) -> None:
@@ -125,9 +124,6 @@ def _place(step: Step, arrival: Arrival, ours: bool) -> None:
     if ours and (prev or auth):
         # An event of ours never parks: its builder makes it anew.
         drop_arrival(step, arrival, ANCESTOR_NOT_HERE)
-    elif ours and any(entry.verdict != ACCEPTED for entry in entries_of(step.view, event.prev_events)):
-        # Nobody else will ever see that prev event, as what is not accepted is not sent.
-        drop_arrival(step, arrival, PREV_EVENT_NOT_ACCEPTED)
     elif prev or auth:
         park(step, arrival, prev, auth)
     else:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from annals.commands.errors import Refused, TryAgain
-from annals.commands.leases import OpsLease
+from annals.commands.leases import DURATION_MS, OpsLease
 from annals.commands.profile_fan_out import ProfileFanOut
 from annals.commands.profiles import FAN_OUT, ROOMS_PER_COMMAND
 from annals.commands.worker import ATTEMPTS_MAX, Started, Step, Worker
@@ -199,9 +199,9 @@ def test_one_process_works_at_a_time(house: House, rooms: Rooms) -> None:
     first, second = (OpsLease(house.database, "x", owner, house.clock) for owner in ("one", "two"))
     assert run(house, first.held())
     assert not run(house, second.held())
-    house.times.now_ms += 20_000
+    house.times.now_ms += DURATION_MS * 2 // 3
     assert run(house, first.held())  # renewed
-    house.times.now_ms += 20_000
+    house.times.now_ms += DURATION_MS * 2 // 3
     assert not run(house, second.held())
     run(house, first.release())
     assert run(house, second.held())

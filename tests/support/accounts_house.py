@@ -46,7 +46,7 @@ from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
 from annals.queries.profiles import ProfileReads
 from annals.schemas.codec import decode
-from annals.schemas.topics import TOPICS
+from annals.schemas.topics import TOPICS, decisions_topic
 
 SERVER = "test"
 PASSWORD = "long enough password"
@@ -212,7 +212,7 @@ def live_house(url: str, directory: Path) -> Iterator[House]:
 
 def _stores(url: str, directory: Path, parts: ExitStack) -> tuple[Log, Database]:
     log = parts.enter_context(closing(open_embedded(directory / "log")))
-    log.ensure_topics(list(TOPICS.values()))
+    log.ensure_topics([*TOPICS.values(), decisions_topic("g1")])
     return log, parts.enter_context(closing(Database(url, threads=2)))
 
 
