@@ -98,6 +98,9 @@ def scene(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> 
         bad = {
             room_id: (key, bob.set_state(room_id, key[0], {"topic": "wrong"}, key[1])) for room_id, key in keys.items()
         }
+        # What was said behind it names it as a prev event, and is not lost with it.
+        for room_id in bad:
+            cat.say(room_id, "behind")
         fault.unlink()
         cat.say(sound, "later")
         views = tuple(View(client) for client in (ann, bob, cat, dan))
@@ -146,6 +149,8 @@ def test_after_the_switch_every_client_has_the_room_as_the_server_has_it(scene: 
         assert view.limited == set(scene.damaged)
         for room_id in (*scene.damaged, scene.sound):
             assert view.rooms[room_id] == view.truth(room_id)
+            said = [event["content"].get("body") for event in view.client.history(room_id)]
+            assert ("later" if room_id == scene.sound else "behind") in said
         for room_id, (key, event_id) in scene.bad.items():
             assert view.rooms[room_id].get(key) == (event_id if name == "g1" else scene.good[room_id])
         # And once only: the next token goes on by position.
