@@ -38,9 +38,11 @@ STEPS_AT_ONCE = 8
 COMMANDS_PER_PASS = 1000
 # A command whose step fails by a bug must not keep its user's later ones for ever.
 ATTEMPTS_MAX = 10
-RETRY_S_MIN, RETRY_S_MAX = 0.5, 60.0
+RETRY_S_MIN, RETRY_S_MAX = 0.5, 10.0
 # Notifications wake the worker; this is for one that got lost.
 IDLE_S_MAX = 30.0
+# Who is not the worker looks so often whether the one that is has ended.
+STANDBY_S = 5.0
 
 _STARTED_SQL = """
     SELECT user_id, command_id, kind, plan FROM commands WHERE state = 'started' ORDER BY user_id, source LIMIT %s
@@ -95,6 +97,7 @@ class Worker:
         self._first_seen_s: dict[str, float] = {}
         # When the first command that is left to who began it (`grace_s`) will be ours to carry on.
         self._due_s: float | None = None
+        self._stands_by = False
 
     def wake(self) -> None:
         """Something of `users` moved: there may be a new command."""
@@ -119,7 +122,8 @@ class Worker:
 
     async def run_pass(self) -> bool:
         """Everything that is started now; False where something is left for later."""
-        if not await self._lease.held():
+        self._stands_by = not await self._lease.held()
+        if self._stands_by:
             return True
         commands, bad = await self._database.read(_started)
         self._due_s = None
@@ -172,6 +176,8 @@ class Worker:
 
     def _idle_s(self) -> float:
         """How long to wait for a notification before the next pass."""
+        if self._stands_by:
+            return STANDBY_S
         if self._due_s is None:
             return IDLE_S_MAX
         return max(0.0, min(IDLE_S_MAX, self._due_s - time.monotonic()))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from annals.commands import worker as worker_module
 from annals.commands.errors import Refused, TryAgain
 from annals.commands.leases import DURATION_MS, OpsLease
 from annals.commands.profile_fan_out import ProfileFanOut
@@ -216,6 +217,28 @@ def test_waking_starts_a_pass(house: House, rooms: Rooms) -> None:
         await house.services.profiles.set_field(ALICE, "displayname", "Alice")
         worker.wake()
         for _ in range(100):
+            if len(rooms.sent) == 3:
+                break
+            await asyncio.sleep(0.05)
+        task.cancel()
+
+    run(house, scenario())
+    assert len(rooms.sent) == 3
+
+
+def test_who_stands_by_takes_over_unasked(house: House, rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker was killed: its lease runs out, and nothing moves that would wake anybody."""
+    monkeypatch.setattr(worker_module, "STANDBY_S", 0.05)
+    assert run(house, OpsLease(house.database, "commands", "killed", house.clock).held())
+    worker = worker_of(house, rooms, "second")
+
+    async def scenario() -> None:
+        await house.services.profiles.set_field(ALICE, "displayname", "Alice")
+        task = asyncio.create_task(worker.run())
+        await asyncio.sleep(0.2)
+        assert not rooms.sent
+        house.times.now_ms += DURATION_MS
+        for _ in range(200):
             if len(rooms.sent) == 3:
                 break
             await asyncio.sleep(0.05)

@@ -152,6 +152,12 @@ class Cluster:
         """Who owns partitions now; None for one that nobody has taken yet."""
         return {owner for owner, _ in self.claims().values()}
 
+    def stream(self, room_id: str) -> list[str]:
+        """The room's events in the order in which they became visible."""
+        with contextlib.closing(psycopg2.connect(self.database_url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT event_id FROM g1.events WHERE room_id = %s ORDER BY position", (room_id,))
+            return [event_id for (event_id,) in cursor.fetchall()]
+
     def add(self, role: str) -> Node:
         """One more process of a role, behind no address; not started yet."""
         node = self._node(role, len(self.nodes[role]))
