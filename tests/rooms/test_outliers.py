@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from annals.matrix.events import Event, event_of
@@ -108,10 +108,13 @@ def test_outliers_first_change_no_room(seed: int, version: str, length: int, col
 
 
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 30), st.booleans())
+@example(1854, "10", 3, False)
 def test_backfilled_events_stay_in_the_past(seed: int, version: str, length: int, cold: bool) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)
     driver = driver_of(weaver, weaver.events[:6], cold=cold)
     for event in weaver.events[6:]:
+        if event.event_id in driver.tables.events:
+            continue  # woven twice by chance: the same words, time and place
         before = _timeline(driver)
         if rng.random() < 0.5:
             driver.feed(received(event))
