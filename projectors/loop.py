@@ -37,7 +37,7 @@ from annals.projectors.share import Share
 from annals.projectors.stops import in_force
 from annals.projectors.taking import Taken, Taking
 from annals.projectors.transaction import WORK_S_MAX, Job, Transactions
-from annals.projectors.work import Applied, Position, Prepared, Worker, ready
+from annals.projectors.work import Applied, Position, prepared
 from annals.schemas.topics import decisions_topic
 
 _logger = structlog.get_logger(__name__)
@@ -378,7 +378,7 @@ class Loop:
             reached = positions.get(key[1:], 0)
             if owned.is_read and reached > was.next_offset and not owned.backlog:
                 over = Position(reached, was.decisions_offset, was.marked_epoch, None)
-                jobs.append(Job(owned.worker, _gap(owned.worker, over)))
+                jobs.append(Job(owned.worker, prepared(owned.worker.passed(over))))
         if jobs:
             try:
                 self._running().run(jobs)
@@ -401,8 +401,3 @@ class Loop:
             sql = "SELECT count(*) FROM halted_rooms WHERE partition = ANY(%s::smallint[])"
             row = self._connection.one(sql, (ours,))
             metrics.HALTED_ROOMS.set(row[0] if row else 0)
-
-
-def _gap(worker: Worker, position: Position) -> Prepared:
-    applied = worker.passed(position)
-    return Prepared(applied.position, lambda _foreseen, _deadline_s: ready(applied))

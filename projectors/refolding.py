@@ -19,7 +19,7 @@ from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.worker import Folded, RoomsWorker
 from annals.projectors.taking import decided_steps, records_between
 from annals.projectors.transaction import Job, Transactions
-from annals.projectors.work import Applied, Prepared, ready
+from annals.projectors.work import Applied, prepared
 
 #: Steps of a copy's transaction; those of a partition that is taken are fewer, as others wait meanwhile.
 COPIED_STEPS_MAX = 2_000
@@ -102,4 +102,4 @@ def copy_decided(
 
 
 def _run(worker: RoomsWorker, applied: Applied, transactions: Transactions) -> None:
-    transactions.run([Job(worker, Prepared(applied.position, lambda _foreseen, _deadline_s: ready(applied)))])
+    transactions.run([Job(worker, prepared(applied))])

@@ -90,6 +90,11 @@ class Prepared:
     foresee: Needs | None = None
 
 
+def prepared(applied: Applied) -> Prepared:
+    """What is worked out already, as a batch of a transaction."""
+    return Prepared(applied.position, lambda _foreseen, _deadline_s: ready(applied))
+
+
 class Worker(Protocol):
     """The owner's memory of one partition."""
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from annals.projectors.rooms.event_json import join_event, shown_event, split_event
-from annals.projectors.rooms.load import Reads, StateNotStored, load, stored_event
+from annals.projectors.rooms.found import Reads
+from annals.projectors.rooms.load import load
+from annals.projectors.rooms.load_events import stored_event
+from annals.projectors.rooms.load_states import StateNotStored
 from annals.rooms.needs import Needs
 
 __all__ = [
