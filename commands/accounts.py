@@ -10,13 +10,13 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 
-from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.commands.passwords import PASSWORD_BYTES_MAX, Passwords
 from annals.commands.subject_keys import SubjectKeys
 from annals.commands.tokens import new_device_id, new_localpart, new_token, token_hash
 from annals.database.pool import Database
 from annals.matrix.identifiers import is_new_user_id
+from annals.projectors.positions.appending import Appender
 from annals.schemas.errors import KeyGone
 from annals.schemas.facts.users import (
     AccountRegistered,

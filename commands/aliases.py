@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.identifiers import domain_of, is_room_alias, is_room_id
+from annals.projectors.positions.appending import Appender
 from annals.schemas.facts.directory import AliasClaimed, AliasLapsed, AliasReleased, RoomPublished
 
 _ALIAS_SQL = "SELECT room_id, creator, source FROM aliases WHERE alias = %s"

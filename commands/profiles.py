@@ -11,7 +11,6 @@ import json
 import secrets
 from typing import Any
 
-from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
@@ -19,6 +18,7 @@ from annals.database.text import restore
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.errors import NotCanonical
 from annals.matrix.identifiers import is_namespaced
+from annals.projectors.positions.appending import Appender
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.users import CommandStarted, ProfileFieldSet
 

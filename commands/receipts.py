@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import orjson
 
-from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.commands.memberships import require_joined
 from annals.database.pool import Database
@@ -14,6 +13,7 @@ from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.canonical_json import loads
 from annals.matrix.identifiers import is_event_id
+from annals.projectors.positions.appending import Appender
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.receipts import ReceiptSet
 from annals.schemas.facts.users import AccountDataSet

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from secrets import token_bytes
 
-from annals.commands.appending import Appender
 from annals.commands.errors import TryAgain
 from annals.database.pool import Database
+from annals.projectors.positions.appending import Appender
 from annals.projectors.sealables import unpacked
 from annals.schemas.facts.envelope import Envelope, Sealed
 from annals.schemas.facts.subject_keys import SubjectKeyMade

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.commands.memberships import require_joined
 from annals.database.pool import Database
+from annals.projectors.positions.appending import Appender
 from annals.schemas.facts.ephemeral import TypingSet
 
 #: No client types for longer without saying so again.

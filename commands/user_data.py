@@ -6,11 +6,11 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from typing import Any
 
-from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.database.pool import Database
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.errors import NotCanonical
+from annals.projectors.positions.appending import Appender
 from annals.schemas.facts.users import AccountDataSet, FilterAdded
 
 # A record holds at most 64 KiB and a small envelope.

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol
 
-from annals.commands.appending import Appender
 from annals.commands.errors import NOT_NOW, Refused
 from annals.database.errors import Unavailable
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
+from annals.projectors.positions.appending import Appender
 from annals.projectors.sealables import unpacked
 from annals.schemas.facts.envelope import Sealed
 from annals.schemas.facts.users import CommandFinished
@@ -76,7 +76,7 @@ class Kind(Protocol):
 
 
 class Lease(Protocol):
-    """The right to be the worker (commands.leases)."""
+    """The right to be the worker (database.leases)."""
 
     async def held(self) -> bool:
         """Whether it is ours now; takes or renews it."""

@@ -6,8 +6,8 @@ import asyncio
 
 import structlog
 
-from annals.commands.leases import OpsLease
 from annals.database.errors import DatabaseError
+from annals.database.leases import OpsLease
 from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
 from annals.schemas.topics import TOPICS

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from annals.commands.aliases import Aliases
-from annals.commands.appending import Appender
 from annals.commands.rooms.builder import Builders, Workshop
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.power import RoomPower
@@ -18,6 +17,7 @@ from annals.database.snapshot import Snapshot
 from annals.eventlog.api import Log, TopicPartition
 from annals.projectors.errors import LogWentBack
 from annals.projectors.notices import Notice
+from annals.projectors.positions.appending import Appender
 from annals.projectors.positions.reached import Reached
 from annals.projectors.positions.read import covers, lags, projected_ends, vector_of
 from annals.rooms.heads import Signer

@@ -7,11 +7,11 @@ import secrets
 import signal
 from contextlib import suppress
 
-from annals.commands.leases import OpsLease
 from annals.commands.profile_fan_out import ProfileFanOut
 from annals.commands.profiles import FAN_OUT
 from annals.commands.rooms.creating import CREATE_ROOM, RoomCreationKind
 from annals.commands.worker import Kind, Worker
+from annals.database.leases import OpsLease
 from annals.server.clock import now_ms
 from annals.server.compaction import keep_small
 from annals.server.config import Config

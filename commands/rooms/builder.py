@@ -17,12 +17,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from annals.commands.appending import Appender
 from annals.commands.errors import NOT_NOW, Refused, TryAgain
 from annals.commands.rooms.outcomes import Outcome, Outcomes, RoomTables
 from annals.commands.rooms.plans import Already, Plan, ReadyMade, Sent
 from annals.matrix.errors import InvalidEvent
 from annals.matrix.room_versions import RoomRules
+from annals.projectors.positions.appending import Appender
 from annals.rooms.heads import Intent, Signer, build_on, fact_of, foresee
 from annals.rooms.needs import Loaded, Needs
 from annals.rooms.state import Lacking

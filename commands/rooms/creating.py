@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from annals.commands.aliases import Aliases
-from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.commands.rooms.builder import Builders, refusal_of
 from annals.commands.rooms.creation import (
@@ -31,6 +30,7 @@ from annals.matrix.canonical_json import strict_bytes
 from annals.matrix.errors import InvalidEvent, NotCanonical
 from annals.matrix.events import event_of
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
+from annals.projectors.positions.appending import Appender
 from annals.rooms.heads import Intent, Signer, build_on
 from annals.rooms.view import Header, RoomView
 from annals.schemas.facts.users import CommandFinished, CommandStarted

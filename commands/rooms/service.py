@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from annals.commands.aliases import CANONICAL_ALIAS
-from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.commands.rooms.builder import Builders
 from annals.commands.rooms.checks import check_aliases, check_annotation
@@ -22,6 +21,7 @@ from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.identifiers import is_user_id
 from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.projectors.positions.appending import Appender
 from annals.projectors.sealables import unpacked
 from annals.schemas.facts.envelope import Sealed
 from annals.schemas.facts.rooms import RoomForgotten

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from annals.commands.appending import Appender
 from annals.commands.errors import Refused
 from annals.commands.rooms.builder import RoomBuilder, Workshop
 from annals.commands.rooms.outcomes import Outcome, Outcomes
 from annals.commands.rooms.plans import Sent
 from annals.commands.rooms.sending import send
+from annals.projectors.positions.appending import Appender
 from annals.rooms.heads import Intent
 from annals.rooms.needs import Loaded, Needs
 from tests.support.room_traffic import numbered_room

@@ -12,10 +12,10 @@ import pytest
 
 from annals.commands import worker as worker_module
 from annals.commands.errors import Refused, TryAgain
-from annals.commands.leases import DURATION_MS, OpsLease
 from annals.commands.profile_fan_out import ProfileFanOut
 from annals.commands.profiles import FAN_OUT, ROOMS_PER_COMMAND
 from annals.commands.worker import ATTEMPTS_MAX, Started, Step, Worker
+from annals.database.leases import DURATION_MS, OpsLease
 from annals.database.rows import Rows
 from annals.schemas.facts.users import CommandStarted
 from tests.support import room_rows

@@ -24,7 +24,6 @@ from annals.api.server.own_keys import OwnKeys
 from annals.api.services import ApiSettings, Services
 from annals.commands.accounts import Accounts
 from annals.commands.aliases import Aliases
-from annals.commands.appending import Appender, Reached
 from annals.commands.passwords import Passwords
 from annals.commands.profiles import Profiles
 from annals.commands.subject_keys import SubjectKeys
@@ -41,6 +40,7 @@ from annals.projectors import runner
 from annals.projectors.folding import At, Overlay, load_rows
 from annals.projectors.groups import GROUPS
 from annals.projectors.positions import reached as positions
+from annals.projectors.positions.appending import Appender, Reached
 from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from annals.commands.appending import Appender
 from annals.commands.errors import NOT_NOW, LogBehindTables, TryAgain
 from annals.eventlog.api import TopicPartition
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
 from annals.eventlog.errors import LogClosed
 from annals.eventlog.partition import partition_of
+from annals.projectors.positions.appending import Appender
 from annals.schemas.codec import decode, fingerprint_in, schema_file
 from annals.schemas.facts.directory import RoomPublished
 from annals.schemas.facts.users import AllDevicesLoggedOut, DeviceLoggedOut

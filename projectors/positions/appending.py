@@ -18,9 +18,9 @@ from typing import Protocol
 
 import structlog
 
-from annals.commands.errors import LogBehindTables, TryAgain
 from annals.eventlog.api import Append, Log, TopicPartition
 from annals.eventlog.partition import partition_of
+from annals.projectors.positions.errors import LogBehindTables, TryAgain
 from annals.schemas.facts.envelope import Envelope, Fact
 from annals.schemas.records import Addressed, record_of
 from annals.schemas.registry import SchemaBook
