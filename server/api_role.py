@@ -94,6 +94,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         room_reads=RoomReads(database, places),
         receipts=Receipts(appender, database),
         typing=TypingNotices(appender, database),
+        requests=house.peers.requests,
         appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,
     )

@@ -32,6 +32,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from annals.matrix.identifiers import is_server_name
 from annals.matrix.room_versions import DEFAULT, ROOM_VERSIONS
+from annals.server.config_federation import FederationSection
 from annals.server.config_kafka import KafkaSection, Unshown
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ class Config(BaseSettings):
     rate_limits: RateLimits = RateLimits()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
+    federation: FederationSection = FederationSection()
 
     @classmethod
     def settings_customise_sources(

@@ -25,6 +25,7 @@ from annals.server.clock import now_ms
 from annals.server.config import Config, database_url
 from annals.server.keys import load_signing_key
 from annals.server.log_setup import begin_log, open_log
+from annals.server.peers import Peers, open_peers
 from annals.server.version import VERSION
 
 #: Readiness: how many records the tables may be behind the log.
@@ -44,6 +45,7 @@ class House:
     aliases: Aliases
     rooms: Rooms
     signer: Signer
+    peers: Peers
     #: the log's ends at the start of the process: until the tables have them, nothing is answered from tables
     starting_ends: Mapping[TopicPartition, int]
     _caught_up: bool = False
@@ -63,6 +65,7 @@ class House:
 
     async def close(self) -> None:
         """Let go of everything."""
+        await self.peers.close()
         await self.reached.close()
         self.database.close()
         self.log.close()
@@ -89,7 +92,8 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
         # Whoever wrote to such a log would be answered with the outcome of another fact.
         if offset > ends.get((topic, partition), 0):
             raise LogWentBack(topic, partition, f"the tables are at {offset}, the log ends before")
-    return House(log, database, reached, appender, builders, creation, aliases, rooms, signer, ends)
+    peers = open_peers(config, signer, appender, database, now_ms)
+    return House(log, database, reached, appender, builders, creation, aliases, rooms, signer, peers, ends)
 
 
 def _expecting(reached: Reached) -> Callable[[Snapshot], None]:

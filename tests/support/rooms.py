@@ -409,9 +409,11 @@ class Driver:
     def _step(self, fact: RoomFact) -> tuple[d.Decision, ...]:
         self.asked = []
         while isinstance(outcome := decide(self.view, fact, self.offset, epoch=1), Needs):
-            assert outcome not in self.asked, f"asked twice: {outcome}"
+            learned = learn(self.view, self.tables.load(outcome))
+            # It may ask again: of a state that came meanwhile nothing is known but its frame. Each answer must help.
+            assert outcome not in self.asked or learned != self.view, f"asked twice, learned nothing: {outcome}"
             self.asked.append(outcome)
-            self.view = learn(self.view, self.tables.load(outcome))
+            self.view = learned
         self.view = trim(outcome.view)
         return self._keep(fact, outcome)
 
