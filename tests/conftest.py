@@ -2,6 +2,8 @@
 
 Chance: one seed a run, printed at the top, `--seed N` repeats it. Hypothesis uses it, and so does the fixture `rng`.
 `--hypothesis-profile=soak` looks for longer. At the end stands how long each share (a folder of tests/) took.
+
+What a failure says is kept short, on a CI system too: who looks for one failure must see that there are others.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 from collections import defaultdict
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,12 @@ __all__ = [
 ]
 
 SEED_BITS = 32
+CAPTURED_CHARS = 4_000
+
+# Where pytest sees one of these, it shows the whole difference of two lists, however long.
+for _name in ("CI", "BUILD_NUMBER"):
+    os.environ.pop(_name, None)
+
 _seconds: defaultdict[str, float] = defaultdict(float)
 _tests: defaultdict[str, int] = defaultdict(int)
 
@@ -68,6 +77,14 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: {config.option.seed}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Of what a test has printed and logged the end is shown."""
+    report = yield
+    report.sections = [(name, text[-CAPTURED_CHARS:]) for name, text in report.sections]
+    return report
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
