@@ -19,6 +19,7 @@ from typing import Protocol
 import structlog
 
 from annals.eventlog.api import Append, Log, TopicPartition
+from annals.eventlog.errors import LogWentBack
 from annals.eventlog.partition import partition_of
 from annals.projectors.positions.errors import LogBehindTables, TryAgain
 from annals.schemas.facts.envelope import Envelope, Fact
@@ -91,6 +92,15 @@ class Appender:
         """The same for records that are encoded already (a builder encodes off the event loop), or that erase."""
         if self._set_back is not None:
             raise LogBehindTables(self._set_back)
+        try:
+            return await self._submit(records)
+        except LogWentBack as error:
+            # The log has found by itself that it is not what it was, maybe before we were given any offset.
+            self._set_back = str(error)
+            _logger.critical("log_went_back", error=str(error))
+            raise LogBehindTables(self._set_back) from error
+
+    async def _submit(self, records: Sequence[Addressed]) -> Submitted:
         # A schema goes to the log, acknowledged, before its first use: the log describes itself.
         schemas = self.book.missing(record.value for record in records)
         if schemas:

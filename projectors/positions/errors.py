@@ -10,8 +10,8 @@ class TryAgain(Exception):
 
 
 class LogBehindTables(Exception):
-    """A record was given an offset that the tables have passed. What stands there in the tables is another fact's
-    outcome: nothing that was appended since is ours to answer."""
+    """A record was given an offset that the tables have passed, or the log says that it went back. What stands in the
+    tables is another fact's outcome: nothing that was appended since is ours to answer."""
 
 
 #: The request may be repeated in a moment: 503.

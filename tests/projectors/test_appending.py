@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from annals.commands.errors import NOT_NOW, LogBehindTables, TryAgain
 from annals.eventlog.api import TopicPartition
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
-from annals.eventlog.errors import LogClosed
+from annals.eventlog.errors import LogClosed, TopicReplaced
 from annals.eventlog.partition import partition_of
 from annals.projectors.positions.appending import Appender
 from annals.schemas.codec import decode, fingerprint_in, schema_file
@@ -94,3 +95,14 @@ def test_a_log_that_was_set_back_is_not_taken_for_ours(log: EmbeddedLog) -> None
     with pytest.raises(LogBehindTables):
         asyncio.run(appender.submit([fact]))
     assert log.end("directory", 0) == end
+
+
+def test_a_log_that_knows_that_it_was_set_back_is_not_now(log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    appender = Appender(log, Tables(), lambda: 17, "1.0")
+    fact = RoomPublished(appender.envelope(), "!r", "@a:x", "public")
+    replaced = Mock(side_effect=TopicReplaced("directory was made anew"))
+    monkeypatch.setattr(log, "append", replaced)
+    for _ in range(2):
+        with pytest.raises(LogBehindTables, match="made anew"):
+            asyncio.run(appender.submit_and_settle([fact]))
+    replaced.assert_called_once()
