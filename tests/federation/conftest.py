@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.federation.fixtures import annals, synapse
 from tests.support.scripted_peer import Authority, make_authority
+
+__all__ = ["annals", "synapse"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Whole homeservers beside each other, ours and Synapse, on loopback."""

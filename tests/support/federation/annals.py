@@ -1,0 +1,33 @@
+"""Our own server, by the program that outside suites start it with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.support.federation.homeserver import Homeserver, inherited
+from tests.support.scripted_peer import Authority
+
+_PROGRAM = Path(__file__).resolve().parent.parent / "homeserver-up"
+
+
+class AnnalsServer(Homeserver):
+    """`tests/support/homeserver-up`. `more`: further variables for it."""
+
+    def __init__(self, folder: Path, authority: Authority, more: Mapping[str, str] | None = None) -> None:
+        super().__init__(folder, authority)
+        self._more = dict(more or {})
+
+    def command(self) -> tuple[Sequence[str], Mapping[str, str]]:
+        """See Homeserver."""
+        told = {
+            "SERVER_NAME": self.name,
+            "BIND_ADDRESS": "127.0.0.1",
+            "CLIENT_PORT": str(self.port),
+            "FEDERATION_PORT": str(self.federation_port),
+            "CA_CERT": str(self.authority.cert),
+            "CA_KEY": str(self.authority.key),
+            "DATA_DIR": str(self.folder / "data"),
+            "REGISTRATION_SHARED_SECRET": "only here",
+        }
+        return [str(_PROGRAM)], {**inherited(), **told, **self._more}

@@ -1,0 +1,27 @@
+"""One Synapse and one server of ours for the whole run of a worker: stories share them, each with people of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.federation.annals import AnnalsServer
+from tests.support.federation.homeserver import Homeserver
+from tests.support.federation.synapse import SynapseServer
+from tests.support.scripted_peer import Authority
+
+
+@pytest.fixture(scope="session")
+def synapse(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homeserver]:
+    folder: Path = tmp_path_factory.mktemp("synapse")
+    with SynapseServer(folder, authority) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def annals(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homeserver]:
+    folder: Path = tmp_path_factory.mktemp("annals")
+    with AnnalsServer(folder, authority) as server:
+        yield server

@@ -1,0 +1,73 @@
+"""What stories over two servers ask again and again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from tests.support.federation.homeserver import Homeserver
+from tests.support.matrix_client import Client
+
+T = TypeVar("T")
+PATIENCE_S = 60.0
+
+
+def eventually(probe: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
+    """The first true answer of `probe`; AssertionError when there is none in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (got := probe()):
+        assert time.monotonic() < deadline_s, f"never came true: {what}"
+        time.sleep(0.1)
+    return got
+
+
+def joins(person: Client, room: str, via: Homeserver) -> None:
+    """Join a room (id or alias) through a server."""
+    person.ok("POST", f"/join/{quote(room)}", {}, {"server_name": via.name, "via": via.name})
+
+
+def sees(person: Client, room_id: str, event_id: str) -> Callable[[], bool]:
+    """Whether somebody can read an event."""
+    return lambda: person.call("GET", f"/rooms/{quote(room_id)}/event/{quote(event_id)}")[0] == 200
+
+
+def waits_to_see(person: Client, room_id: str, *event_ids: str) -> None:
+    """Until somebody can read all of these."""
+    for event_id in event_ids:
+        eventually(sees(person, room_id, event_id), f"{person.user_id} sees {event_id}")
+
+
+def membership(person: Client, room_id: str, user_id: str) -> str | None:
+    """A user's membership as somebody sees it."""
+    status, content = person.call("GET", f"/rooms/{quote(room_id)}/state/m.room.member/{quote(user_id)}")
+    return content.get("membership") if status == 200 else None
+
+
+def state_ids(person: Client, room_id: str) -> dict[tuple[str, str], str]:
+    """The room's current state: event ids by key."""
+    return {(event["type"], event["state_key"]): event["event_id"] for event in person.state(room_id)}
+
+
+def same_state(one: Client, other: Client, room_id: str) -> None:
+    """Until both see the same state of the room."""
+    differing: dict[str, Any] = {}
+
+    def equal() -> bool:
+        ours, theirs = state_ids(one, room_id), state_ids(other, room_id)
+        differing.update(ours=ours, theirs=theirs)
+        return ours == theirs
+
+    try:
+        eventually(equal, "the same state")
+    except AssertionError:
+        ours, theirs = differing["ours"], differing["theirs"]
+        keys = [key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key)]
+        raise AssertionError({key: (ours.get(key), theirs.get(key)) for key in keys}) from None
+
+
+def invited_to(person: Client) -> Collection[str]:
+    """Ids of the rooms to which somebody is invited."""
+    invites: dict[str, Any] = person.sync(timeout=0).get("rooms", {}).get("invite", {})
+    return invites.keys()

@@ -1,0 +1,99 @@
+"""Synapse, from PyPI, on SQLite: the peer that the others are measured by."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.certificate import make_certificate
+from tests.support.federation.homeserver import Homeserver, inherited
+
+_PYTHON = Path(__file__).resolve().parents[3] / ".cache" / "peer-venv" / "bin" / "python"
+_FREE = {"per_second": 1_000_000, "burst_count": 1_000_000}
+_LIMITS = (
+    *("message", "registration", "admin_redaction", "joins_per_room", "3pid_validation", "delayed_event_mgmt"),
+    *("room_creation", "user_directory"),
+)
+# Discovery asks DNS for SRV records of names without a port; ours all have one.
+_RUN = "import sys; sys.argv[0] = 'synapse'; from synapse.app.homeserver import main; main()"
+
+
+class SynapseServer(Homeserver):
+    """One process, no rate limits, federation with loopback allowed."""
+
+    def command(self) -> tuple[Sequence[str], Mapping[str, str]]:
+        """See Homeserver."""
+        yaml = self.folder / "homeserver.yaml"
+        if not yaml.exists():
+            certificate = make_certificate(
+                "127.0.0.1", "127.0.0.1", self.authority.cert, self.authority.key, self.folder / "tls"
+            )
+            # JSON is YAML.
+            yaml.write_text(json.dumps(self._configuration(*certificate), indent=1))
+            (self.folder / "log.json").write_text(json.dumps(_LOGGING))
+            keys = [str(_PYTHON), "-m", "synapse.app.homeserver", "-c", str(yaml), "--generate-keys"]
+            subprocess.run(keys, check=True, capture_output=True)
+        return [str(_PYTHON), "-c", _RUN, "-c", str(yaml)], inherited()
+
+    def _configuration(self, certificate: Path, key: Path) -> dict[str, Any]:
+        return {
+            "server_name": self.name,
+            "public_baseurl": f"http://127.0.0.1:{self.port}/",
+            "pid_file": str(self.folder / "pid"),
+            "report_stats": False,
+            "listeners": [
+                _listener(self.port, ["client"], tls=False),
+                _listener(self.federation_port, ["federation", "keys"], tls=True),
+            ],
+            "tls_certificate_path": str(certificate),
+            "tls_private_key_path": str(key),
+            "database": {"name": "sqlite3", "args": {"database": str(self.folder / "homeserver.db")}},
+            "signing_key_path": str(self.folder / "signing.key"),
+            "media_store_path": str(self.folder / "media"),
+            "log_config": str(self.folder / "log.json"),
+            "macaroon_secret_key": "only here",
+            "form_secret": "only here",
+            "bcrypt_rounds": 4,
+            "enable_registration": True,
+            "enable_registration_without_verification": True,
+            "trusted_key_servers": [],
+            "federation_custom_ca_list": [str(self.authority.cert)],
+            "ip_range_blacklist": [],
+            "federation_ip_range_blacklist": [],
+            "allow_public_rooms_without_auth": True,
+            "allow_public_rooms_over_federation": True,
+            "room_list_publication_rules": [{"action": "allow"}],
+            "presence": {"enabled": True},
+            # A destination that failed is asked again soon, as the tests cut and heal wires.
+            "federation": {"destination_min_retry_interval": "1s", "destination_max_retry_interval": "2s"},
+            "rc_federation": {
+                "window_size": 1000,
+                "sleep_limit": 9999,
+                "sleep_delay": 1,
+                "reject_limit": 99999,
+                "concurrent": 3,
+            },
+            "federation_rr_transactions_per_room_per_second": 9999,
+            **{f"rc_{name}": _FREE for name in _LIMITS},
+            "rc_login": dict.fromkeys(("address", "account", "failed_attempts"), _FREE),
+            "rc_joins": dict.fromkeys(("local", "remote"), _FREE),
+            "rc_invites": dict.fromkeys(("per_room", "per_user", "per_issuer"), _FREE),
+            "rc_presence": {"per_user": _FREE},
+        }
+
+
+_LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+    "root": {"level": "WARNING", "handlers": ["out"]},
+}
+
+
+def _listener(port: int, names: list[str], *, tls: bool) -> dict[str, Any]:
+    resources = [{"names": names, "compress": False}]
+    return {"type": "http", "port": port, "tls": tls, "bind_addresses": ["127.0.0.1"], "resources": resources}
