@@ -1,4 +1,4 @@
-"""What is asked first when another server wants something of a room: do we have it, are we in it, may they take part."""
+"""What is asked first when another server wants something of a room: do we have it, are we in it, may they be there."""
 
 from __future__ import annotations
 
