@@ -14,6 +14,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from annals.database.migrate import migrate
+from annals.projectors.positions.read import covers, projected_ends
+from annals.server.log_setup import open_log
 from tests.support.cluster import Cluster
 from tests.support.crashes import introduced
 from tests.support.kafka import KafkaBroker
@@ -41,6 +43,18 @@ def events_and_positions(cluster: Cluster) -> list[Any]:
         events = cursor.fetchall()
         cursor.execute("SELECT topic, partition, next_offset FROM g1.positions ORDER BY 1, 2")
         return [events, cursor.fetchall()]
+
+
+def settled_events_and_positions(cluster: Cluster) -> list[Any]:
+    """The same once the tables have all of the log: of some facts nobody has awaited the outcome."""
+    with contextlib.closing(open_log(cluster.config)) as log:
+        ends = projected_ends(log)
+
+    def caught_up() -> bool:
+        return covers({(topic, number): at for topic, number, at in events_and_positions(cluster)[1]}, ends)
+
+    until(caught_up, PATIENCE_S, "the tables have the log")
+    return events_and_positions(cluster)
 
 
 def stopped_with_instructions(cluster: Cluster, role: str) -> None:
@@ -77,7 +91,7 @@ def test_a_topic_made_anew_beneath_a_running_server(cluster: Cluster, own_kafka:
     people = introduced(cluster.port)
     for number in range(SAID):
         people.ann.say(people.room_id, f"before {number}")
-    before = events_and_positions(cluster)
+    before = settled_events_and_positions(cluster)
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     topic = f"{cluster.environment['ANNALS_KAFKA__NAMESPACE']}.rooms"
     admin.delete_topics([topic])[topic].result(30)
