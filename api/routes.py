@@ -25,7 +25,7 @@ from annals.api.client import (
     sync,
 )
 from annals.api.hot import HotRoute
-from annals.api.server import keys
+from annals.api.server import keys, transactions
 
 ROUTERS: Sequence[APIRouter] = (
     discovery.router,
@@ -46,4 +46,9 @@ ROUTERS: Sequence[APIRouter] = (
     keys.router,
 )
 
-HOT_ROUTES: Sequence[HotRoute] = (*room_sending.HOT_ROUTES, *sync.HOT_ROUTES, *room_reading.HOT_ROUTES)
+HOT_ROUTES: Sequence[HotRoute] = (
+    *room_sending.HOT_ROUTES,
+    *sync.HOT_ROUTES,
+    *room_reading.HOT_ROUTES,
+    *transactions.HOT_ROUTES,
+)

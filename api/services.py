@@ -18,6 +18,7 @@ from annals.commands.receipts import Receipts
 from annals.commands.rooms.service import Rooms
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
+from annals.ingest.inbound.receiver import Receiver
 from annals.ingest.requests import RequestVerifier
 from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
@@ -85,6 +86,7 @@ class Services:
     receipts: Receipts
     typing: TypingNotices
     requests: RequestVerifier
+    receiver: Receiver
     appservices: Mapping[str, Appservice] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

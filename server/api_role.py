@@ -20,6 +20,7 @@ from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
 from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
+from annals.ingest.inbound.receiver import Receiver
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.notices import Notice
 from annals.queries.accounts import AccountReads
@@ -95,6 +96,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         receipts=Receipts(appender, database),
         typing=TypingNotices(appender, database),
         requests=house.peers.requests,
+        receiver=Receiver(appender, database, house.peers.pdus, house.peers.threads, now_ms),
         appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,
     )

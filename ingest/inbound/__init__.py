@@ -1,0 +1,1 @@
+"""What other servers push: transactions of PDUs and EDUs, verified, then facts."""

@@ -1,0 +1,196 @@
+"""PUT /_matrix/federation/v1/send: a transaction, from its body to its answer.
+
+    versions of its rooms (memory, else a read) ─▶ verify, all together, one thread hop
+      ─▶ one read: answered before? rooms, ACLs, users, known events ─▶ facts, encoded off the loop ─▶ one append
+      ─▶ the answer is kept, and given: everything is durable, nothing is decided yet
+
+Transactions of one server are taken one after the other, so that its events stay in order; the same one twice at once
+is one. A PDU that does not pass keeps nothing else waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor
+from typing import Any, Protocol
+
+import orjson
+
+from annals.database.pool import Database
+from annals.federation.flights import Flights
+from annals.ingest.inbound.answers import keep_answer
+from annals.ingest.inbound.edus import RoomClaim, count_unknown, room_claims
+from annals.ingest.inbound.intake import Arrived, room_of, take_claims, take_pdus
+from annals.ingest.inbound.metrics import count
+from annals.ingest.inbound.quota import Quota
+from annals.ingest.inbound.standing import Elsewhere, Found, Wanted, look
+from annals.ingest.inbound.transaction import Transaction, TransactionRefused, read_transaction
+from annals.ingest.pdu_facts import PDU
+from annals.ingest.pdu_verifier import PduVerifier
+from annals.ingest.verification import Candidate
+from annals.matrix.room_versions import RoomRules
+from annals.schemas.facts.envelope import Envelope, Fact
+from annals.schemas.records import Addressed, record_of
+
+WAITING_MAX = 20
+"""Transactions of one server that wait for their turn: a well-behaved one has one under way."""
+_ROOMS_MAX = 100_000
+# Fewer are encoded sooner than a thread is asked.
+_ENCODED_HERE_MAX = 4
+
+
+class RecordWriter(Protocol):
+    """How facts get on the log; durable when `submit_records` returns."""
+
+    def envelope(self, cause: str | None = None, idempotency_key: str | None = None) -> Envelope:
+        """The envelope of a fact that is written now."""
+        ...
+
+    async def submit_records(self, records: Sequence[Addressed]) -> object:
+        """Append the records, in one call."""
+        ...
+
+
+class Receiver:
+    """Takes transactions of other servers. One a process, on one event loop."""
+
+    def __init__(
+        self,
+        writer: RecordWriter,
+        database: Database,
+        verifier: PduVerifier,
+        threads: Executor,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._writer, self._database, self._verifier = writer, database, verifier
+        self._threads, self._now_ms = threads, now_ms
+        self._quota = Quota(now_ms)
+        self._flights: Flights[tuple[str, str], bytes] = Flights()
+        self._turns: dict[str, _Turn] = {}
+        # Rules of rooms that a user of ours was in when last looked at. A room's version never changes.
+        self._rules: OrderedDict[str, RoomRules] = OrderedDict()
+
+    async def receive(
+        self, origin: str, transaction_id: str, content: dict[str, Any], cause: str | None = None
+    ) -> bytes:
+        """The answer, as JSON text, once everything in the transaction is durable.
+
+        Raises TransactionRefused, and what log and tables raise: then the sender comes again with the same.
+        """
+        transaction = read_transaction(origin, transaction_id, content, cause)
+        return await self._flights.join((origin, transaction_id), lambda: self._in_turn(transaction))
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        await self._flights.close()
+
+    async def _in_turn(self, transaction: Transaction) -> bytes:
+        turn = self._turns.setdefault(transaction.origin, _Turn())
+        if turn.waiting >= WAITING_MAX:
+            raise TransactionRefused(429, "M_LIMIT_EXCEEDED", "Too many transactions at once")
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                return await self._take(transaction)
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                del self._turns[transaction.origin]
+
+    async def _take(self, transaction: Transaction) -> bytes:
+        arrived = await self._verified(transaction)
+        claims = room_claims(transaction.edus, transaction.origin)
+        wanted = _wanted(transaction, arrived, claims)
+        found = await self._database.read(lambda snapshot: look(snapshot, wanted))
+        if found.answer is not None:
+            return found.answer.encode()
+        self._forget(found.elsewhere)
+        now_ms, envelope = self._now_ms(), self._writer.envelope(transaction.cause)
+
+        def may_keep(size_bytes: int) -> bool:
+            return self._quota.take(transaction.origin, size_bytes)
+
+        taken = take_pdus(transaction, arrived, found, envelope, may_keep)
+        self._count_elsewhere(transaction, found)
+        count_unknown(transaction.edus, {})
+        await self._append([*taken.facts, *take_claims(claims, transaction.origin, found, envelope, now_ms)])
+        return await self._answered(transaction, {"pdus": taken.results}, now_ms)
+
+    async def _verified(self, transaction: Transaction) -> list[Arrived]:
+        """The PDUs of rooms that we are in, verified; of others nothing is looked at but their room."""
+        named = [(pdu, room_id) for pdu in transaction.pdus if (room_id := room_of(pdu)) is not None]
+        count(PDU, "no_room", len(transaction.pdus) - len(named))
+        await self._learn({room_id for _, room_id in named} - self._rules.keys())
+        of_ours = [(pdu, room_id) for pdu, room_id in named if room_id in self._rules]
+        if not of_ours:
+            return []
+        candidates = [Candidate(pdu, self._rules[room_id]) for pdu, room_id in of_ours]
+        outcomes = await self._verifier.verify(candidates)
+        return [
+            Arrived(candidate, outcome, room_id)
+            for candidate, outcome, (_, room_id) in zip(candidates, outcomes, of_ours, strict=True)
+        ]
+
+    async def _learn(self, room_ids: Collection[str]) -> None:
+        if not room_ids:
+            return
+        found = await self._database.read(lambda snapshot: look(snapshot, Wanted(room_ids)))
+        for room_id, standing in found.rooms.items():
+            self._rules[room_id] = standing.rules
+        while len(self._rules) > _ROOMS_MAX:
+            self._rules.popitem(last=False)
+
+    def _forget(self, room_ids: Collection[str]) -> None:
+        for room_id in room_ids:
+            self._rules.pop(room_id, None)
+
+    def _count_elsewhere(self, transaction: Transaction, found: Found) -> None:
+        for pdu in transaction.pdus:
+            where = found.elsewhere.get(room_of(pdu) or "")
+            if where is not None:
+                count(PDU, f"room_{where}")
+
+    async def _append(self, facts: Sequence[Fact]) -> None:
+        if not facts:
+            return
+        if len(facts) <= _ENCODED_HERE_MAX:
+            records = [record_of(fact) for fact in facts]
+        else:
+            records = await asyncio.get_running_loop().run_in_executor(self._threads, _encoded, facts)
+        await self._writer.submit_records(records)
+
+    async def _answered(self, transaction: Transaction, answer: dict[str, Any], now_ms: int) -> bytes:
+        text = orjson.dumps(answer).decode()
+        stands = await self._database.write(
+            lambda statements: keep_answer(statements, transaction.origin, transaction.transaction_id, text, now_ms)
+        )
+        return stands.encode()
+
+
+class _Turn:
+    """Whose turn it is among the transactions of one server."""
+
+    __slots__ = ("lock", "waiting")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+
+def _wanted(transaction: Transaction, arrived: Sequence[Arrived], claims: Sequence[RoomClaim]) -> Wanted:
+    rooms = {room_id for pdu in transaction.pdus if (room_id := room_of(pdu)) is not None}
+    return Wanted(
+        rooms | {claim.room_id for claim in claims},
+        {(item.room_id, event_id) for item in arrived if (event_id := item.event_id) is not None},
+        {(claim.room_id, claim.user_id) for claim in claims},
+        (transaction.origin, transaction.transaction_id),
+    )
+
+
+def _encoded(facts: Sequence[Fact]) -> list[Addressed]:
+    return [record_of(fact) for fact in facts]
+
+
+__all__ = ["Elsewhere", "Receiver", "TransactionRefused"]

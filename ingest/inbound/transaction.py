@@ -1,0 +1,50 @@
+"""A transaction as it came (server-server API, "Transactions"): its shape and its limits, nothing of its contents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+PDUS_MAX, EDUS_MAX = 50, 100
+_ID_CHARACTERS_MAX = 255
+
+
+class TransactionRefused(Exception):
+    """Nothing of the transaction is taken; `status` and `errcode` are the answer, and the message may be shown."""
+
+    def __init__(self, status: int, errcode: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.errcode = status, errcode
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """`pdus` and `edus` are whatever JSON came."""
+
+    origin: str
+    transaction_id: str
+    pdus: list[Any]
+    edus: list[Any]
+    cause: str | None = None
+    """The request's id."""
+
+    @property
+    def via(self) -> str:
+        """How facts name it."""
+        return f"transaction {self.transaction_id}"
+
+
+def read_transaction(
+    origin: str, transaction_id: str, content: dict[str, Any], cause: str | None = None
+) -> Transaction:
+    """The transaction in a request's body; raises TransactionRefused. Who sent it is what the request's signature
+    says; what the body says of that counts for nothing."""
+    if len(transaction_id) > _ID_CHARACTERS_MAX:
+        raise TransactionRefused(400, "M_INVALID_PARAM", "The transaction id is too long")
+    pdus, edus = content.get("pdus", []), content.get("edus", [])
+    if type(pdus) is not list or type(edus) is not list:
+        raise TransactionRefused(400, "M_BAD_JSON", "pdus and edus must be lists")
+    # "there is a limit of 50 PDUs per transaction ... 100 EDUs per transaction"
+    if len(pdus) > PDUS_MAX or len(edus) > EDUS_MAX:
+        raise TransactionRefused(400, "M_BAD_JSON", f"More than {PDUS_MAX} PDUs or {EDUS_MAX} EDUs")
+    return Transaction(origin, transaction_id, pdus, edus, cause)
