@@ -107,7 +107,8 @@ class RemoteServer:
 
     def wait_for(self, event: Event) -> str:
         """The verdict on an event, once there is one."""
-        return until(lambda: verdict(self.server, event.room_id, event.event_id), 60.0, f"a verdict on {event.type}")
+        found = until(lambda: verdict(self.server, event.room_id, event.event_id), 60.0, f"a verdict on {event.type}")
+        return str(found)
 
     def join(self, room_id: str, user_id: str) -> Event:
         """Let a user of this server join a public room, by a transaction as any other."""
@@ -150,7 +151,9 @@ class RemoteServer:
         """Messages, each upon the one before."""
         events: list[Event] = []
         for text in texts:
-            upon = {"prev_events": [events[-1].event_id], "depth": events[-1].depth + 1} if events else {}
+            upon: dict[str, Any] = {}
+            if events:
+                upon = {"prev_events": [events[-1].event_id], "depth": events[-1].depth + 1}
             events.append(self.build(room_id, sender, "m.room.message", {"msgtype": "m.text", "body": text}, **upon))
         return events
 
