@@ -129,8 +129,8 @@ class LiveServer:
     def request(
         self, method: str, path: str, body: Any = None, token: str | None = None, **more: Any
     ) -> httpx.Response:
-        """One request; `path` as on the wire. `more`: `content` for a body that is not JSON, `params`, `headers` …"""
-        headers = {**more.pop("headers", {}), **({"Authorization": f"Bearer {token}"} if token else {})}
+        """One request; `path` as on the wire. `more`: `content` for a body that is not JSON, `params` …"""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         if body is not None:
             more["json"] = body
         return self.on_loop(self._client.request(method, path, headers=headers, **more))
