@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,7 +21,6 @@ from annals.eventlog.api import Log
 from annals.eventlog.embedded import open_embedded
 from annals.eventlog.filler import is_filler
 from annals.eventlog.kafka import KafkaSettings, open_kafka
-from annals.server.cli import main
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.server import SERVER_NAME, LiveServer, User, bodies, live_server, quoted
@@ -135,18 +137,24 @@ def ageless(value: Any) -> Any:
 
 
 @pytest.fixture
-def annals(no_settings: None, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, place: Place) -> Any:
-    """Run a command with the settings of the first server; (status, lines, complaints)."""
+def annals(no_settings: None, tmp_path: Path, place: Place) -> Any:
+    """Run a command with the settings of the first server; (status, lines, complaints).
+
+    In a process of its own: what the server logs meanwhile is not the command's. Nor is what the log's client says
+    of a slow broker a complaint.
+    """
 
     def run(*words: str) -> tuple[int, list[str], list[str]]:
         environment = {"ANNALS_DATA_DIR": str(tmp_path / "one"), "ANNALS_SERVER_NAME": SERVER_NAME}
-        with monkeypatch.context() as patched:
-            for name, value in {**environment, **place.environment}.items():
-                patched.setenv(name, value)
-            capsys.readouterr()
-            status = main(list(words))
-            said = capsys.readouterr()
-        return status, said.out.splitlines(), said.err.splitlines()
+        done = subprocess.run(
+            [sys.executable, "-m", "annals.server.cli", *words],
+            env={**os.environ, **environment, **place.environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        complaints = [line for line in done.stderr.splitlines() if line.startswith("annals: ")]
+        return done.returncode, done.stdout.splitlines(), complaints
 
     return run
 
@@ -174,8 +182,7 @@ def test_the_same_tables_go_on_with_the_copy(url: str, tmp_path: Path, place: Pl
         told = traffic(server)
     before = rows(url, with_writer=True)
     status, lines, complaints = annals("log", "copy", "--to", place.to)
-    assert status == 0
-    assert not [line for line in complaints if line.startswith("annals:")]
+    assert (status, complaints) == (0, [])
     assert "0 fillers" not in lines[0]
     assert "the copy is like its source" in lines[1]
     with second_server(url, tmp_path, place) as server:
@@ -196,7 +203,7 @@ def test_tables_are_made_anew_from_the_copy(
 ) -> None:
     with first_server(url, tmp_path) as server:
         told = traffic(server)
-    assert annals("log", "copy", "--to", place.to)[0] == 0
+    assert annals("log", "copy", "--to", place.to)[::2] == (0, [])
     fresh = postgres.fresh_database("copied")
     migrate(fresh)
     with second_server(fresh, tmp_path, place) as server:
@@ -215,7 +222,7 @@ def test_the_command_refuses_while_the_server_runs(url: str, tmp_path: Path, pla
         status, lines, complaints = annals("log", "copy", "--to", place.to)
         assert (status, lines) == (1, [])
         assert complaints[0].startswith("annals: a server runs on this log")
-    assert annals("log", "copy", "--to", place.to, "--no-verify")[0] == 0
+    assert annals("log", "copy", "--to", place.to, "--no-verify")[::2] == (0, [])
 
 
 def test_the_command_says_what_is_no_log(tmp_path: Path, place: Place, annals: Any) -> None:
