@@ -8,10 +8,11 @@ What a failure says is kept short, on a CI system too: who looks for one failure
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,16 @@ def _share_of(nodeid: str) -> str:
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """Chance that `--seed` repeats, each test with its own."""
     return random.Random(f"{request.config.option.seed}:{request.node.nodeid}")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs in this process sends all log lines to its own stderr, which ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture
