@@ -115,6 +115,7 @@ class LiveServer:
         await self._client.aclose()
         await asyncio.to_thread(self._tail.close)
         # The log stays open for the projectors, which end later.
+        await self.house.peers.close()
         await self.house.reached.close()
         self.house.database.close()
 
