@@ -410,8 +410,10 @@ class Driver:
         self.asked = []
         while isinstance(outcome := decide(self.view, fact, self.offset, epoch=1), Needs):
             learned = learn(self.view, self.tables.load(outcome))
-            # It may ask again: of a state that came meanwhile nothing is known but its frame. Each answer must help.
+            # It may ask again: of a state that came meanwhile nothing is known but its frame. Each answer must help,
+            # and for the same need twice in a row a projector halts the room.
             assert outcome not in self.asked or learned != self.view, f"asked twice, learned nothing: {outcome}"
+            assert self.asked[-1:] != [outcome], f"asked twice in a row: {outcome}"
             self.asked.append(outcome)
             self.view = learned
         self.view = trim(outcome.view)
