@@ -1,0 +1,129 @@
+"""From an answer to events that may go on the log, and those to the log. No path leads around the verifier."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from annals.ingest.pdu_facts import pdu_fetched, pdu_quarantined
+from annals.ingest.pdu_verifier import PduVerifier
+from annals.ingest.verification import Candidate, Verified
+from annals.matrix.errors import MatrixError
+from annals.matrix.events import Event
+from annals.matrix.format import check_format, without_unsigned
+from annals.matrix.hashing import event_id as id_of
+from annals.matrix.room_versions import RoomRules
+from annals.projectors.positions.appending import Submitted
+from annals.schemas.facts.envelope import Envelope, Fact
+
+VERIFIED_AT_ONCE = 200
+QUARANTINED_PER_ANSWER_MAX = 20
+FACTS_AT_ONCE = 200
+
+
+class Appending(Protocol):
+    """How facts get on the log, and how one waits for the tables (projectors.positions.appending.Appender)."""
+
+    def envelope(self, cause: str | None = None, idempotency_key: str | None = None) -> Envelope:
+        """The envelope of a fact that is written now."""
+        ...
+
+    async def submit(self, facts: Sequence[Fact]) -> Submitted:
+        """Append the facts."""
+        ...
+
+    async def settle(self, submitted: Submitted, timeout_s: float = ...) -> None:
+        """Wait until the tables have them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Of which question something is the answer: who was asked, and what (`via`)."""
+
+    room_id: str
+    rules: RoomRules
+    create_event_id: str
+    server: str
+    via: str
+
+
+@dataclass(slots=True)
+class Answers:
+    """Verifies what came, and writes it down."""
+
+    verifier: PduVerifier
+    appender: Appending
+    threads: Executor
+    settle_timeout_s: float = 30.0
+    loaded: int = field(default=0, init=False)
+    """Events verified since the start: what the work is measured by."""
+
+    async def verified(
+        self, source: Source, pdus: Sequence[Any], asked_for: Sequence[str] | None = None
+    ) -> dict[str, Verified]:
+        """The events of the answer that pass checks 1 to 3 and are of the room; the others go to quarantine.
+
+        `asked_for`: the ids that they must have, one for each, where they were asked for by id.
+        """
+        passed: dict[str, Verified] = {}
+        refused: list[Fact] = []
+        for start in range(0, len(pdus), VERIFIED_AT_ONCE):
+            chunk = pdus[start : start + VERIFIED_AT_ONCE]
+            self.loaded += len(chunk)
+            ids = asked_for[start : start + VERIFIED_AT_ONCE] if asked_for else [None] * len(chunk)
+            candidates = [Candidate(pdu, source.rules, of) for pdu, of in zip(chunk, ids, strict=True)]
+            outcomes = await self.verifier.verify(candidates)
+            for pdu, found in zip(chunk, outcomes, strict=True):
+                if not isinstance(found, Verified):
+                    if len(refused) < QUARANTINED_PER_ANSWER_MAX:
+                        refused.append(
+                            pdu_quarantined(
+                                found,
+                                pdu,
+                                source.rules.version,
+                                self.appender.envelope(),
+                                source.server,
+                                source.via,
+                            )
+                        )
+                elif found.event.room_id == source.room_id:
+                    passed[found.event.event_id] = found
+        if refused:
+            await self.appender.submit(refused)
+        return passed
+
+    async def by_id(self, rules: RoomRules, pdus: Sequence[Any]) -> dict[str, Any]:
+        """The PDUs by the ids that they have, unverified; without those that have none."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, _by_id, rules, pdus)
+
+    def facts(self, source: Source, events: Iterable[Event], found: dict[str, Verified], purpose: str) -> list[Fact]:
+        """The facts of these events, in their order."""
+        return [self.fact(source, found[event.event_id], purpose) for event in events]
+
+    def fact(self, source: Source, verified: Verified, purpose: str) -> Fact:
+        """The fact of one event."""
+        return pdu_fetched(verified, self.appender.envelope(), source.server, source.via, purpose)
+
+    async def write(self, facts: Sequence[Fact]) -> None:
+        """Append the facts in their order, and wait until the tables have them all."""
+        submitted = None
+        for start in range(0, len(facts), FACTS_AT_ONCE):
+            submitted = await self.appender.submit(facts[start : start + FACTS_AT_ONCE])
+        if submitted is not None:
+            await self.appender.settle(submitted, self.settle_timeout_s)
+
+
+def _by_id(rules: RoomRules, pdus: Sequence[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pdu in pdus:
+        try:
+            plain = without_unsigned(pdu) if type(pdu) is dict else pdu
+            check_format(plain, rules)
+            found[id_of(plain, rules)] = pdu
+        except MatrixError:
+            continue
+    return found

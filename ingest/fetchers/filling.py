@@ -1,0 +1,251 @@
+"""Filling what one room lacks, from the first question to the last fact.
+
+    wanted as prev of what was pushed   ─▶ get_missing_events of its origin, then of others
+    wanted as prev of what we pulled    ─▶ again, a few times; then an anchor: the event, and the state before it
+    wanted as auth event                ─▶ event_auth of the event that cites it
+    what nobody has                     ─▶ GapAbandoned
+
+The tables say after each answer what is still lacking: whatever kills this, the next one goes on from there. That a
+*pushed* event still lacks something when its sender was asked ends in giving it up: a sender shall not dictate by it
+what we believe of the room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from annals.federation.errors import BadAnswer, FederationError, Refused
+from annals.ingest.fetchers.anchors import Anchors
+from annals.ingest.fetchers.answers import Answers, Source
+from annals.ingest.fetchers.by_id import ById, Reading
+from annals.ingest.fetchers.graph import by_prev, ordered, reached, well_founded
+from annals.ingest.fetchers.origins import BACKFILL, Brought, Origins
+from annals.ingest.fetchers.questions import Questions
+from annals.ingest.fetchers.room_gaps import RoomGaps, Waiting, gaps_of, placed, servers_in
+from annals.schemas.facts.rooms import GapAbandoned
+
+_logger = structlog.get_logger(__name__)
+
+MISSING_EVENTS, AUTH = "missing_events", "auth"
+LATEST_MAX = 20
+#: Events per question for missing ones, and questions for one gap: what lies deeper gets an anchor.
+MISSING_EVENTS_LIMIT = 20
+MISSING_EVENTS_ROUNDS = 5
+SERVERS_PER_QUESTION = 3
+ANCHORS_PER_RUN = 20
+AUTH_PER_RUN = 40
+ROUNDS_MAX = 80
+
+NOT_IN_ROOM, NOBODY_HAS_IT, TOO_MUCH = "not_in_room", "nobody_has_it", "too_much"
+
+
+class Unanswered(Exception):
+    """No server could be asked now that might know: to be tried again later."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What was tried for a room in one run."""
+
+    asked_missing: set[str] = field(default_factory=set)
+    asked_auth: set[str] = field(default_factory=set)
+    anchored: set[str] = field(default_factory=set)
+    pulled: set[str] = field(default_factory=set)
+    """Events that this run asked for and logged: where they had been pushed before, the log's first fact says so."""
+    missing_rounds: int = 0
+    unanswered: bool = False
+    """To some question there was no answer of anybody, not even a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the room lacks, with who brought those that wait."""
+
+    gaps: RoomGaps
+    rules_source: Callable[[str, str], Source]
+    brought: dict[str, Brought]
+    servers: tuple[str, ...]
+
+
+class Filler:
+    """Fills rooms. `us`: our server name, which is not asked."""
+
+    def __init__(self, us: str, questions: Questions, answers: Answers, database: Reading, origins: Origins) -> None:
+        self._us, self._questions, self._answers = us, questions, answers
+        self._database, self._origins = database, origins
+        self._by_id = ById(questions, answers, database)
+        self._anchors = Anchors(self._by_id)
+
+    async def fill(self, room_id: str, last_try: bool = False) -> None:
+        """Ask until nothing is lacking, or give up what cannot be had. Raises Unanswered where servers that may have
+        it cannot be reached now; not on the `last_try`."""
+        run = _Run()
+        for _ in range(ROUNDS_MAX):
+            gaps = await self._database.read(lambda snapshot: gaps_of(snapshot, room_id))
+            if gaps is None:
+                return
+            if not gaps.is_in or gaps.rules is None:
+                await self._abandon(room_id, (*gaps.prev, *gaps.auth), NOT_IN_ROOM)
+                continue
+            look = await self._look(gaps)
+            if await self._auth(look, run) or await self._missing(look, run) or await self._anchor(look, run):
+                continue
+            if run.unanswered and not last_try:
+                raise Unanswered(room_id)
+            await self._abandon(room_id, (*gaps.prev, *gaps.auth), NOBODY_HAS_IT)
+        gaps = await self._database.read(lambda snapshot: gaps_of(snapshot, room_id))
+        if gaps is not None:
+            await self._abandon(room_id, (*gaps.prev, *gaps.auth), TOO_MUCH)
+            raise Unanswered(room_id)
+
+    async def _look(self, gaps: RoomGaps) -> _Look:
+        places = {parked.event_id: parked.at for parked in gaps.waiting}
+        found = await self._origins.of(dict.fromkeys(places.values()))
+        servers = await self._database.read(lambda snapshot: servers_in(snapshot, gaps.room_id))
+        rules = gaps.rules
+        assert rules is not None
+
+        def source(server: str, via: str) -> Source:
+            return Source(gaps.room_id, rules, gaps.create_event_id, server, via)
+
+        brought = {event_id: found[at] for event_id, at in places.items() if at in found}
+        return _Look(gaps, source, brought, tuple(server for server in servers if server != self._us))
+
+    # Of each kind of question: True if something new was tried, so that the tables are to be looked at again.
+
+    async def _auth(self, look: _Look, run: _Run) -> bool:
+        for event_id in look.gaps.auth:
+            waiting = [parked for parked in look.gaps.behind(event_id) if event_id in _cites(parked)]
+            for parked in waiting[:1]:
+                if event_id not in run.asked_auth and len(run.asked_auth) < AUTH_PER_RUN:
+                    run.asked_auth.update(parked.missing & set(look.gaps.auth))
+
+                    async def ask(server: str, of: Waiting = parked) -> bool:
+                        return await self._ask_auth(look.rules_source(server, "event_auth"), of)
+
+                    await self._ask_some(self._candidates(look, [parked]), ask, run)
+                    return True
+        return False
+
+    async def _ask_auth(self, source: Source, parked: Waiting) -> bool:
+        """Ask for what one event cites; True if all of it is here now."""
+        came: dict[str, object] = {}
+        try:
+            pdus = await self._questions.event_auth(source.server, source.room_id, parked.event_id)
+            came = await self._answers.by_id(source.rules, pdus)
+        except Refused as error:
+            if not error.is_final:
+                raise
+        cited = _cites(parked)
+        known = await self._by_id.present(source.room_id, {*came, *cited})
+        lacking = [event_id for event_id in came if event_id not in known]
+        found = await self._answers.verified(source, [came[event_id] for event_id in lacking])
+        others = sorted(cited - known - found.keys())
+        if others:
+            found |= await self._by_id.fetch(source, others)
+        closed = await self._by_id.close(source, found, known)
+        kept = well_founded((verified.event for verified in closed.found.values()), closed.here)
+        await self._answers.write(self._answers.facts(source, kept, closed.found, AUTH))
+        return cited <= closed.here | {event.event_id for event in kept}
+
+    async def _missing(self, look: _Look, run: _Run) -> bool:
+        """Ask for what lies between what we have and what was sent to us; not below what backfill brought."""
+        if run.missing_rounds >= MISSING_EVENTS_ROUNDS:
+            return False
+        latest = [
+            parked
+            for parked in look.gaps.waiting
+            if self._purpose(look, run, parked) != BACKFILL
+            and parked.missing & set(look.gaps.prev)
+            and not parked.missing & set(look.gaps.prev) <= run.asked_missing
+        ][:LATEST_MAX]
+        if not latest:
+            return False
+        first = look.brought.get(latest[0].event_id)
+        # Who brought the first of them is asked about all that it brought.
+        latest = [parked for parked in latest if look.brought.get(parked.event_id) == first]
+        wanted = {event_id for parked in latest for event_id in parked.missing}
+        run.asked_missing |= wanted
+        run.missing_rounds += 1
+
+        async def ask(server: str) -> bool:
+            return await self._ask_missing(look.rules_source(server, "get_missing_events"), look, latest, run)
+
+        await self._ask_some(self._candidates(look, latest), ask, run)
+        return True
+
+    async def _ask_missing(self, source: Source, look: _Look, latest: Sequence[Waiting], run: _Run) -> bool:
+        """True if the server had something that we lack."""
+        gaps = look.gaps
+        pdus = await self._questions.missing_events(
+            source.server,
+            source.room_id,
+            gaps.extremities,
+            [parked.event_id for parked in latest],
+            MISSING_EVENTS_LIMIT,
+            gaps.min_depth,
+        )
+        found = await self._answers.verified(source, pdus)
+        starts = [event_id for parked in latest for event_id in parked.prev_events]
+        near = reached({i: verified.event for i, verified in found.items()}, starts, MISSING_EVENTS_LIMIT)
+        if len(near) < MISSING_EVENTS_LIMIT:
+            # That was all: what it still leads to is not worth the same question again.
+            run.asked_missing.update(other for event in near for other in event.prev_events)
+        here = await self._database.read(
+            lambda snapshot: placed(snapshot, source.room_id, [event.event_id for event in near])
+        )
+        new = [event for event in ordered(near, by_prev) if event.event_id not in here]
+        run.pulled.update(event.event_id for event in new)
+        await self._answers.write(self._answers.facts(source, new, found, MISSING_EVENTS))
+        return bool(new)
+
+    async def _anchor(self, look: _Look, run: _Run) -> bool:
+        for event_id in look.gaps.prev:
+            above = [parked for parked in look.gaps.behind(event_id) if self._purpose(look, run, parked) is not None]
+            if not above or event_id in run.anchored or len(run.anchored) >= ANCHORS_PER_RUN:
+                continue
+            run.anchored.add(event_id)
+
+            async def ask(server: str, wanted: str = event_id) -> bool:
+                return await self._anchors.set(look.rules_source(server, "state_ids"), wanted)
+
+            await self._ask_some(self._candidates(look, above), ask, run)
+            return True
+        return False
+
+    def _purpose(self, look: _Look, run: _Run, parked: Waiting) -> str | None:
+        brought = look.brought.get(parked.event_id)
+        if brought is not None and brought.is_pulled:
+            return brought.purpose
+        return MISSING_EVENTS if parked.event_id in run.pulled else None
+
+    def _candidates(self, look: _Look, waiting: Iterable[Waiting]) -> list[str]:
+        """Who brought them first, then servers of the room."""
+        origins = [look.brought[parked.event_id].origin for parked in waiting if parked.event_id in look.brought]
+        return [server for server in dict.fromkeys((*origins, *look.servers)) if server != self._us]
+
+    async def _ask_some(self, servers: Sequence[str], ask: Callable[[str], Awaitable[bool]], run: _Run) -> None:
+        """Ask one after the other until one had what was asked for."""
+        answered = not servers
+        for server in self._questions.servers.willing(servers, SERVERS_PER_QUESTION):
+            try:
+                if await ask(server):
+                    return
+                answered = True
+            except FederationError as error:
+                _logger.info("gap_question_failed", server=server, error=error.reason)
+                answered |= isinstance(error, BadAnswer) or (isinstance(error, Refused) and error.is_final)
+        run.unanswered |= not answered
+
+    async def _abandon(self, room_id: str, event_ids: Sequence[str], reason: str) -> None:
+        """Give up what lacks these: a fact, and what waits for them is dropped."""
+        _logger.info("gap_abandoned", room_id=room_id, count=len(event_ids), reason=reason)
+        envelope = self._answers.appender.envelope()
+        await self._answers.write([GapAbandoned(envelope, room_id, tuple(event_ids), reason)])
+
+
+def _cites(parked: Waiting) -> set[str]:
+    return set(parked.auth_events) & parked.missing

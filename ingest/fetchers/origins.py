@@ -1,0 +1,53 @@
+"""Who brought a parked event, and how: as its fact on the log says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from annals.eventlog.api import Record
+from annals.schemas.codec import decode
+from annals.schemas.facts.rooms import PduFetched, PduReceived
+
+TOPIC = "rooms"
+BACKFILL = "backfill"
+
+Read = Callable[[str, int, int, int], Sequence[Record]]
+"""(topic, partition, offset, how many): records of the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """`purpose` None: another server pushed it. Else we asked for it ourselves (PduFetched.purpose)."""
+
+    origin: str
+    purpose: str | None
+
+    @property
+    def is_pulled(self) -> bool:
+        """Whether it came because we asked: who merely pushed an event shall not dictate our state by it."""
+        return self.purpose is not None
+
+
+class Origins:
+    """Looks facts up on the log. Blocks, so in a thread."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    async def of(self, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Brought]:
+        """By (partition, offset) of topic `rooms`: who brought what stands there; events of ours are not in it."""
+        return await asyncio.to_thread(self._of, list(places))
+
+    def _of(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Brought]:
+        found = {}
+        for partition, offset in places:
+            for record in self._read(TOPIC, partition, offset, 1):
+                if record.offset == offset and record.value is not None:
+                    fact = decode(record.value)
+                    if isinstance(fact, PduFetched):
+                        found[partition, offset] = Brought(fact.origin, fact.purpose)
+                    elif isinstance(fact, PduReceived):
+                        found[partition, offset] = Brought(fact.origin, None)
+        return found

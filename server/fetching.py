@@ -1,0 +1,44 @@
+"""What `ingest/fetchers` needs, put together for a process: the follower of `wanted`, and the past of rooms."""
+
+from __future__ import annotations
+
+import time
+from random import SystemRandom
+
+from annals.database.leases import OpsLease
+from annals.database.text import storable
+from annals.ingest.fetchers.answers import Answers
+from annals.ingest.fetchers.filling import Filler
+from annals.ingest.fetchers.follower import WantedFollower
+from annals.ingest.fetchers.history import History
+from annals.ingest.fetchers.origins import Origins
+from annals.ingest.fetchers.questions import Questions
+from annals.ingest.fetchers.servers import ServersAsked
+from annals.server.clock import now_ms
+from annals.server.house import House
+
+
+def wanted_follower(house: House, owner: str) -> WantedFollower:
+    """Who fills the rooms' gaps; it hears the house's notices. `owner` names this process in leases."""
+    questions, answers = _asking(house)
+    filler = Filler(house.signer.server_name, questions, answers, house.database, Origins(house.log.read))
+
+    def lease(room_id: str) -> OpsLease:
+        return OpsLease(house.database, f"gap/{storable(room_id)}", owner, now_ms)
+
+    follower = WantedFollower(house.database, filler, lease)
+    house.reached.subscribe(lambda notice: follower.moved(notice.rooms, notice.everything))
+    return follower
+
+
+def room_history(house: House) -> History:
+    """Who fetches the past of rooms while a client waits for a page of it."""
+    questions, answers = _asking(house)
+    us = house.signer.server_name
+    return History(us, questions, answers, house.database, house.reached, time.monotonic)
+
+
+def _asking(house: House) -> tuple[Questions, Answers]:
+    peers = house.peers
+    questions = Questions(peers.client, ServersAsked(now_ms, SystemRandom().random), peers.threads)
+    return questions, Answers(peers.pdus, house.appender, peers.threads)

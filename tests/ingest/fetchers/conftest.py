@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annals.database.migrate import migrate
+from tests.support.gap_house import GapHouse, gap_house
+from tests.support.peer_room import PeerRoom
+from tests.support.postgres import PostgresServer
+from tests.support.scripted_peer import Authority, ScriptedPeer, make_authority
+
+Story = Callable[[GapHouse, PeerRoom, ScriptedPeer], Awaitable[None]]
+Play = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The certificate authority of the scripted peers."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: PostgresServer) -> str:
+    """Name of a database with the tables of g1, to be copied."""
+    url = postgres.fresh_database("template")
+    migrate(url)
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+def play(postgres: PostgresServer, migrated: str, tmp_path: Path, authority: Authority) -> Iterator[Play]:
+    """Run a story with a house of ours, a room of a peer that we are in, and another peer."""
+    url = postgres.fresh_database(template=migrated)
+
+    def run(story: Story, version: str = "10", **more: Any) -> None:
+        async def whole() -> None:
+            async with AsyncExitStack() as parts:
+                peer = await parts.enter_async_context(ScriptedPeer(authority, tmp_path))
+                other = await parts.enter_async_context(ScriptedPeer(authority, tmp_path, "other.example"))
+                house = await parts.enter_async_context(gap_house(url, tmp_path, authority))
+                room = await house.enter(PeerRoom(peer, version, **more))
+                await story(house, room, other)
+
+        asyncio.run(whole())
+
+    yield run
+    postgres.drop_database(url)

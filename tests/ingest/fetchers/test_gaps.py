@@ -1,0 +1,304 @@
+"""Gaps below pushed events, filled by what other servers answer, and given up where they have nothing good."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from annals.ingest.fetchers.filling import NOBODY_HAS_IT, Unanswered
+from annals.schemas.facts.rooms import GapAbandoned, PduFetched
+from tests.ingest.fetchers.conftest import Play
+from tests.support.gap_house import GapHouse, ids, until
+from tests.support.peer_room import PeerRoom, signing_key
+from tests.support.scripted_peer import ScriptedPeer
+
+
+async def good_event_after(house: GapHouse, room: PeerRoom) -> None:
+    """Whatever happened: a good event is still accepted."""
+    known = [room.events[i] for i in await house.extremities(room) if i in room.events]
+    good = room.say("good", prev=known)
+    await house.push(good)
+    assert (await house.verdicts(room))[good.event_id] == "accepted"
+
+
+def abandoned(house: GapHouse) -> list[GapAbandoned]:
+    return [fact for fact in house.facts() if isinstance(fact, GapAbandoned)]
+
+
+@pytest.mark.parametrize(("lacking", "questions"), [(1, 1), (5, 1), (50, 3)])
+def test_a_gap_is_filled_by_missing_events(play: Play, lacking: int, questions: int) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        *between, last = room.talk(lacking + 1)
+        await house.push(last)
+        assert (await house.verdicts(room))[last.event_id] == "parked"
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert {verdicts[event_id] for event_id in ids([*between, last])} == {"accepted"}
+        assert await house.extremities(room) == {last.event_id}
+        assert await house.wants(room) == []
+        assert room.asked("get_missing_events") == questions
+        purposes = {fact.purpose for fact in house.facts() if isinstance(fact, PduFetched)}
+        assert purposes == {"missing_events"}
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_the_follower_fills_gaps_of_a_notice_and_of_before_its_start(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        _, first = room.talk(2)
+        await house.push(first)
+        async with house.following():
+
+            async def filled() -> bool:
+                return not await house.wants(room)
+
+            await until(filled)
+            assert (await house.verdicts(room))[first.event_id] == "accepted"
+            _, _, second = room.talk(3)
+            await house.push(second)
+            await until(filled)
+            assert (await house.verdicts(room))[second.event_id] == "accepted"
+
+    play(story)
+
+
+def test_both_branches_of_a_fork_are_fetched(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        base = room.last
+        left = room.say("left", prev=[base])
+        right = [room.say("right", prev=[base]), room.say("right again")]
+        merge = room.say("both", prev=[left, right[-1]])
+        await house.push(merge)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert {verdicts[i] for i in ids([left, *right, merge])} == {"accepted"}
+        assert await house.extremities(room) == {merge.event_id}
+
+    play(story)
+
+
+def test_another_server_is_asked_where_the_origin_has_nothing(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, other: ScriptedPeer) -> None:
+        guest = f"@guest:{other.name}"
+
+        room.keys[other.name] = signing_key(other, 6)
+        await house.push(room.join(guest))
+        between, last = room.say("between"), room.say("last", sender=guest)
+        other.on("POST", room.path("get_missing_events"), {"events": []})
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert (verdicts[between.event_id], verdicts[last.event_id]) == ("accepted", "accepted")
+        assert len(other.asked(room.path("get_missing_events").replace("!", "%21").replace(":", "%3A"))) == 1
+
+    play(story)
+
+
+def test_a_pushed_event_that_lacks_one_afterwards_is_given_up(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        _, last = room.talk(2)
+        room.peer.on("POST", room.path("get_missing_events"), {"events": []})
+        await house.push(last)
+        await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[last.event_id] == "dropped"
+        [gone] = abandoned(house)
+        assert (gone.event_ids, gone.reason) == (last.prev_events, NOBODY_HAS_IT)
+        assert room.asked("state_ids") == 0
+        await good_event_after(house, room)
+        # Given up for now: where it is pulled later, it is judged.
+        room._serve()
+        after = room.say("after", prev=[last])
+        await house.push(after)
+        await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[last.event_id] == "accepted"
+
+    play(story)
+
+
+def _unsigned(room: PeerRoom, events: list[Any]) -> list[Any]:
+    return [{**event.pdu, "signatures": {room.peer.name: {"ed25519:a_1": "A" * 86}}} for event in events]
+
+
+def _of_another_room(room: PeerRoom, events: list[Any]) -> list[Any]:
+    return [event.pdu for event in PeerRoom(room.peer).talk(len(events))]
+
+
+def _disconnected(room: PeerRoom, events: list[Any]) -> list[Any]:
+    return [room.say(f"aside {n}", known=False, prev=[room.create]).pdu for n, _ in enumerate(events)]
+
+
+def _rubbish(room: PeerRoom, events: list[Any]) -> list[Any]:
+    return [None, 1, "x", [], {}, {"type": 5}, {**events[0].pdu, "depth": "1"}, {**events[0].pdu, "content": 1.5}]
+
+
+def _far_too_many(room: PeerRoom, events: list[Any]) -> list[Any]:
+    return [event.pdu for event in events] * 1000
+
+
+@pytest.mark.parametrize("lie", [_unsigned, _of_another_room, _disconnected, _rubbish, _far_too_many])
+def test_what_is_no_good_answer_is_not_believed(play: Play, lie: Any) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        *between, last = room.talk(4)
+        room.peer.on("POST", room.path("get_missing_events"), {"events": lie(room, between)})
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert verdicts[last.event_id] == "dropped"
+        assert not any(isinstance(fact, PduFetched) for fact in house.facts())
+        assert len(abandoned(house)) == 1
+        await good_event_after(house, room)
+
+    play(story)
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense", b"[]", b'{"events": 5}', b'{"events": [' + b"1," * 9 + b"1]}"])
+def test_an_answer_of_another_shape_is_none(play: Play, answer: bytes) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        async def say(_: web.Request) -> web.StreamResponse:
+            return web.Response(body=answer)
+
+        _, last = room.talk(2)
+        room.peer.on("POST", room.path("get_missing_events"), say)
+        await house.push(last)
+        await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[last.event_id] == "dropped"
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_who_cannot_be_reached_is_asked_again_and_at_last_given_up(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        async def overloaded(_: web.Request) -> web.StreamResponse:
+            return web.Response(status=503)
+
+        _, last = room.talk(2)
+        room.peer.on("POST", room.path("get_missing_events"), overloaded)
+        await house.push(last)
+        with pytest.raises(Unanswered):
+            await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[last.event_id] == "parked"
+        asked = room.asked("get_missing_events")
+        with pytest.raises(Unanswered):
+            await house.filler.fill(room.id)
+        assert room.asked("get_missing_events") == asked, "it is left alone for a while"
+        await house.filler.fill(room.id, last_try=True)
+        assert (await house.verdicts(room))[last.event_id] == "dropped"
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_the_follower_gives_up_what_is_dead(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        async def overloaded(_: web.Request) -> web.StreamResponse:
+            return web.Response(status=503)
+
+        _, last = room.talk(2)
+        room.peer.on("POST", room.path("get_missing_events"), overloaded)
+        await house.push(last)
+
+        async def dropped() -> bool:
+            return (await house.verdicts(room))[last.event_id] == "dropped"
+
+        async with house.following(waits_s=(0.01, 0.01)):
+            await until(dropped)
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_missing_auth_events_are_fetched(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        base = room.last
+        # A join and a change of the levels in a branch that we do not get as such.
+        user = f"@more:{room.peer.name}"
+        join = room.join(user)
+        aside = room.say("hello", sender=user, prev=[join])
+        pushed = room.event("m.room.message", {"body": "by citing"}, sender=user, prev=[base], auth=aside.auth_events)
+        room.serve_auth_of(pushed)
+        await house.push(pushed)
+        assert await house.wants(room) == [(join.event_id, "auth")]
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert verdicts[join.event_id] == "accepted*"
+        # Check 5 goes by the state before it, in which the user is not.
+        assert verdicts[pushed.event_id] == "rejected"
+        assert await house.wants(room) == []
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_auth_events_that_nobody_has_end_in_giving_up(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        user = f"@more:{room.peer.name}"
+        before = room.last
+        join = room.event("m.room.member", {"membership": "join"}, user, sender=user, known=False)
+        chain = list(room.state_before[before.event_id].values())
+        pushed = room.event("m.room.message", {}, sender=user, prev=[before], auth=[chain[0], join.event_id])
+        room.peer.on("GET", room.path("event_auth", pushed.event_id), {"auth_chain": [{"junk": 1}] * 50})
+        await house.push(pushed)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert verdicts[pushed.event_id] == "dropped"
+        assert join.event_id not in verdicts
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_one_process_at_a_time_fills_a_room(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        _, last = room.talk(2)
+        room.peer.gate.clear()
+        await house.push(last)
+
+        async def asked() -> bool:
+            return room.asked("get_missing_events") == 1
+
+        async def filled() -> bool:
+            return not await house.wants(room)
+
+        async with house.following(owner="one"):
+            await until(asked)
+            async with house.following(owner="two") as second:
+                second.moved([room.id])
+
+                async def stands_by() -> bool:
+                    return room.id in second._later
+
+                await until(stands_by)
+                assert room.asked("get_missing_events") == 1
+                room.peer.gate.set()
+                await until(filled)
+        assert room.asked("get_missing_events") == 1
+
+    play(story)
+
+
+def test_a_follower_that_ends_in_the_midst_leaves_the_rest_to_the_next(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        _, last = room.talk(2)
+        room.peer.gate.clear()
+        await house.push(last)
+
+        async def asked() -> bool:
+            return room.asked("get_missing_events") == 1
+
+        async with house.following():
+            await until(asked)
+        room.peer.gate.set()
+        assert (await house.verdicts(room))[last.event_id] == "parked"
+
+        async def filled() -> bool:
+            return not await house.wants(room)
+
+        async with house.following(owner="two"):
+            await until(filled)
+        assert (await house.verdicts(room))[last.event_id] == "accepted"
+
+    play(story)
