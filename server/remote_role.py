@@ -15,6 +15,7 @@ from annals.database.leases import OpsLease
 from annals.server.clock import now_ms
 from annals.server.compaction import keep_small
 from annals.server.config import Config
+from annals.server.fetching import wanted_follower
 from annals.server.house import open_house
 from annals.server.switches import finish_switches
 
@@ -35,12 +36,13 @@ async def run(config: Config) -> None:
     working = asyncio.create_task(worker.run())
     switches = asyncio.create_task(finish_switches(house.log, house.database))
     small = asyncio.create_task(keep_small(house.log, OpsLease(house.database, _COMPACTION, name, now_ms)))
+    gaps = asyncio.create_task(wanted_follower(house, name).run())
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    for task in (working, small, switches):
+    for task in (working, gaps, small, switches):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
