@@ -48,7 +48,7 @@ def test_a_gap_is_filled_by_missing_events(play: Play, lacking: int, questions: 
 
 def test_the_follower_fills_gaps_of_a_notice_and_of_before_its_start(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
-        _, first = room.talk(2)
+        first = room.talk(2)[-1]
         await house.push(first)
         async with house.following():
 
@@ -57,7 +57,7 @@ def test_the_follower_fills_gaps_of_a_notice_and_of_before_its_start(play: Play)
 
             await until(filled)
             assert (await house.verdicts(room))[first.event_id] == "accepted"
-            _, _, second = room.talk(3)
+            second = room.talk(3)[-1]
             await house.push(second)
             await until(filled)
             assert (await house.verdicts(room))[second.event_id] == "accepted"
@@ -99,7 +99,7 @@ def test_another_server_is_asked_where_the_origin_has_nothing(play: Play) -> Non
 
 def test_a_pushed_event_that_lacks_one_afterwards_is_given_up(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
-        _, last = room.talk(2)
+        last = room.talk(2)[-1]
         room.peer.on("POST", room.path("get_missing_events"), {"events": []})
         await house.push(last)
         await house.filler.fill(room.id)
@@ -160,7 +160,7 @@ def test_an_answer_of_another_shape_is_none(play: Play, answer: bytes) -> None:
         async def say(_: web.Request) -> web.StreamResponse:
             return web.Response(body=answer)
 
-        _, last = room.talk(2)
+        last = room.talk(2)[-1]
         room.peer.on("POST", room.path("get_missing_events"), say)
         await house.push(last)
         await house.filler.fill(room.id)
@@ -175,7 +175,7 @@ def test_who_cannot_be_reached_is_asked_again_and_at_last_given_up(play: Play) -
         async def overloaded(_: web.Request) -> web.StreamResponse:
             return web.Response(status=503)
 
-        _, last = room.talk(2)
+        last = room.talk(2)[-1]
         room.peer.on("POST", room.path("get_missing_events"), overloaded)
         await house.push(last)
         with pytest.raises(Unanswered):
@@ -197,7 +197,7 @@ def test_the_follower_gives_up_what_is_dead(play: Play) -> None:
         async def overloaded(_: web.Request) -> web.StreamResponse:
             return web.Response(status=503)
 
-        _, last = room.talk(2)
+        last = room.talk(2)[-1]
         room.peer.on("POST", room.path("get_missing_events"), overloaded)
         await house.push(last)
 
@@ -253,7 +253,7 @@ def test_auth_events_that_nobody_has_end_in_giving_up(play: Play) -> None:
 
 def test_one_process_at_a_time_fills_a_room(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
-        _, last = room.talk(2)
+        last = room.talk(2)[-1]
         room.peer.gate.clear()
         await house.push(last)
 
@@ -282,7 +282,7 @@ def test_one_process_at_a_time_fills_a_room(play: Play) -> None:
 
 def test_a_follower_that_ends_in_the_midst_leaves_the_rest_to_the_next(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
-        _, last = room.talk(2)
+        last = room.talk(2)[-1]
         room.peer.gate.clear()
         await house.push(last)
 
