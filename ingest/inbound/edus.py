@@ -16,7 +16,7 @@ from annals.matrix.identifiers import domain_of, is_event_id, is_room_id, is_use
 
 READ = "m.read"
 MAIN_THREAD = "main"
-RECEIPTS_MAX = 1_000
+CLAIMS_MAX = 1_000
 """Of one transaction. A server gathers receipts for seconds, not for days."""
 _MS_MAX = 2**63 - 1
 
@@ -45,24 +45,21 @@ RoomClaim = Typing | Receipt
 
 
 def room_claims(edus: list[Any], origin: str) -> list[RoomClaim]:
-    """What the EDUs say about users in rooms, in their order; of each user and room what came last is not told apart.
+    """What the EDUs say about users in rooms; of what is said again the last counts.
 
     Nothing raises: what makes no sense is left out and counted.
     """
-    claims: list[RoomClaim] = []
-    receipts = 0
+    claims: dict[tuple[str, ...], RoomClaim] = {}
     for edu in edus:
         kind, content = _kind_and_content(edu)
         reader = _READERS.get(kind)
-        if reader is None:
-            continue
-        for claim in reader(content, origin):
-            receipts += type(claim) is Receipt
-            if receipts > RECEIPTS_MAX:
-                count("m.receipt", "too_many")
+        for claim in reader(content, origin) if reader is not None else ():
+            if len(claims) >= CLAIMS_MAX:
+                count(kind, "too_many")
                 break
-            claims.append(claim)
-    return claims
+            thread = claim.thread_id or "" if isinstance(claim, Receipt) else ""
+            claims[kind, claim.room_id, claim.user_id, thread] = claim
+    return list(claims.values())
 
 
 def count_unknown(edus: list[Any], known: Mapping[str, object]) -> None:

@@ -2,18 +2,267 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
 import pytest
 
-from tests.support.remote_server import RemoteServer
-from tests.support.server import LiveServer, bodies
+from annals.eventlog.api import Append
+from annals.ingest.inbound.receiver import Receiver
+from annals.ingest.pdu_verifier import PduVerifier
+from annals.schemas.codec import decode
+from annals.schemas.facts.quarantine import InputQuarantined
+from annals.schemas.facts.receipts import ReceiptSet
+from annals.schemas.facts.rooms import PduReceived
+from tests.support.remote_server import RemoteServer, now_ms, verdict
+from tests.support.server import LiveServer, User, bodies
+from tests.support.servers import until
+
+SEND = "/_matrix/federation/v1/send/"
+
+
+def facts_of(server: LiveServer, topic: str, kind: type[Any]) -> list[Any]:
+    """All facts of a kind on a topic."""
+    log = server.house.log
+    found = [
+        decode(record.value)
+        for partition in range(log.partitions(topic))
+        for record in log.read(topic, partition, 0, max_records=100_000, max_bytes=1 << 30)
+        if record.value is not None
+    ]
+    return [fact for fact in found if isinstance(fact, kind)]
+
+
+def quarantined(server: LiveServer, remote: RemoteServer) -> list[InputQuarantined]:
+    """What of a server did not pass."""
+    return [fact for fact in facts_of(server, "quarantine", InputQuarantined) if fact.origin == remote.name]
+
+
+def received(server: LiveServer, remote: RemoteServer) -> list[PduReceived]:
+    """What of a server did."""
+    return [fact for fact in facts_of(server, "rooms", PduReceived) if fact.origin == remote.name]
+
+
+def shared_room(server: LiveServer, version: str = "12", **fields: Any) -> tuple[User, RemoteServer, str, str]:
+    """A public room of alice's that a user of another server has joined."""
+    alice, remote = server.user("alice"), RemoteServer(server)
+    room_id = alice.create_room(preset="public_chat", room_version=version, **fields)
+    bob = remote.user("bob")
+    remote.join(room_id, bob)
+    return alice, remote, room_id, bob
 
 
 @pytest.mark.parametrize("version", ["1", "3", "6", "10", "11", "12"])
 def test_what_another_server_says_is_heard(server: LiveServer, version: str) -> None:
-    alice, remote = server.user("alice"), RemoteServer(server)
-    room_id = alice.create_room(preset="public_chat", room_version=version)
-    bob = remote.user("bob")
-    remote.join(room_id, bob)
-    events = remote.chain(room_id, bob, ["one", "two", "three"])
-    remote.push(*events)
+    alice, remote, room_id, bob = shared_room(server, version)
+    remote.push(*remote.chain(room_id, bob, ["one", "two", "three"]))
     assert bodies(alice.messages(room_id)["chunk"])[:3] == ["three", "two", "one"]
+
+
+def test_a_bad_pdu_keeps_nothing_else_waiting(server: LiveServer) -> None:
+    alice, remote, room_id, bob = shared_room(server, "10")
+    one, two = remote.chain(room_id, bob, ["good one", "good two"])
+    forged = {**one.pdu, "depth": 77}
+    stranger = RemoteServer(server).build(room_id, bob, "m.room.message", {"body": "forged"})
+    changed = {**two.pdu, "content": {"body": "another"}}
+    status, answer = remote.send(
+        [7, None, {}, {"room_id": room_id}, one.pdu, stranger.pdu, forged, {**one.pdu, "room_id": 5}, changed]
+    )
+    assert status == 200
+    results = answer["pdus"]
+    assert results[one.event_id] == {}
+    # "If the content hash does not match, redact the event": it is an event all the same, of the same id.
+    assert results[two.event_id] == {}
+    assert "signature_invalid" in results[stranger.event_id]["error"]
+    # `forged` has an id of its own; what has none, or no room, is left out.
+    assert len(results) == 4
+    remote.wait_for(two)
+    assert bodies(alice.messages(room_id)["chunk"])[:1] == ["good one"]
+    reasons = [fact.reason for fact in quarantined(server, remote)]
+    assert sorted(reasons) == ["malformed", "signature_invalid", "signature_invalid"]
+    remote.push(*remote.chain(room_id, bob, ["afterwards"]))
+
+
+def test_the_same_transaction_gets_the_same_answer(server: LiveServer) -> None:
+    _, remote, room_id, bob = shared_room(server)
+    [event] = remote.chain(room_id, bob, ["once"])
+    wrong = {**event.pdu, "depth": 1}
+    first = remote.send([event.pdu, wrong], transaction_id="same")
+    assert remote.send([], transaction_id="same") == first
+    # Another process, which has nothing in memory, says the same.
+    house = server.house
+
+    async def elsewhere() -> bytes:
+        with ThreadPoolExecutor(1) as threads:
+            verifier = PduVerifier(house.peers.keyring, threads)
+            other = Receiver(house.appender, house.database, verifier, threads, now_ms)
+            return await other.receive(remote.name, "same", {"pdus": [event.pdu]})
+
+    assert first[1] == json.loads(server.on_loop(elsewhere()))
+    assert len([fact for fact in received(server, remote) if fact.event_id == event.event_id]) == 1
+    # The same id of another server is another transaction.
+    assert RemoteServer(server).send([], transaction_id="same") == (200, {"pdus": {}})
+
+
+def test_the_same_transaction_twice_at_once_is_one(server: LiveServer) -> None:
+    _, remote, room_id, bob = shared_room(server)
+    events = remote.chain(room_id, bob, [str(n) for n in range(5)])
+    receiver, content = server.services.receiver, {"pdus": [event.pdu for event in events]}
+
+    async def at_once() -> list[bytes]:
+        return await asyncio.gather(*(receiver.receive(remote.name, "twice", content) for _ in range(5)))
+
+    answers = server.on_loop(at_once())
+    assert len(set(answers)) == 1
+    remote.wait_for(events[-1])
+    assert len(received(server, remote)) == 1 + 5
+
+
+def test_a_known_event_is_not_logged_again(server: LiveServer) -> None:
+    _, remote, room_id, bob = shared_room(server)
+    events = remote.chain(room_id, bob, ["a", "b"])
+    remote.push(*events)
+    before = len(received(server, remote))
+    status, answer = remote.send([event.pdu for event in (*events, *events)])
+    assert (status, answer) == (200, {"pdus": {event.event_id: {} for event in events}})
+    assert len(received(server, remote)) == before
+
+
+def test_too_many_of_them_are_none(server: LiveServer) -> None:
+    _, remote, room_id, bob = shared_room(server)
+    [event] = remote.chain(room_id, bob, ["x"])
+    for pdus, edus in (([event.pdu] * 51, []), ([event.pdu], [{}] * 101), ({}, []), ([], "x")):
+        status, answer = remote.call("PUT", SEND + "many", {"pdus": pdus, "edus": edus})
+        assert (status, answer["errcode"]) == (400, "M_BAD_JSON")
+    assert verdict(server, room_id, event.event_id) is None
+    assert len(received(server, remote)) == 1
+    status, _ = remote.call("PUT", SEND + "x" * 300, {"pdus": []})
+    assert status == 400
+
+
+def test_who_did_not_sign_the_request_is_not_heard(server: LiveServer) -> None:
+    _, remote, room_id, bob = shared_room(server)
+    [event] = remote.chain(room_id, bob, ["x"])
+    content = {"pdus": [event.pdu]}
+    for wrong in ({"destination": "other"}, {"target": SEND + "2"}, {"origin": "other.invalid"}):
+        status, answer = remote.call("PUT", SEND + "1", content, **wrong)
+        assert (status, answer["errcode"]) == (401, "M_UNAUTHORIZED")
+    assert len(received(server, remote)) == 1
+
+
+def test_rooms_that_we_left_and_rooms_of_others_cost_no_signature(server: LiveServer) -> None:
+    alice, remote, room_id, bob = shared_room(server)
+    alice.leave(room_id)
+    [event] = remote.chain(room_id, bob, ["to nobody"])
+    for pdu in (event.pdu, {**event.pdu, "room_id": "!elsewhere:nowhere"}, {"room_id": "!x"}):
+        # The second time nothing of the room is remembered.
+        for _ in range(2):
+            assert remote.send([pdu]) == (200, {"pdus": {}})
+    assert quarantined(server, remote) == []
+    assert len(received(server, remote)) == 1
+
+
+def test_what_cannot_be_checked_now_is_kept_to_be_tried_again(server: LiveServer) -> None:
+    _, remote, room_id, _ = shared_room(server)
+    unreachable = RemoteServer(server, has_keys=False)
+    event = unreachable.build(room_id, unreachable.user(), "m.room.message", {"body": "x"})
+    status, answer = remote.send([event.pdu])
+    assert status == 200
+    assert "error" in answer["pdus"][event.event_id]
+    [fact] = quarantined(server, remote)
+    assert (fact.reason, fact.event_id) == ("key_unavailable", event.event_id)
+    assert fact.retry_at_ms is not None
+
+
+def test_a_transaction_is_one_read_whatever_is_in_it(server: LiveServer) -> None:
+    _, remote, room_id, bob = shared_room(server)
+    remote.push(*remote.chain(room_id, bob, ["warm"]))
+    remote.send(edus=[typing(room_id, bob)])
+    events = remote.chain(room_id, bob, [str(n) for n in range(50)])
+    edus = [typing(room_id, bob, number % 2 == 0) for number in range(20)]
+    receiver = server.services.receiver
+    seen: list[str] = []
+    appends: list[int] = []
+    content = {"pdus": [event.pdu for event in events], "edus": edus}
+
+    async def counted() -> None:
+        database, log = server.database, server.house.log
+        append = log.append
+
+        def watched(records: Sequence[Append]) -> Future[list[int]]:
+            # The projectors append to the same log, decisions.
+            if any(record.topic == "rooms" for record in records):
+                appends.append(len(records))
+            return append(records)
+
+        database.on_statement = seen.append
+        log.append = watched  # type: ignore[method-assign]
+        try:
+            await receiver.receive(remote.name, "counted", content)
+        finally:
+            database.on_statement = None
+            log.append = append  # type: ignore[method-assign]
+
+    server.on_loop(counted())
+    mine = [sql for sql in seen if any(word in sql for word in ("transactions", "unnest", "rooms r"))]
+    # The answer of before, rooms with their ACLs, events, users; and the answer is kept.
+    assert len(mine) == 5, mine
+    # Of what is said again and again about a user in a room the last counts.
+    assert appends == [51]
+    remote.wait_for(events[-1])
+
+
+def typing(room_id: Any, user_id: Any, is_typing: Any = True) -> dict[str, Any]:
+    """An m.typing EDU."""
+    return {"edu_type": "m.typing", "content": {"room_id": room_id, "user_id": user_id, "typing": is_typing}}
+
+
+def receipt(room_id: str, user_id: str, *event_ids: Any, **data: Any) -> dict[str, Any]:
+    """An m.receipt EDU."""
+    content = {room_id: {"m.read": {user_id: {"event_ids": list(event_ids), "data": {"ts": 5, **data}}}}}
+    return {"edu_type": "m.receipt", "content": content}
+
+
+def who_types(user: User, room_id: str) -> list[str]:
+    """As /sync has it."""
+    ephemeral = user.sync()["rooms"]["join"][room_id]["ephemeral"]["events"]
+    return [name for event in ephemeral if event["type"] == "m.typing" for name in event["content"]["user_ids"]]
+
+
+def test_who_types_and_who_has_read_is_shown(server: LiveServer) -> None:
+    alice, remote, room_id, bob = shared_room(server)
+    event_id = alice.say(room_id, "read this")
+    status, _ = remote.send(edus=[typing(room_id, bob), receipt(room_id, bob, event_id, thread_id="main")])
+    assert status == 200
+    until(lambda: who_types(alice, room_id) == [bob], 60.0, "bob to type")
+
+    def read_up_to() -> Any:
+        events = alice.sync()["rooms"]["join"][room_id]["ephemeral"]["events"]
+        return [event["content"] for event in events if event["type"] == "m.receipt"]
+
+    expected = {event_id: {"m.read": {bob: {"ts": 5, "thread_id": "main"}}}}
+    until(lambda: read_up_to() == [expected], 60.0, "bob's receipt")
+    remote.send(edus=[typing(room_id, bob, False)])
+    until(lambda: who_types(alice, room_id) == [], 60.0, "bob to stop")
+
+
+def test_edus_that_make_no_sense_are_left_out(server: LiveServer) -> None:
+    alice, remote, room_id, bob = shared_room(server)
+    event_id = alice.say(room_id, "x")
+    stranger = remote.user("stranger")
+    edus = [
+        *(7, None, {}, {"edu_type": 7}, {"edu_type": "m.typing"}, {"edu_type": "org.unknown", "content": {}}),
+        *(typing(room_id, bob, "yes"), typing(7, bob), typing("!nowhere", bob), typing(room_id, stranger)),
+        *(receipt(room_id, bob), receipt(room_id, bob, 7), receipt(room_id, bob, event_id, thread_id=7)),
+        *(receipt("!nowhere", bob, event_id), receipt(room_id, stranger, event_id)),
+        {"edu_type": "m.receipt", "content": {room_id: {"m.read.private": {bob: {"event_ids": [event_id]}}}}},
+        {"edu_type": "m.receipt", "content": {room_id: {"m.read": {bob: 7}, "x": 1}, "!b": 7}},
+        receipt(room_id, bob, event_id, ts="late"),
+    ]
+    assert remote.send(edus=edus) == (200, {"pdus": {}})
+    [kept] = [fact for fact in facts_of(server, "receipts", ReceiptSet) if fact.room_id == room_id]
+    assert (kept.user_id, kept.event_id, kept.receipt_type) == (bob, event_id, "m.read")
+    assert abs(kept.ts_ms - now_ms()) < 3600 * 1000
