@@ -31,10 +31,10 @@ from annals.schemas.facts.rooms import EventRefused, PduCreated
 
 GROUP_MAX = 100
 TRIES_MAX = 5
-_NEEDS_ROUNDS_MAX = 50
+NEEDS_ROUNDS_MAX = 50
 _ANSWERS: tuple[type[Exception], ...] = (Refused, *NOT_NOW)
 #: Stand-ins for offsets that the log has not given yet; above all real ones, so that state ids do not meet.
-_FORESEEN_OFFSET = 1 << 40
+FORESEEN_OFFSET = 1 << 40
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class RoomBuilder:
         self._queue: deque[Command] = deque()
         self._task: asyncio.Task[None] | None = None
         self._view = unknown_room(room_id)
-        self._foreseen = _FORESEEN_OFFSET
+        self._foreseen = FORESEEN_OFFSET
         self._head: str | None = None
         self._is_stale = False
 
@@ -137,7 +137,7 @@ class RoomBuilder:
     ) -> tuple[RoomView, Exception | None]:
         """The view after a command, or the one before it, with what was learned for it, and why it cannot be."""
         try:
-            for _ in range(_NEEDS_ROUNDS_MAX):
+            for _ in range(NEEDS_ROUNDS_MAX):
                 if lacked is not None:
                     view = learn(view, await self._workshop.tables.load(lacked))
                 try:
@@ -175,7 +175,7 @@ class RoomBuilder:
         if isinstance(wish, ReadyMade):
             fact = fact_of(wish.event, workshop.appender.envelope(idempotency_key=key))
         else:
-            event = build_on(view, wish, _rules(view), workshop.signer, workshop.clock())
+            event = build_on(view, wish, rules_of(view), workshop.signer, workshop.clock())
             # Made this moment: no table has it. To ask would be in vain, as the next try makes another one, later.
             view = learn(view, Loaded(events={(self._room_id, event.event_id): None}))
             fact = fact_of(event, workshop.appender.envelope(wish.cause, key))
@@ -184,7 +184,7 @@ class RoomBuilder:
         if isinstance(foreseen, Needs):
             raise Lacking(foreseen)
         if foreseen.verdict is None or foreseen.verdict.verdict != ACCEPTED:
-            raise _forbidden(foreseen.verdict.reason if foreseen.verdict else None)
+            raise forbidden(foreseen.verdict.reason if foreseen.verdict else None)
         command.facts.append(fact)
         command.made.append((fact.event_id, key))
         return foreseen.view
@@ -239,10 +239,11 @@ class RoomBuilder:
         if all(outcome.verdict == DROPPED for _, _, outcome in bad) and command.tries < TRIES_MAX:
             self._queue.appendleft(command)
         else:
-            _fail(command, _forbidden(bad[0][2].reason))
+            _fail(command, forbidden(bad[0][2].reason))
 
 
-def _rules(view: RoomView) -> RoomRules:
+def rules_of(view: RoomView) -> RoomRules:
+    """The rules of a room in which events can be built now; raises Refused and TryAgain."""
     header = view.known_header()
     if header.rules is None:
         raise Refused(404, "M_NOT_FOUND", "Unknown room")
@@ -251,7 +252,8 @@ def _rules(view: RoomView) -> RoomRules:
     return header.rules
 
 
-def _forbidden(reason: str | None) -> Refused:
+def forbidden(reason: str | None) -> Refused:
+    """What somebody hears whose event the room does not accept."""
     return Refused(403, "M_FORBIDDEN", f"You are not allowed to do this: {reason or 'refused'}")
 
 

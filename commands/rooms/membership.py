@@ -25,11 +25,10 @@ from annals.commands.rooms.reading import (
     require_room,
     state_event,
 )
-from annals.matrix.identifiers import domain_of
+from annals.matrix.identifiers import domain_of, is_user_id
+from annals.matrix.power_levels import PowerLevels
 from annals.rooms.heads import Intent
 from annals.rooms.view import RoomView
-
-_RESTRICTED = frozenset(("restricted", "knock_restricted"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,39 +57,66 @@ def join(change: Change, joined_rooms: frozenset[str]) -> Plan:
         # "If the user is already in the room": there is nothing to do, and nothing to tell the room again.
         if now == JOIN:
             return Already()
-        if now == INVITE or not _is_restricted(view):
+        if now == INVITE or not is_restricted(view) or not fulfils_condition(view, joined_rooms):
             return Send((change.intent(),))
-        authoriser = _authoriser(view, change.target, joined_rooms)
+        authoriser = authoriser_of(view, domain_of(change.target))
         more = {"join_authorised_via_users_server": authoriser} if authoriser else {}
         return Send((change.intent(**more),))
 
     return plan
 
 
-def _is_restricted(view: RoomView) -> bool:
+def is_restricted(view: RoomView) -> bool:
+    """Whether who was not invited may join by being in another room."""
     rules = view.known_header().rules
-    join_rules = state_event(view, "m.room.join_rules")
-    named = join_rules.content.get("join_rule") if join_rules else None
-    return rules is not None and rules.restricted_join and named in _RESTRICTED
+    if rules is None:
+        return False
+    named = join_rule_content(view).get("join_rule")
+    return (rules.restricted_join and named == "restricted") or (
+        rules.knock_restricted_join and named == "knock_restricted"
+    )
 
 
-def _authoriser(view: RoomView, user_id: str, joined_rooms: frozenset[str]) -> str | None:
-    """A local member who may invite, where the user fulfils one of the conditions of a restricted room."""
+def join_rule_content(view: RoomView) -> Mapping[str, Any]:
+    """The content of the m.room.join_rules in force."""
     join_rules = state_event(view, "m.room.join_rules")
-    if not joined_rooms.intersection(_allowed_rooms(join_rules.content.get("allow") if join_rules else None)):
-        return None
+    return join_rules.content if join_rules else {}
+
+
+def fulfils_condition(view: RoomView, joined_rooms: frozenset[str]) -> bool:
+    """Whether a member of these rooms fulfils one of the conditions of a restricted room."""
+    return not joined_rooms.isdisjoint(allowed_rooms(join_rule_content(view)))
+
+
+def authoriser_of(view: RoomView, server_name: str, members: Iterable[str] | None = None) -> str | None:
+    """A member of the server who may invite: by that user's leave somebody joins a restricted room.
+
+    `members`: all of the server; without them, those whom the power levels name are looked at.
+    """
     levels = power_levels(view)
-    users = levels.event.content.get("users") if levels.event else None
-    named = users if isinstance(users, Mapping) else {}
-    everybody: set[str] = {*levels.privileged, *named, str(levels.creator)}
-    for candidate in sorted(everybody, key=lambda user: (-levels.user(user), user)):
-        local = domain_of(candidate) == domain_of(user_id)
-        if local and levels.user(candidate) >= levels.named("invite") and membership(view, candidate) == JOIN:
+    candidates = _named(levels) if members is None else members
+    local = {user for user in candidates if is_user_id(user) and domain_of(user) == server_name}
+    for candidate in sorted(local, key=lambda user: (-levels.user(user), user)):
+        if may_authorise(view, candidate):
             return candidate
     return None
 
 
-def _allowed_rooms(allow: object) -> Iterable[str]:
+def _named(levels: PowerLevels) -> Iterable[str]:
+    users = levels.event.content.get("users") if levels.event else None
+    named = users if isinstance(users, Mapping) else {}
+    return [user for user in (*levels.privileged, *named, levels.creator) if isinstance(user, str)]
+
+
+def may_authorise(view: RoomView, user_id: str) -> bool:
+    """Whether a user's leave lets others join a restricted room."""
+    levels = power_levels(view)
+    return levels.user(user_id) >= levels.named("invite") and membership(view, user_id) == JOIN
+
+
+def allowed_rooms(join_rules: Mapping[str, Any]) -> Iterable[str]:
+    """The rooms whose members may join, by the content of an m.room.join_rules."""
+    allow = join_rules.get("allow")
     for condition in allow if isinstance(allow, list) else ():
         if isinstance(condition, Mapping) and condition.get("type") == "m.room_membership":
             room_id = condition.get("room_id")
