@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from annals.commands import errors as command_errors
+from annals.ingest.resident.errors import InputRefused
 from annals.queries import errors as query_errors
 
 RETRY_AFTER_S = 1
@@ -81,7 +82,7 @@ def as_api_error(error: Exception) -> ApiError | None:
     match error:
         case ApiError():
             return error
-        case command_errors.Refused():
+        case command_errors.Refused() | InputRefused():
             return ApiError(error.status, error.errcode, error.reason, error.extra)
         case query_errors.NoAccess():
             return forbidden("You are not in this room")

@@ -25,7 +25,7 @@ from annals.api.client import (
     sync,
 )
 from annals.api.hot import HotRoute
-from annals.api.server import keys, transactions
+from annals.api.server import keys, membership, transactions
 
 ROUTERS: Sequence[APIRouter] = (
     discovery.router,
@@ -44,6 +44,7 @@ ROUTERS: Sequence[APIRouter] = (
     room_receipts.router,
     admin_registration.router,
     keys.router,
+    membership.router,
 )
 
 HOT_ROUTES: Sequence[HotRoute] = (

@@ -16,13 +16,17 @@ from annals.commands.aliases import Aliases
 from annals.commands.profiles import Profiles
 from annals.commands.receipts import Receipts
 from annals.commands.rooms.service import Rooms
+from annals.commands.rooms.templates import Templates
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
 from annals.ingest.inbound.receiver import Receiver
 from annals.ingest.requests import RequestVerifier
+from annals.ingest.resident.handshakes import SentHandshakes
+from annals.ingest.resident.invites import Invites
 from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
+from annals.queries.federation.joining import RoomAnswers
 from annals.queries.messages import Messages
 from annals.queries.profiles import ProfileReads
 from annals.queries.room_state import RoomReads
@@ -86,6 +90,10 @@ class Services:
     receipts: Receipts
     typing: TypingNotices
     requests: RequestVerifier
+    templates: Templates
+    sent_handshakes: SentHandshakes
+    invites: Invites
+    room_answers: RoomAnswers
     receiver: Receiver
     appservices: Mapping[str, Appservice] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -15,17 +15,22 @@ from annals.commands.accounts import Accounts
 from annals.commands.passwords import Passwords
 from annals.commands.profiles import Profiles
 from annals.commands.receipts import Receipts
+from annals.commands.rooms.templates import Templates
 from annals.commands.subject_keys import SubjectKeys
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
 from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
+from annals.federation.client import Identity
 from annals.ingest.inbound.receiver import Receiver
+from annals.ingest.resident.handshakes import SentHandshakes
+from annals.ingest.resident.invites import Invites
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.notices import Notice
 from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
+from annals.queries.federation.joining import RoomAnswers
 from annals.queries.messages import Messages
 from annals.queries.places import PlaceReader
 from annals.queries.profiles import ProfileReads
@@ -74,6 +79,8 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
     notifier, typing = Notifier(), Typing(now_ms)
     stopping = asyncio.Event()
     places = PlaceReader(house.log.log_id)
+    identity, pdus = Identity(house.signer.server_name, house.signer.key), house.peers.pdus
+    templates = Templates(house.drafts, database, config.server_name)
     house.reached.subscribe(lambda notice: _tell(tokens, notifier, notice))
     services = Services(
         settings=api_settings(config),
@@ -96,6 +103,10 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         receipts=Receipts(appender, database),
         typing=TypingNotices(appender, database),
         requests=house.peers.requests,
+        templates=templates,
+        sent_handshakes=SentHandshakes(appender, database, pdus, identity, templates.check_authorised),
+        invites=Invites(appender, database, pdus, identity),
+        room_answers=RoomAnswers(database, config.server_name),
         receiver=Receiver(appender, database, house.peers.pdus, house.peers.threads, now_ms),
         appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,

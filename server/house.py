@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from annals.commands.aliases import Aliases
 from annals.commands.rooms.builder import Builders, Workshop
 from annals.commands.rooms.creating import RoomCreation
+from annals.commands.rooms.drafts import Drafts
 from annals.commands.rooms.power import RoomPower
 from annals.commands.rooms.service import Rooms
 from annals.commands.rooms.tables import PostgresRoomTables
@@ -41,6 +42,7 @@ class House:
     reached: Reached
     appender: Appender
     builders: Builders
+    drafts: Drafts
     creation: RoomCreation
     aliases: Aliases
     rooms: Rooms
@@ -81,7 +83,8 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     database.guard_reads(lambda: _expecting(reached))
     appender = Appender(log, reached, now_ms, VERSION, writer)
     signer = Signer(config.server_name, load_signing_key(config.signing_key_path))
-    builders = Builders(Workshop(appender, PostgresRoomTables(database), signer, now_ms))
+    workshop = Workshop(appender, PostgresRoomTables(database), signer, now_ms)
+    builders, drafts = Builders(workshop), Drafts(workshop)
     aliases = Aliases(appender, database, RoomPower(), config.server_name)
     creation = RoomCreation(appender, builders, aliases, signer)
     rooms = Rooms(appender, database, builders, creation, config.default_room_version)
@@ -93,7 +96,7 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
         if offset > ends.get((topic, partition), 0):
             raise LogWentBack(topic, partition, f"the tables are at {offset}, the log ends before")
     peers = open_peers(config, signer, appender, database, now_ms)
-    return House(log, database, reached, appender, builders, creation, aliases, rooms, signer, peers, ends)
+    return House(log, database, reached, appender, builders, drafts, creation, aliases, rooms, signer, peers, ends)
 
 
 def _expecting(reached: Reached) -> Callable[[Snapshot], None]:
