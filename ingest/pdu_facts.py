@@ -10,7 +10,7 @@ from annals.matrix.errors import NotCanonical
 from annals.matrix.events import body, skeleton
 from annals.schemas.facts.envelope import Envelope
 from annals.schemas.facts.quarantine import InputQuarantined
-from annals.schemas.facts.rooms import PduFetched, PduReceived
+from annals.schemas.facts.rooms import MembershipReceived, PduFetched, PduReceived
 
 ORIGINAL_BYTES_MAX = 60_000
 """A record of the log has 64 KiB, its envelope and the reason included."""
@@ -27,6 +27,21 @@ def pdu_received(verified: Verified, envelope: Envelope, origin: str, via: str) 
 def pdu_fetched(verified: Verified, envelope: Envelope, origin: str, via: str, purpose: str) -> PduFetched:
     """The fact of a PDU that we asked `origin` for; `purpose` as in PduFetched."""
     return PduFetched(envelope=envelope, origin=origin, via=via, purpose=purpose, **_parts(verified))
+
+
+def membership_received(
+    verified: Verified,
+    envelope: Envelope,
+    origin: str,
+    via: str,
+    room_state: bytes,
+    handshake_id: str | None = None,
+) -> MembershipReceived:
+    """The fact of a member event of a user of ours in a room whose state we do not have; see MembershipReceived."""
+    parts = _parts(verified)
+    return MembershipReceived(
+        envelope=envelope, origin=origin, via=via, room_state=room_state, handshake_id=handshake_id, **parts
+    )
 
 
 def pdu_quarantined(
