@@ -102,8 +102,10 @@ class Runner:
                 except _NOT_NOW as error:
                     log.warning("handshakes_not_read", error=repr(error))
                     pause_s = PAUSE_S
+                # Not wait_for: where the event and a cancellation meet, it forgets the cancellation (Python 3.11).
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), pause_s)
+                    async with asyncio.timeout(pause_s):
+                        await self._woken.wait()
         finally:
             tasks = list(self._tasks.values())
             for task in tasks:
