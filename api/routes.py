@@ -26,6 +26,7 @@ from annals.api.client import (
 )
 from annals.api.hot import HotRoute
 from annals.api.server import keys, membership, transactions
+from annals.api.server import room_reading as server_room_reading
 
 ROUTERS: Sequence[APIRouter] = (
     discovery.router,
@@ -45,6 +46,7 @@ ROUTERS: Sequence[APIRouter] = (
     admin_registration.router,
     keys.router,
     membership.router,
+    server_room_reading.router,
 )
 
 HOT_ROUTES: Sequence[HotRoute] = (

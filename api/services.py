@@ -27,6 +27,7 @@ from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
 from annals.queries.federation.joining import RoomAnswers
+from annals.queries.federation.reads import FederationReads
 from annals.queries.messages import Messages
 from annals.queries.profiles import ProfileReads
 from annals.queries.room_state import RoomReads
@@ -95,6 +96,7 @@ class Services:
     invites: Invites
     room_answers: RoomAnswers
     receiver: Receiver
+    federation_reads: FederationReads
     appservices: Mapping[str, Appservice] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

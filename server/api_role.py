@@ -31,6 +31,7 @@ from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
 from annals.queries.federation.joining import RoomAnswers
+from annals.queries.federation.reads import FederationReads
 from annals.queries.messages import Messages
 from annals.queries.places import PlaceReader
 from annals.queries.profiles import ProfileReads
@@ -108,6 +109,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         invites=Invites(appender, database, pdus, identity),
         room_answers=RoomAnswers(database, config.server_name),
         receiver=Receiver(appender, database, house.peers.pdus, house.peers.threads, now_ms),
+        federation_reads=FederationReads(database),
         appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,
     )

@@ -20,22 +20,22 @@ StateKey = tuple[str, str]
 #: asks for it by its id must get it (docs/decisions/0011). What is parked or pending is not judged yet, and what was
 #: dropped never was in the room.
 SERVED = ("accepted", "soft_failed", "rejected")
-_SERVED_SQL = ", ".join(f"'{verdict}'" for verdict in SERVED)
+SERVED_SQL = ", ".join(f"'{verdict}'" for verdict in SERVED)
 
 _PDUS_SQL = f"""
     SELECT e.event_id, e.room_version, e.client_json, e.federation_json, e.redacted_by IS NOT NULL
-    FROM events e WHERE e.room_id = %s AND e.event_id = ANY (%s) AND e.verdict IN ({_SERVED_SQL})
+    FROM events e WHERE e.room_id = %s AND e.event_id = ANY (%s) AND e.verdict IN ({SERVED_SQL})
 """
 _CURRENT_SQL = "SELECT type, state_key, event_id FROM current_state WHERE room_id = %s"
 _BEFORE_SQL = f"""
     SELECT e.state_before FROM events e
-    WHERE e.room_id = %s AND e.event_id = %s AND NOT e.outlier AND e.verdict IN ({_SERVED_SQL})
+    WHERE e.room_id = %s AND e.event_id = %s AND NOT e.outlier AND e.verdict IN ({SERVED_SQL})
 """
 # OFFSET 0 keeps each step a look-up by key: planned as a join of tables it might read the whole room at every level.
 _AUTH_CHAIN_SQL = f"""
     WITH RECURSIVE chain(event_id) AS (
         SELECT a.event_id FROM events e CROSS JOIN LATERAL unnest(e.auth_events) AS a(event_id)
-        WHERE e.room_id = %s AND e.event_id = ANY (%s) AND e.verdict IN ({_SERVED_SQL})
+        WHERE e.room_id = %s AND e.event_id = ANY (%s) AND e.verdict IN ({SERVED_SQL})
         UNION
         SELECT a.event_id FROM chain c
         CROSS JOIN LATERAL (
@@ -44,11 +44,11 @@ _AUTH_CHAIN_SQL = f"""
         CROSS JOIN LATERAL unnest(cited.auth_events) AS a(event_id)
     )
     SELECT c.event_id FROM chain c
-    JOIN events e ON e.room_id = %s AND e.event_id = c.event_id AND e.verdict IN ({_SERVED_SQL})
+    JOIN events e ON e.room_id = %s AND e.event_id = c.event_id AND e.verdict IN ({SERVED_SQL})
 """
 _VERSION_SQL = f"""
     SELECT e.room_version FROM events e
-    WHERE e.room_id = %s AND e.event_id = ANY (%s) AND e.verdict IN ({_SERVED_SQL}) LIMIT 1
+    WHERE e.room_id = %s AND e.event_id = ANY (%s) AND e.verdict IN ({SERVED_SQL}) LIMIT 1
 """
 
 

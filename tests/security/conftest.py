@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from tests.support.federation_fixtures import asked
 from tests.support.shared_server import server
 from tests.support.sync_fixtures import queries_template, world
 
-__all__ = ["queries_template", "server", "world"]
+__all__ = ["asked", "queries_template", "server", "world"]

@@ -1,0 +1,8 @@
+"""Rooms, and the app that other servers ask of them."""
+
+from __future__ import annotations
+
+from tests.support.federation_fixtures import asked
+from tests.support.sync_fixtures import queries_template, world
+
+__all__ = ["asked", "queries_template", "world"]
