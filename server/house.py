@@ -9,6 +9,7 @@ from annals.commands.aliases import Aliases
 from annals.commands.rooms.builder import Builders, Workshop
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.drafts import Drafts
+from annals.commands.rooms.inviting import OutgoingInvites
 from annals.commands.rooms.power import RoomPower
 from annals.commands.rooms.service import Rooms
 from annals.commands.rooms.tables import PostgresRoomTables
@@ -21,12 +22,14 @@ from annals.projectors.notices import Notice
 from annals.projectors.positions.appending import Appender
 from annals.projectors.positions.reached import Reached
 from annals.projectors.positions.read import covers, lags, projected_ends, vector_of
+from annals.queries.federation.joining import RoomAnswers
 from annals.rooms.heads import Signer
 from annals.server.clock import now_ms
 from annals.server.config import Config, database_url
 from annals.server.keys import load_signing_key
 from annals.server.log_setup import begin_log, open_log
 from annals.server.peers import Peers, open_peers
+from annals.server.remote_invites import remote_inviter
 from annals.server.version import VERSION
 
 #: Readiness: how many records the tables may be behind the log.
@@ -86,8 +89,11 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     workshop = Workshop(appender, PostgresRoomTables(database), signer, now_ms)
     builders, drafts = Builders(workshop), Drafts(workshop)
     aliases = Aliases(appender, database, RoomPower(), config.server_name)
-    creation = RoomCreation(appender, builders, aliases, signer)
-    rooms = Rooms(appender, database, builders, creation, config.default_room_version)
+    peers = open_peers(config, signer, appender, database, now_ms)
+    outgoing = OutgoingInvites(drafts, builders, remote_inviter(peers, RoomAnswers(database, config.server_name)))
+    creation = RoomCreation(appender, builders, aliases, signer, outgoing)
+    version = config.default_room_version
+    rooms = Rooms(appender, database, builders, creation, outgoing, config.server_name, version)
     reached.subscribe(lambda notice: _tell_builders(builders, notice))
     known = dict(reached.known)
     ends = projected_ends(log)
@@ -95,7 +101,6 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
         # Whoever wrote to such a log would be answered with the outcome of another fact.
         if offset > ends.get((topic, partition), 0):
             raise LogWentBack(topic, partition, f"the tables are at {offset}, the log ends before")
-    peers = open_peers(config, signer, appender, database, now_ms)
     return House(log, database, reached, appender, builders, drafts, creation, aliases, rooms, signer, peers, ends)
 
 

@@ -9,10 +9,13 @@ process can take it up where another one died (worker.py):
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import structlog
 
 from annals.commands.aliases import Aliases
 from annals.commands.errors import Refused
@@ -24,11 +27,14 @@ from annals.commands.rooms.creation import (
     later_state,
     power_levels_content,
 )
+from annals.commands.rooms.inviting import OutgoingInvites
+from annals.commands.rooms.membership import Change
 from annals.commands.rooms.plans import ReadyMade, Send
 from annals.commands.worker import Started, Step
 from annals.matrix.canonical_json import strict_bytes
 from annals.matrix.errors import InvalidEvent, NotCanonical
 from annals.matrix.events import event_of
+from annals.matrix.identifiers import domain_of
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.projectors.positions.appending import Appender
 from annals.rooms.heads import Intent, Signer, build_on
@@ -37,6 +43,7 @@ from annals.schemas.facts.users import CommandFinished, CommandStarted
 
 CREATE_ROOM = "create_room"
 _MEMBER = "m.room.member"
+_log = structlog.get_logger(__name__)
 #: A record of the log holds 128 KiB.
 PLAN_BYTES_MAX = 120 * 1024
 
@@ -44,11 +51,14 @@ PLAN_BYTES_MAX = 120 * 1024
 class RoomCreation:
     """Starts and carries out commands of kind `create_room`."""
 
-    def __init__(self, appender: Appender, builders: Builders, aliases: Aliases, signer: Signer) -> None:
+    def __init__(
+        self, appender: Appender, builders: Builders, aliases: Aliases, signer: Signer, outgoing: OutgoingInvites
+    ) -> None:
         self._appender = appender
         self._builders = builders
         self._aliases = aliases
         self._signer = signer
+        self._outgoing = outgoing
         self._last_ms = 0
 
     async def create(
@@ -85,7 +95,8 @@ class RoomCreation:
             "room_id": event.room_id,
             "room_version": rules.version,
             "create": {"event_id": event.event_id, "pdu": event.pdu},
-            "state": _state(request, rules, profiles),
+            "state": _state(request, rules, profiles, self._signer.server_name),
+            "invited_elsewhere": _invited_elsewhere(request, profiles, self._signer.server_name),
             "alias": request.alias,
             "published": request.visibility == "public",
         }
@@ -105,6 +116,7 @@ class RoomCreation:
             await self._build(user_id, command_id, plan)
             if plan["published"]:
                 await self._aliases.publish(room_id, "public", user_id, is_admin=True, cause=command_id)
+            await self._invite_elsewhere(user_id, command_id, plan)
         except Refused as refused:
             if plan["alias"]:
                 await self._aliases.lapse(plan["alias"], room_id, refused.reason)
@@ -118,6 +130,20 @@ class RoomCreation:
                 raise
             # "The initial state implied by the parameters to the request is invalid."
             raise Refused(400, "M_INVALID_ROOM_STATE", refused.reason) from None
+
+    async def _invite_elsewhere(self, user_id: str, command_id: str, plan: Mapping[str, Any]) -> None:
+        """Invite users of other servers, all at once. The room is made: who cannot be invited does not undo it."""
+
+        async def one(target: str, content: Mapping[str, Any]) -> None:
+            key = f"{command_id}:invite:{target}"
+            try:
+                await self._outgoing.invite(
+                    plan["room_id"], Change(user_id, target, "invite", content, key, command_id)
+                )
+            except Refused as refused:
+                _log.warning("invite_failed", room=plan["room_id"], user=target, reason=refused.reason)
+
+        await asyncio.gather(*(one(target, content) for target, content in plan.get("invited_elsewhere", ())))
 
     async def _claim(self, alias: str, room_id: str, user_id: str, command_id: str) -> None:
         try:
@@ -161,8 +187,10 @@ def _random_room_id(server_name: str) -> str:
     return f"!{letters}:{server_name}"
 
 
-def _state(request: RoomRequest, rules: RoomRules, profiles: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
-    """[type, state key, content] of all events behind the create event, in order."""
+def _state(
+    request: RoomRequest, rules: RoomRules, profiles: Mapping[str, Mapping[str, Any]], server_name: str
+) -> list[list[Any]]:
+    """[type, state key, content] of all events behind the create event that we sign alone, in order."""
     creator = {**profiles.get(request.creator, {}), "membership": "join"}
     state: list[list[Any]] = [
         [_MEMBER, request.creator, creator],
@@ -171,9 +199,18 @@ def _state(request: RoomRequest, rules: RoomRules, profiles: Mapping[str, Mappin
     state += [[wish.type, wish.state_key, wish.content] for wish in later_state(request)]
     direct = {"is_direct": True} if request.is_direct else {}
     for user_id in dict.fromkeys(request.invite):
-        if user_id != request.creator:
+        if user_id != request.creator and domain_of(user_id) == server_name:
             state.append([_MEMBER, user_id, {**profiles.get(user_id, {}), **direct, "membership": "invite"}])
     return state
+
+
+def _invited_elsewhere(
+    request: RoomRequest, profiles: Mapping[str, Mapping[str, Any]], server_name: str
+) -> list[list[Any]]:
+    """[user id, content beside the membership] of invites that other servers sign too."""
+    direct = {"is_direct": True} if request.is_direct else {}
+    elsewhere = [user_id for user_id in dict.fromkeys(request.invite) if domain_of(user_id) != server_name]
+    return [[user_id, {**profiles.get(user_id, {}), **direct}] for user_id in elsewhere]
 
 
 def _events(user_id: str, command_id: str, plan: Mapping[str, Any]) -> Send:

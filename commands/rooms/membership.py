@@ -164,12 +164,17 @@ def invite(change: Change) -> Plan:
     """Invite somebody; who is in the room already cannot be."""
 
     def plan(view: RoomView) -> Send:
-        require_known(view)
-        if membership(view, change.target) == JOIN:
-            raise Refused(403, "M_FORBIDDEN", "The target user is already in the room")
+        check_invite(view, change)
         return Send((change.intent(),))
 
     return plan
+
+
+def check_invite(view: RoomView, change: Change) -> None:
+    """Refuse an invite that would change nothing, or for a room that is not here."""
+    require_known(view)
+    if membership(view, change.target) == JOIN:
+        raise Refused(403, "M_FORBIDDEN", "The target user is already in the room")
 
 
 def ban(change: Change) -> Plan:

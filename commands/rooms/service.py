@@ -13,13 +13,15 @@ from annals.commands.rooms.builder import Builders
 from annals.commands.rooms.checks import check_aliases, check_annotation
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.creation import RoomRequest
+from annals.commands.rooms.inviting import OutgoingInvites
 from annals.commands.rooms.membership import Change, ban, invite, join, kick, knock, leave, stay, unban
 from annals.commands.rooms.plans import Plan
+from annals.commands.rooms.reading import MEMBER
 from annals.commands.rooms.sending import annotation_of, check_key, intent_of, redact, send
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
-from annals.matrix.identifiers import is_user_id
+from annals.matrix.identifiers import domain_of, is_user_id
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.positions.appending import Appender
 from annals.projectors.sealables import unpacked
@@ -42,12 +44,15 @@ class Rooms:
         database: Database,
         builders: Builders,
         creation: RoomCreation,
+        outgoing: OutgoingInvites,
+        server_name: str,
         default_room_version: str,
     ) -> None:
         self._appender = appender
         self._database = database
         self._builders = builders
         self._creation = creation
+        self._outgoing, self._server_name = outgoing, server_name
         self._default_room_version = default_room_version
 
     async def create(self, request: RoomRequest, room_version: str | None, cause: str) -> str:
@@ -80,6 +85,10 @@ class Rooms:
             await self._database.read(lambda s: check_annotation(s, room_id, sender, event_type, annotation, key))
         if event_type == CANONICAL_ALIAS and state_key == "":
             await self._database.read(lambda s: check_aliases(s, room_id, content))
+        is_invite = event_type == MEMBER and content.get("membership") == "invite"
+        if is_invite and state_key is not None and self._is_elsewhere(state_key):
+            rest = {name: value for name, value in content.items() if name != "membership"}
+            return await self._outgoing.invite(room_id, Change(sender, state_key, "invite", rest, key, cause))
         plan = send(intent) if intent.redacts is None else redact(intent, intent.redacts)
         return (await self._builders.carry_out(room_id, plan)).event_ids[0]
 
@@ -99,9 +108,13 @@ class Rooms:
         await self._carry_out(room_id, knock(await self._change(user_id, user_id, "knock", reason, cause, {})))
 
     async def invite(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
-        """Invite a user."""
+        """Invite a user, of whatever server."""
         _check_user(target)
-        await self._carry_out(room_id, invite(await self._change(sender, target, "invite", reason, cause, {})))
+        change = await self._change(sender, target, "invite", reason, cause, {})
+        if self._is_elsewhere(target):
+            await self._outgoing.invite(room_id, change)
+        else:
+            await self._carry_out(room_id, invite(change))
 
     async def kick(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
         """Make a user leave."""
@@ -133,6 +146,9 @@ class Rooms:
         """Tell a room how a user who is in it looks now: a step of a command that may run again."""
         change = Change(user_id, user_id, "join", content, idempotency_key, idempotency_key)
         await self._carry_out(room_id, stay(change))
+
+    def _is_elsewhere(self, user_id: str) -> bool:
+        return is_user_id(user_id) and domain_of(user_id) != self._server_name
 
     async def _carry_out(self, room_id: str, plan: Plan) -> None:
         await self._builders.carry_out(room_id, plan)

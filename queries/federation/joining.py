@@ -27,6 +27,8 @@ SHOWN_TYPES = (
     "m.room.canonical_alias",
     "m.room.encryption",
 )
+#: Of what a room is shown by. Where its texts are larger, the smaller ones must do.
+SHOWN_BYTES_MAX = 64 * 1024
 _PAGE = 2_000
 _PDUS_SQL = """
     SELECT event_id, type, room_version, client_json, federation_json, redacted_by IS NOT NULL
@@ -74,9 +76,20 @@ class RoomAnswers:
         def read(snapshot: Snapshot) -> list[dict[str, Any]]:
             state = current_state_ids(snapshot, room_id)
             keys = [(shown, "") for shown in SHOWN_TYPES] + [("m.room.member", member) for member in members]
-            return pdus_of(snapshot, room_id, [state[key] for key in keys if key in state])
+            return _bounded(pdus_of(snapshot, room_id, [state[key] for key in keys if key in state]))
 
         return await self._database.read(read)
+
+
+def _bounded(pdus: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many as fit into what others take; the first, which is the m.room.create, must be among them."""
+    kept: list[dict[str, Any]] = []
+    size_bytes = 0
+    for pdu in pdus:
+        size_bytes += len(canonical_bytes(pdu))
+        if size_bytes <= SHOWN_BYTES_MAX or not kept:
+            kept.append(pdu)
+    return kept
 
 
 def _array(texts: Iterable[bytes]) -> bytes:
