@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.projectors.rooms.read import state_entries, whole_state
 from annals.queries.client_events import COLUMNS, JOINS, VISIBLE, EventRow, Viewer, event_row, shown
+from annals.queries.edges import Past, edges_within
 from annals.queries.errors import NotThere
 from annals.queries.history import visible_to
 from annals.queries.pages import NEWEST, OLDEST, PageToken
@@ -21,6 +22,8 @@ from annals.queries.sync.filters import EventFilter
 from annals.queries.timeline_pages import PageRequest, read_page
 
 _MEMBER = "m.room.member"
+#: How often the past is fetched for one answer.
+_FETCHES_MAX = 2
 
 _EVENT_SQL = f"""
     SELECT {COLUMNS}, e.state_after FROM events e {JOINS} WHERE e.room_id = %s AND e.event_id = %s AND {VISIBLE}
@@ -48,29 +51,54 @@ class MessagesWanted:
     filter: EventFilter = field(default_factory=EventFilter)
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer's JSON text, and the edges of what it was made of."""
+
+    text: bytes
+    edges: tuple[str, ...]
+
+
 class Messages:
     """Queries on timelines; answers are JSON texts."""
 
-    def __init__(self, database: Database, places: PlaceReader) -> None:
+    def __init__(self, database: Database, places: PlaceReader, past: Past | None = None) -> None:
         self._database = database
         self._places = places
+        self._past = past
 
     async def messages(self, viewer: Viewer, room_id: str, wanted: MessagesWanted) -> bytes:
-        """A page of the timeline. Raises NoAccess, BadPlace."""
-        return await self._database.read(lambda snapshot: self._messages(snapshot, viewer, room_id, wanted))
+        """A page of the timeline; what it lacks of the room's past is fetched first. Raises NoAccess, BadPlace."""
+        return await self._with_the_past(
+            room_id, wanted.limit, lambda snapshot: self._messages(snapshot, viewer, room_id, wanted)
+        )
 
-    def _messages(self, snapshot: Snapshot, viewer: Viewer, room_id: str, wanted: MessagesWanted) -> bytes:
+    async def _with_the_past(self, room_id: str, limit: int, read: Callable[[Snapshot], _Answer]) -> bytes:
+        """The answer of `read`, again if it has edges behind which other servers have something."""
+        answer = await self._database.read(read)
+        for _ in range(_FETCHES_MAX):
+            if not answer.edges or self._past is None or not await self._past(room_id, answer.edges, limit):
+                break
+            answer = await self._database.read(read)
+        return answer.text
+
+    def _messages(self, snapshot: Snapshot, viewer: Viewer, room_id: str, wanted: MessagesWanted) -> _Answer:
         access = access_to(snapshot, room_id, viewer.user_id)
         request = self._page_request(snapshot, viewer, room_id, wanted, access)
         page = read_page(snapshot, request)
+        edges = edges_within(snapshot, room_id, request.start, page.end) if wanted.backwards else ()
         answer: dict[str, Any] = {"chunk": _fragments(page.events, viewer), "start": request.start.pack()}
         if page.end is not None:
             answer["end"] = page.end.pack()
+        elif edges and page.events:
+            # The past goes on, if not now: the client may ask again from here. Without anything to show it gets no
+            # token, or it would ask for ever.
+            answer["end"] = PageToken(page.events[-1].depth, page.events[-1].position).pack()
         if wanted.filter.lazy_load_members and page.events:
             senders = {event.sender for event in page.events}
             members = _members_before(snapshot, page.events[0], senders)
             answer["state"] = _fragments(members, viewer)
-        return orjson.dumps(answer)
+        return _Answer(orjson.dumps(answer), edges)
 
     def _page_request(
         self, snapshot: Snapshot, viewer: Viewer, room_id: str, wanted: MessagesWanted, access: Access
@@ -96,8 +124,8 @@ class Messages:
 
     async def context(self, viewer: Viewer, room_id: str, event_id: str, limit: int, wanted: EventFilter) -> bytes:
         """An event with what came before and after it: `limit` events together. Raises NotThere."""
-        return await self._database.read(
-            lambda snapshot: _context(snapshot, viewer, (room_id, event_id), limit, wanted)
+        return await self._with_the_past(
+            room_id, limit, lambda snapshot: _context(snapshot, viewer, (room_id, event_id), limit, wanted)
         )
 
     async def relations(
@@ -152,7 +180,7 @@ def _visible_event(snapshot: Snapshot, viewer: Viewer, room_id: str, event_id: s
     return event, row[-1]
 
 
-def _context(snapshot: Snapshot, viewer: Viewer, named: tuple[str, str], limit: int, wanted: EventFilter) -> bytes:
+def _context(snapshot: Snapshot, viewer: Viewer, named: tuple[str, str], limit: int, wanted: EventFilter) -> _Answer:
     room_id, event_id = named
     event, _ = _visible_event(snapshot, viewer, room_id, event_id)
     place = PageToken(event.depth, event.position)
@@ -166,16 +194,16 @@ def _context(snapshot: Snapshot, viewer: Viewer, named: tuple[str, str], limit: 
     end = after.end or PageToken(last.depth, last.position + 1)
     senders = {shown_event.sender for shown_event in (*before.events, event, *after.events)}
     state = _state_after(snapshot, last, senders if wanted.lazy_load_members else None)
-    return orjson.dumps(
-        {
-            "start": start.pack(),
-            "end": end.pack(),
-            "event": orjson.Fragment(shown(event, viewer)),
-            "events_before": _fragments(before.events, viewer),
-            "events_after": _fragments(after.events, viewer),
-            "state": _fragments(state, viewer),
-        }
-    )
+    answer = {
+        "start": start.pack(),
+        "end": end.pack(),
+        "event": orjson.Fragment(shown(event, viewer)),
+        "events_before": _fragments(before.events, viewer),
+        "events_after": _fragments(after.events, viewer),
+        "state": _fragments(state, viewer),
+    }
+    edges = edges_within(snapshot, room_id, place, before.end) if half else ()
+    return _Answer(orjson.dumps(answer), edges)
 
 
 def _members_before(snapshot: Snapshot, event: EventRow, user_ids: Iterable[str]) -> list[EventRow]:

@@ -44,6 +44,7 @@ from annals.schemas.facts.ephemeral import TypingSet
 from annals.server.appservices import load_appservices
 from annals.server.clock import now_ms
 from annals.server.config import Config
+from annals.server.fetching import room_history
 from annals.server.house import House, open_house
 from annals.server.http import serve
 from annals.server.keys import load_master_key
@@ -99,7 +100,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         alias_reads=AliasReads(database, config.server_name),
         sync=Sync(database, house.log.log_id, notifier, typing, now_ms, stopping),
         rooms=house.rooms,
-        messages=Messages(database, places),
+        messages=Messages(database, places, room_history(house).fetch),
         room_reads=RoomReads(database, places),
         receipts=Receipts(appender, database),
         typing=TypingNotices(appender, database),
