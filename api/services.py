@@ -20,6 +20,7 @@ from annals.commands.rooms.templates import Templates
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
 from annals.ingest.inbound.receiver import Receiver
+from annals.ingest.key_notary import KeyNotary
 from annals.ingest.requests import RequestVerifier
 from annals.ingest.resident.handshakes import SentHandshakes
 from annals.ingest.resident.invites import Invites
@@ -97,6 +98,7 @@ class Services:
     room_answers: RoomAnswers
     receiver: Receiver
     federation_reads: FederationReads
+    notary: KeyNotary
     appservices: Mapping[str, Appservice] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

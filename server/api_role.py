@@ -23,6 +23,7 @@ from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
 from annals.federation.client import Identity
 from annals.ingest.inbound.receiver import Receiver
+from annals.ingest.key_notary import KeyNotary
 from annals.ingest.resident.handshakes import SentHandshakes
 from annals.ingest.resident.invites import Invites
 from annals.matrix.room_versions import ROOM_VERSIONS
@@ -51,7 +52,8 @@ from annals.server.keys import load_master_key
 from annals.server.operational import operational_routes
 from annals.server.version import VERSION
 
-_EPHEMERAL = "ephemeral"
+_EPHEMERAL, _SERVERS = "ephemeral", "servers"
+_KEYS_SETTLE_S = 5.0
 _TYPING_STEP_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -84,11 +86,12 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
     identity, pdus = Identity(house.signer.server_name, house.signer.key), house.peers.pdus
     templates = Templates(house.drafts, database, config.server_name)
     house.reached.subscribe(lambda notice: _tell(tokens, notifier, notice))
+    own_keys = OwnKeys(config.server_name, [house.signer.key], now_ms)
     services = Services(
         settings=api_settings(config),
         clock=now_ms,
         serving=house.serving,
-        server_keys=OwnKeys(config.server_name, [house.signer.key], now_ms),
+        server_keys=own_keys,
         tokens=tokens,
         limits=Limits(now_ms, _rates(config)),
         accounts=Accounts(appender, database, keys, Passwords(), config.server_name),
@@ -109,12 +112,22 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         sent_handshakes=SentHandshakes(appender, database, pdus, identity, templates.check_authorised),
         invites=Invites(appender, database, pdus, identity),
         room_answers=RoomAnswers(database, config.server_name),
+        notary=_notary(house, own_keys),
         receiver=Receiver(appender, database, house.peers.pdus, house.peers.threads, now_ms),
         federation_reads=FederationReads(database),
         appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,
     )
     return services, notifier, typing
+
+
+def _notary(house: House, own_keys: OwnKeys) -> KeyNotary:
+    async def settled() -> None:
+        ends = {(_SERVERS, partition): end for partition, end in enumerate(house.log.ends(_SERVERS))}
+        await house.reached.reached(ends, _KEYS_SETTLE_S)
+
+    signer = house.signer
+    return KeyNotary(signer.server_name, signer.key, own_keys, house.peers.keyring, house.database, settled, now_ms)
 
 
 def api_settings(config: Config) -> ApiSettings:

@@ -21,11 +21,13 @@ import httpx
 
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
+from annals.ingest.key_store import FetchedKeys
 from annals.matrix.auth_events import auth_types_for
 from annals.matrix.building import build_event
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.events import Event, StateKey
 from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.matrix.server_keys import read_server_keys
 from annals.matrix.signing import SigningKey, sign_json
 from annals.matrix.x_matrix import authorization
 from annals.schemas.facts.servers import ServerKeysFetched
@@ -54,6 +56,12 @@ class RemoteServer:
 
     def publish_keys(self, valid_for_ms: int = DAY_MS) -> None:
         """Let our server know this one's keys."""
+        found, appender = self.key_answer_fetched(valid_for_ms), self.server.house.appender
+        fact = ServerKeysFetched(appender.envelope(), self.name, self.name, found.fetched_at_ms, found.answer)
+        self.server.on_loop(appender.submit_and_settle([fact], 60.0))
+
+    def key_answer_fetched(self, valid_for_ms: int = DAY_MS) -> FetchedKeys:
+        """What this server publishes at /_matrix/key/v2/server, as if it had been fetched now."""
         at_ms = now_ms()
         answer: dict[str, Any] = {
             "server_name": self.name,
@@ -61,10 +69,8 @@ class RemoteServer:
             "old_verify_keys": {},
             "valid_until_ts": at_ms + valid_for_ms,
         }
-        text = canonical_bytes(sign_json(answer, self.name, self.key))
-        appender = self.server.house.appender
-        fact = ServerKeysFetched(appender.envelope(), self.name, self.name, at_ms, text)
-        self.server.on_loop(appender.submit_and_settle([fact], 60.0))
+        signed = sign_json(answer, self.name, self.key)
+        return FetchedKeys(read_server_keys(signed), self.name, at_ms, canonical_bytes(signed))
 
     def user(self, name: str = "user") -> str:
         """The id of a user of this server."""
