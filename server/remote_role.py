@@ -12,6 +12,7 @@ from annals.commands.profiles import FAN_OUT
 from annals.commands.rooms.creating import CREATE_ROOM, RoomCreationKind
 from annals.commands.worker import Kind, Worker
 from annals.database.leases import OpsLease
+from annals.egress.service import Egress
 from annals.server.clock import now_ms
 from annals.server.compaction import keep_small
 from annals.server.config import Config
@@ -35,6 +36,9 @@ async def run(config: Config) -> None:
     house.reached.subscribe(lambda notice: worker.wake() if notice.users or notice.everything else None)
     working = asyncio.create_task(worker.run())
     switches = asyncio.create_task(finish_switches(house.log, house.database))
+    egress = Egress(house.peers.client, house.database, house.log, config.server_name, name, now_ms)
+    house.reached.subscribe(lambda _: egress.wake())
+    sending = asyncio.create_task(egress.run())
     small = asyncio.create_task(keep_small(house.log, OpsLease(house.database, _COMPACTION, name, now_ms)))
     gaps = asyncio.create_task(wanted_follower(house, name).run())
     stopped = asyncio.Event()
@@ -42,7 +46,7 @@ async def run(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    for task in (working, gaps, small, switches):
+    for task in (working, gaps, sending, small, switches):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

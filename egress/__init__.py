@@ -1,0 +1,1 @@
+"""What this server sends to others: accepted events, followed by position, and what goes along with them."""

@@ -1,0 +1,218 @@
+"""Which servers are in a room at an event: the members by server as of its stream position, kept from batch to batch.
+
+The current state as of the position is read, not the state before the event by its own prev_events: where these
+differ, a server came or went beside the event, and hears of it by the later of the two.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from annals.database.snapshot import Snapshot
+from annals.database.text import restore
+from annals.egress.reading import MEMBER, SERVER_OF, Outgoing, server_of
+from annals.matrix.canonical_json import loads
+from annals.matrix.identifiers import domain_of
+from annals.matrix.server_acl import ServerAcl
+
+_ACL = "m.room.server_acl"
+#: Servers of rooms that are kept, all in all: some 100 bytes each.
+KEPT_MAX = 500_000
+
+_NOW_SQL = f"""
+    SELECT cs.room_id, {SERVER_OF.format("cs.state_key")} AS server, count(*), NULL::text
+    FROM unnest(%s::text[]) AS w(room_id) JOIN current_state cs ON cs.room_id = w.room_id
+    WHERE cs.type = 'm.room.member' AND cs.membership = 'join'
+        AND (%s::text IS NULL OR {SERVER_OF.format("cs.state_key")} = %s)
+    GROUP BY 1, 2
+    UNION ALL
+    SELECT cs.room_id, NULL, 0, e.client_json
+    FROM unnest(%s::text[]) AS w(room_id) JOIN current_state cs ON cs.room_id = w.room_id
+    JOIN events e ON e.room_id = cs.room_id AND e.event_id = cs.event_id
+    WHERE cs.type = 'm.room.server_acl' AND cs.state_key = ''
+"""
+_CHANGES_SQL = """
+    SELECT d.room_id, d.position, d.type, d.state_key, d.membership, p.membership,
+        CASE WHEN d.type = 'm.room.server_acl' THEN n.client_json END,
+        CASE WHEN d.type = 'm.room.server_acl' THEN p.client_json END
+    FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, low)
+    JOIN current_state_deltas d ON d.room_id = w.room_id AND d.position >= w.low
+    LEFT JOIN events n ON n.room_id = d.room_id AND n.event_id = d.event_id
+    LEFT JOIN events p ON p.room_id = d.room_id AND p.event_id = d.previous_event_id
+    WHERE d.type = 'm.room.member' OR (d.type = 'm.room.server_acl' AND d.state_key = '')
+    ORDER BY d.position, d.ordinal
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    position: int
+    server: str | None
+    joins: int
+    acl: str | None
+    acl_before: str | None
+
+
+@dataclass(slots=True)
+class _Room:
+    """The servers of a room as of a stream position: everything below it is counted."""
+
+    as_of: int
+    joined: Counter[str] = field(default_factory=Counter)
+    acl: ServerAcl | None = None
+    _servers: frozenset[str] | None = None
+
+    def servers(self) -> frozenset[str]:
+        """The servers with a joined member that the room's ACL does not deny."""
+        if self._servers is None:
+            acl = self.acl
+            self._servers = frozenset(name for name in self.joined if acl is None or acl.allows(name))
+        return self._servers
+
+    def permits(self, server: str) -> bool:
+        """Whether the room's ACL lets a server take part."""
+        return self.acl is None or self.acl.allows(server)
+
+    def apply(self, change: _Change) -> None:
+        self._count(change.server, change.joins)
+        if change.server is None:
+            self.acl = _acl(change.acl)
+            self._servers = None
+
+    def take_back(self, change: _Change) -> None:
+        self._count(change.server, -change.joins)
+        if change.server is None:
+            self.acl = _acl(change.acl_before)
+            self._servers = None
+
+    def _count(self, server: str | None, joins: int) -> None:
+        if server is None or not joins:
+            return
+        was = server in self.joined
+        self.joined[server] += joins
+        if self.joined[server] <= 0:
+            del self.joined[server]
+        if was != (server in self.joined):
+            self._servers = None
+
+
+class Audiences:
+    """Destinations of events. One that is asked for rising positions only remembers rooms; `forget` at a switch."""
+
+    def __init__(self, us: str, kept_max: int = KEPT_MAX) -> None:
+        self._us, self._kept_max = us, kept_max
+        self._rooms: OrderedDict[str, _Room] = OrderedDict()
+        self._kept = 0
+
+    def forget(self) -> None:
+        """Another generation may have had other members."""
+        self._rooms.clear()
+        self._kept = 0
+
+    def of(
+        self, snapshot: Snapshot, events: Sequence[Outgoing], only: str | None = None
+    ) -> list[tuple[Outgoing, frozenset[str]]]:
+        """The servers that each event (in order of position) has to reach, but us and the sender's own. With `only`,
+        whether that one is among them: no other is looked for, and nothing is remembered."""
+        by_room: defaultdict[str, list[Outgoing]] = defaultdict(list)
+        for event in events:
+            by_room[event.room_id].append(event)
+        rooms = self._known(by_room) if only is None else {}
+        lows = {
+            room_id: rooms[room_id].as_of if room_id in rooms else of_room[0].position
+            for room_id, of_room in by_room.items()
+        }
+        changes = _changes(snapshot, lows)
+        new = [room_id for room_id in by_room if room_id not in rooms]
+        rooms |= _loaded(snapshot, new, lows, changes, only)
+        found = {
+            (event.room_id, event.event_id): servers
+            for room_id, of_room in by_room.items()
+            for event, servers in self._walk(rooms[room_id], of_room, changes.get(room_id, ()))
+        }
+        if only is None:
+            self._keep(rooms)
+        else:
+            found = {key: servers & {only} for key, servers in found.items()}
+        return [(event, found[event.room_id, event.event_id]) for event in events]
+
+    def now(self, snapshot: Snapshot, room_ids: Iterable[str]) -> dict[str, frozenset[str]]:
+        """The servers, but us, that are in rooms as of the snapshot."""
+        loaded = _loaded(snapshot, list(room_ids), {}, {}, None)
+        return {room_id: room.servers() - {self._us} for room_id, room in loaded.items()}
+
+    def _walk(
+        self, room: _Room, events: Sequence[Outgoing], changes: Sequence[_Change]
+    ) -> Iterable[tuple[Outgoing, frozenset[str]]]:
+        upcoming = iter(changes)
+        change = next(upcoming, None)
+        for event in events:
+            while change is not None and change.position < event.position:
+                if change.position >= room.as_of:
+                    room.apply(change)
+                change = next(upcoming, None)
+            room.as_of = event.position
+            servers = room.servers()
+            removed = event.removed_server
+            if removed is not None and removed not in servers and room.permits(removed):
+                servers |= {removed}
+            yield event, servers - {self._us, domain_of(event.sender)}
+
+    def _known(self, wanted: Iterable[str]) -> dict[str, _Room]:
+        return {room_id: self._rooms[room_id] for room_id in wanted if room_id in self._rooms}
+
+    def _keep(self, rooms: Mapping[str, _Room]) -> None:
+        for room_id, room in rooms.items():
+            self._rooms[room_id] = room
+            self._rooms.move_to_end(room_id)
+        self._kept = sum(1 + len(room.joined) for room in self._rooms.values())
+        while self._kept > self._kept_max and self._rooms:
+            _, dropped = self._rooms.popitem(last=False)
+            self._kept -= 1 + len(dropped.joined)
+
+
+def _changes(snapshot: Snapshot, lows: Mapping[str, int]) -> dict[str, list[_Change]]:
+    found: defaultdict[str, list[_Change]] = defaultdict(list)
+    if not lows:
+        return found
+    for row in snapshot.rows(_CHANGES_SQL, (list(lows), list(lows.values()))):
+        room_id, position, kind, state_key, membership, before, acl, acl_before = row
+        is_member = kind == MEMBER
+        joins = (membership == "join") - (before == "join") if is_member else 0
+        server = (server_of(restore(state_key)) or "") if is_member else None
+        found[restore(room_id)].append(_Change(position, server, joins, acl, acl_before))
+    return found
+
+
+def _loaded(
+    snapshot: Snapshot,
+    room_ids: list[str],
+    lows: Mapping[str, int],
+    changes: Mapping[str, Sequence[_Change]],
+    only: str | None,
+) -> dict[str, _Room]:
+    """Rooms as of the snapshot, and what changed since `lows` taken back."""
+    rooms = {room_id: _Room(lows.get(room_id, 0)) for room_id in room_ids}
+    if not rooms:
+        return rooms
+    for room_id, server, count, acl in snapshot.rows(_NOW_SQL, (room_ids, only, only, room_ids)):
+        room = rooms[restore(room_id)]
+        if server is None:
+            room.acl = _acl(acl)
+        else:
+            room.joined[restore(server)] = count
+    for room_id, room in rooms.items():
+        for change in reversed(changes.get(room_id, ())):
+            if only is None or change.server in (None, only):
+                room.take_back(change)
+    return rooms
+
+
+def _acl(client_json: str | None) -> ServerAcl | None:
+    if client_json is None:
+        return None
+    content: Any = loads(restore(client_json)).get("content")
+    return ServerAcl.of(content) if isinstance(content, dict) else None

@@ -1,0 +1,301 @@
+"""The sender: what the follower read goes to each destination, in order, one transaction at a time.
+
+    follower ──▶ queues ──▶ a task for each destination that has work ──▶ PUT /send/{txnId}
+                    ▲                   │ failed: backoff, and its time comes round
+                    └── tables ◀────────┘ long away: the latest event of each room
+
+A transaction that failed is sent again as it was, under its id. After a kill, what was not known to be delivered is
+sent again under another id: receivers know events by theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from random import random
+from typing import Any, Protocol
+
+import structlog
+
+from annals.database.errors import DatabaseError
+from annals.database.pool import Database
+from annals.egress.destination import CATCH_UP_AFTER_MS, EDUS_MAX, PDUS_MAX, Destination, Transaction
+from annals.egress.follower import Batch, Follower
+from annals.egress.lanes import Lanes
+from annals.egress.pdus import Pdus, TablesBehind
+from annals.egress.vectors import Vector
+from annals.eventlog.errors import LogError
+from annals.federation.backoff import after_failure
+from annals.federation.client import path_of
+from annals.federation.errors import FederationError, Refused
+
+_logger = structlog.get_logger(__name__)
+
+SEND_TIMEOUT_S = 60.0
+#: After an error of our own database or log.
+AGAIN_S = 1.0
+
+
+class Client(Protocol):
+    """What puts a transaction (annals.federation.client)."""
+
+    async def put(self, server: str, path: str, content: dict[str, Any], *, timeout_s: float | None = None) -> Any:
+        """The answer; raises FederationError."""
+        ...
+
+
+@dataclass(slots=True)
+class Sender:
+    """One tenure: from when the lease was taken until it is lost. `position` is the follower's cursor.
+
+    `changed` is called with a destination of which something changed that has to be stored; with None where only the
+    cursor moved.
+    """
+
+    client: Client
+    database: Database
+    follower: Follower
+    us: str
+    position: Vector
+    destinations: dict[str, Destination]
+    now_ms: Callable[[], int]
+    changed: Callable[[Destination | None], None]
+    lanes: Lanes = field(default_factory=Lanes)
+    chance: Callable[[], float] = random
+    _pdus: Pdus = field(init=False)
+    _generation: str | None = None
+    _due: list[tuple[int, int, Destination]] = field(default_factory=list)
+    _due_sooner: asyncio.Event = field(default_factory=asyncio.Event)
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _failing: int = 0
+    _order: count[int] = field(default_factory=count)
+    _txn_prefix: str = field(default_factory=lambda: secrets.token_urlsafe(9))
+
+    def __post_init__(self) -> None:
+        self._pdus = Pdus(self.database)
+
+    async def run(self) -> None:
+        """Follow and send, until cancelled."""
+        for destination in self.destinations.values():
+            if destination.backoff is not None:
+                self._put_off(destination, destination.backoff.retry_at_ms)
+            else:
+                self._start(destination)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow())
+                group.create_task(self._retry())
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        """The tables moved."""
+        self._moved.set()
+
+    def heard_from(self, server: str) -> None:
+        """A server talks to us: it can be talked to again."""
+        destination = self.destinations.get(server)
+        if destination is not None and destination.backoff is not None:
+            destination.heard = True
+            self._start(destination)
+
+    def send_edu(self, servers: Iterable[str], key: tuple[str, ...], edu: dict[str, Any]) -> None:
+        """An EDU for some servers, best effort; a later one of its key takes its place."""
+        for server in servers:
+            destination = self._destination(server)
+            destination.add_edu(key, edu)
+            self._start(destination)
+
+    async def _follow(self) -> None:
+        while True:
+            self._moved.clear()
+            try:
+                batch = await self.follower.after(self.position)
+            except (DatabaseError, LogError) as error:
+                _logger.warning("egress_not_read", error=repr(error))
+                await asyncio.sleep(AGAIN_S)
+                continue
+            if batch.high != self.position:
+                self._take(batch)
+            else:
+                await self._moved.wait()
+
+    def _take(self, batch: Batch) -> None:
+        """Hand a batch to its destinations."""
+        if batch.generation != self._generation:
+            self._pdus.forget()
+            self._generation = batch.generation
+        events: dict[str, list[Any]] = {}
+        for event, servers in batch.events:
+            for server in servers:
+                events.setdefault(server, []).append(event)
+        self.position = batch.high
+        self.changed(None)
+        for server, its in events.items():
+            destination = self._destination(server)
+            destination.add(its, batch.low)
+            self.changed(destination)
+            self._start(destination)
+
+    def _destination(self, server: str) -> Destination:
+        destination = self.destinations.get(server)
+        if destination is None:
+            destination = self.destinations[server] = Destination(server)
+        return destination
+
+    def _start(self, destination: Destination) -> None:
+        """Begin to send, if there is anything to send and the destination is not left alone."""
+        if destination.busy or not destination.has_work:
+            return
+        backoff = destination.backoff
+        if backoff is not None and not destination.heard:
+            # Its time has come, but not its turn: `_retry` takes those in order, some at a time.
+            self._put_off(destination, backoff.retry_at_ms)
+            return
+        self._begin(destination)
+
+    def _begin(self, destination: Destination, *, failing: bool = False) -> None:
+        destination.busy = True
+        self._failing += failing
+        task = asyncio.get_running_loop().create_task(self._work(destination, failing))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, destination: Destination, failing: bool) -> None:
+        """Send until there is nothing to send, or it fails. One that failed has a place already."""
+        try:
+            goes_on = await self._again(destination) if failing else True
+            while goes_on and destination.has_work:
+                async with self.lanes.of(destination):
+                    goes_on = await self._attempt(destination)
+        except Exception:
+            _logger.exception("egress_failed", server=destination.server)
+            self._failed(destination)
+        finally:
+            destination.busy = False
+        # What came while the last answer was on its way.
+        self._start(destination)
+
+    async def _again(self, destination: Destination) -> bool:
+        try:
+            return await self._attempt(destination)
+        finally:
+            self._failing -= 1
+            self._due_sooner.set()
+
+    async def _attempt(self, destination: Destination) -> bool:
+        """Send the next transaction; whether to go on."""
+        try:
+            transaction = await self._next(destination)
+        except (DatabaseError, LogError, TablesBehind) as error:
+            _logger.warning("egress_not_read", server=destination.server, error=repr(error))
+            await asyncio.sleep(AGAIN_S)
+            return True
+        return transaction is None or await self._put(destination, transaction)
+
+    async def _put(self, destination: Destination, transaction: Transaction) -> bool:
+        path = path_of("federation", "v1", "send", transaction.txn_id)
+        try:
+            await self.client.put(destination.server, path, transaction.content, timeout_s=SEND_TIMEOUT_S)
+        except FederationError as error:
+            if not _is_refused_for_good(error):
+                _logger.info("transaction_failed", server=destination.server, reason=error.reason)
+                self._failed(destination)
+                return False
+            # It will be refused again, and must not stand before all that comes.
+            _logger.warning("transaction_refused", server=destination.server, reason=error.reason)
+        destination.backoff, destination.reached, destination.heard = None, True, False
+        destination.delivered(transaction)
+        self.changed(destination)
+        return True
+
+    def _failed(self, destination: Destination) -> None:
+        now_ms = self.now_ms()
+        destination.backoff = backoff = after_failure(destination.backoff, now_ms, self.chance())
+        destination.heard = False
+        self.changed(destination)
+        self._put_off(destination, backoff.retry_at_ms)
+
+    def _put_off(self, destination: Destination, due_ms: int) -> None:
+        if destination.put_off_to_ms != due_ms:
+            destination.put_off_to_ms = due_ms
+            heappush(self._due, (due_ms, next(self._order), destination))
+            self._due_sooner.set()
+
+    async def _next(self, destination: Destination) -> Transaction | None:
+        """The next transaction; None where what there was need not be sent."""
+        backoff = destination.backoff
+        if backoff is not None and backoff.failing_for_ms(self.now_ms()) > CATCH_UP_AFTER_MS and destination.low:
+            destination.begin_catch_up()
+            self.changed(destination)
+        if destination.transaction is not None:
+            return destination.transaction
+        if destination.read_to is not None and len(destination.queue) < PDUS_MAX:
+            await self._refill(destination)
+        return await self._compose(destination)
+
+    async def _refill(self, destination: Destination) -> None:
+        low = destination.read_to
+        assert low is not None
+        high = self.position
+        latest = destination.catching_up
+        batch = await self.follower.of_server(destination.server, low, high, only_latest=latest)
+        events = [event for event, servers in batch.events if destination.server in servers]
+        destination.filled(events, batch.high, self.position)
+        self.changed(destination)
+
+    async def _compose(self, destination: Destination) -> Transaction | None:
+        events = tuple(destination.queue[n] for n in range(min(PDUS_MAX, len(destination.queue))))
+        pdus = await self._pdus.load(events)
+        # After the last wait: what is taken here is in the transaction.
+        edus = [destination.edus.pop(key) for key in list(destination.edus)[:EDUS_MAX]]
+        now_ms = self.now_ms()
+        content: dict[str, Any] = {
+            "origin": self.us,
+            "origin_server_ts": now_ms,
+            "pdus": [pdu for event in events if (pdu := pdus.get((event.room_id, event.event_id))) is not None],
+        }
+        if edus:
+            content["edus"] = edus
+        transaction = Transaction(f"{self._txn_prefix}{next(self._order)}", events, content)
+        if not content["pdus"] and not edus:
+            destination.delivered(transaction)
+            self.changed(destination)
+            return None
+        destination.transaction = transaction
+        return transaction
+
+    async def _retry(self) -> None:
+        """Start each failing destination when its time has come."""
+        while True:
+            self._due_sooner.clear()
+            self.retry_due()
+            waits = self._due and self._failing < self.lanes.places.failing
+            wait_s = max(0.0, (self._due[0][0] - self.now_ms()) / 1000) if waits else None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._due_sooner.wait()
+
+    def retry_due(self) -> None:
+        """Start those whose time has come, as many as there are places for."""
+        now_ms = self.now_ms()
+        while self._due and self._due[0][0] <= now_ms and self._failing < self.lanes.places.failing:
+            due_ms, _, destination = heappop(self._due)
+            if destination.put_off_to_ms == due_ms:
+                destination.put_off_to_ms = None
+            backoff = destination.backoff
+            if backoff is not None and backoff.is_over(now_ms) and destination.has_work and not destination.busy:
+                self._begin(destination, failing=True)
+
+
+def _is_refused_for_good(error: FederationError) -> bool:
+    """Whether the destination understood the transaction and will never take it."""
+    return isinstance(error, Refused) and error.status in (400, 413) and bool(error.errcode)

@@ -1,0 +1,13 @@
+"""Fixtures: a world of rooms over a log and tables."""
+
+import pytest
+
+from tests.support.sync_fixtures import queries_template, world
+
+__all__ = ["anyio_backend", "queries_template", "world"]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of the tests."""
+    return "asyncio"
