@@ -14,6 +14,7 @@ from annals.api.client import (
     discovery,
     filters,
     login,
+    openid,
     profile,
     push_rules,
     register,
@@ -25,7 +26,9 @@ from annals.api.client import (
     sync,
 )
 from annals.api.hot import HotRoute
+from annals.api.server import devices as server_devices
 from annals.api.server import keys, membership, transactions
+from annals.api.server import queries as server_queries
 from annals.api.server import room_reading as server_room_reading
 
 ROUTERS: Sequence[APIRouter] = (
@@ -47,6 +50,9 @@ ROUTERS: Sequence[APIRouter] = (
     keys.router,
     membership.router,
     server_room_reading.router,
+    server_queries.router,
+    server_devices.router,
+    openid.router,
 )
 
 HOT_ROUTES: Sequence[HotRoute] = (

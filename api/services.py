@@ -13,6 +13,7 @@ from starlette.requests import Request
 from annals.api.auth.limits import Limits
 from annals.commands.accounts import Accounts
 from annals.commands.aliases import Aliases
+from annals.commands.openid import OpenIdTokens
 from annals.commands.profiles import Profiles
 from annals.commands.receipts import Receipts
 from annals.commands.rooms.service import Rooms
@@ -27,9 +28,11 @@ from annals.ingest.resident.invites import Invites
 from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
+from annals.queries.federation.devices import FederationDevices
 from annals.queries.federation.joining import RoomAnswers
 from annals.queries.federation.reads import FederationReads
 from annals.queries.messages import Messages
+from annals.queries.openid import OpenIdReads
 from annals.queries.profiles import ProfileReads
 from annals.queries.room_state import RoomReads
 from annals.queries.sync.service import Sync
@@ -98,6 +101,9 @@ class Services:
     room_answers: RoomAnswers
     receiver: Receiver
     federation_reads: FederationReads
+    federation_devices: FederationDevices
+    openid: OpenIdTokens
+    openid_reads: OpenIdReads
     notary: KeyNotary
     appservices: Mapping[str, Appservice] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -12,6 +12,7 @@ from annals.api.auth.limits import Limits, Rate
 from annals.api.server.own_keys import OwnKeys
 from annals.api.services import ApiSettings, Services
 from annals.commands.accounts import Accounts
+from annals.commands.openid import OpenIdTokens
 from annals.commands.passwords import Passwords
 from annals.commands.profiles import Profiles
 from annals.commands.receipts import Receipts
@@ -31,9 +32,11 @@ from annals.projectors.notices import Notice
 from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
+from annals.queries.federation.devices import FederationDevices
 from annals.queries.federation.joining import RoomAnswers
 from annals.queries.federation.reads import FederationReads
 from annals.queries.messages import Messages
+from annals.queries.openid import OpenIdReads
 from annals.queries.places import PlaceReader
 from annals.queries.profiles import ProfileReads
 from annals.queries.room_state import RoomReads
@@ -115,6 +118,9 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         notary=_notary(house, own_keys),
         receiver=Receiver(appender, database, house.peers.pdus, house.peers.threads, now_ms),
         federation_reads=FederationReads(database),
+        federation_devices=FederationDevices(database),
+        openid=OpenIdTokens(database, now_ms),
+        openid_reads=OpenIdReads(database, now_ms),
         appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,
     )

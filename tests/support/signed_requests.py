@@ -54,14 +54,20 @@ def signed_header(
     return authorization(origin, destination, PEER_KEY, method, target, content)
 
 
+def verifier() -> RequestVerifier:
+    """Believes every server that signs with PEER_KEY."""
+    return RequestVerifier(
+        US, Keyring(US, [], _KnownToAll(), _NoFetcher(), lambda: NOW_MS, lambda: 0.5), lambda: NOW_MS
+    )
+
+
 def app_services(database: Database, **given: Any) -> Services:
     """Services over the tables, as far as other servers need them; `given` adds to these."""
-    keyring = Keyring(US, [], _KnownToAll(), _NoFetcher(), lambda: NOW_MS, lambda: 0.5)
     known: dict[str, Any] = {
         "settings": ApiSettings(US, "0.0.1"),
         "clock": lambda: NOW_MS,
         "serving": lambda: True,
-        "requests": RequestVerifier(US, keyring, lambda: NOW_MS),
+        "requests": verifier(),
         "federation_reads": FederationReads(database),
         **given,
     }
