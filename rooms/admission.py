@@ -21,7 +21,7 @@ from annals.schemas.facts.rooms import PduCreated, PduFact, PduFetched, RoomFact
 
 BACKFILL = "backfill"
 #: Purposes of a fetch whose events stand outside the timeline.
-_OUTLIER_PURPOSES = frozenset(("state", "auth"))
+_OUTLIER_PURPOSES = frozenset(("state", "auth", "anchor"))
 
 UNKNOWN_ROOM_VERSION = "unknown_room_version"
 OTHER_ROOM = "other_room"
@@ -33,7 +33,7 @@ ANCESTOR_NOT_HERE = "ancestor_not_here"
 
 def admit(step: Step, fact: PduFact, source: int) -> None:
     """Take a PDU as far as it goes: to a verdict, or to the parking place."""
-    event = _event_or_reason(step.view.room_id, fact)
+    event = event_or_reason(step.view.room_id, fact)
     if isinstance(event, str):
         step.decide(Skipped, source, reason=event, event_id=fact.event_id)
         return
@@ -44,7 +44,7 @@ def admit(step: Step, fact: PduFact, source: int) -> None:
         step.decide(Skipped, source, reason=OTHER_ROOM_VERSION, event_id=fact.event_id)
         return
     old = step.view.entry(fact.event_id)
-    if old is not None and _changes_nothing(old, outlier):
+    if old is not None and _changes_nothing(old, outlier, checked=isinstance(fact, PduFetched)):
         return
     key = fact.envelope.idempotency_key
     if key is not None and old is None and _is_duplicate(step, fact, key, source):
@@ -59,7 +59,7 @@ def admit(step: Step, fact: PduFact, source: int) -> None:
     _place(step, arrival, ours=isinstance(fact, PduCreated))
 
 
-def _event_or_reason(room_id: str, fact: PduFact) -> Event | str:
+def event_or_reason(room_id: str, fact: PduFact) -> Event | str:
     """The event of a fact, or why nothing can be done with it."""
     if fact.room_version not in ROOM_VERSIONS:
         return UNKNOWN_ROOM_VERSION
@@ -96,15 +96,18 @@ def _with_body(skeleton: dict[str, Any], fact: PduFact) -> dict[str, Any]:
 def first_needs(view: RoomView, fact: RoomFact) -> Needs:
     """What is needed of a room of which nothing is loaded: its header, and what goes with it in one round."""
     needs = Needs(rooms=frozenset([view.room_id]))
-    event = _event_or_reason(view.room_id, fact) if isinstance(fact, PduFact) else None
+    event = event_or_reason(view.room_id, fact) if isinstance(fact, PduFact) else None
     if isinstance(fact, PduFact) and isinstance(event, Event):
         needs |= needs_of_events(view, fact, event) or Needs()
     return needs
 
 
-def _changes_nothing(old: Entry, outlier: bool) -> bool:
-    """A repeat decides nothing; an outlier that arrives as a timeline event is judged in full, a dropped one again."""
-    if old.verdict == DROPPED:
+def _changes_nothing(old: Entry, outlier: bool, checked: bool) -> bool:
+    """A repeat decides nothing; an outlier that arrives as a timeline event is judged in full, a dropped one again.
+
+    What was taken out of band passes check 4 once its auth_events are here.
+    """
+    if old.verdict == DROPPED or (old.out_of_band and checked):
         return False
     return not (old.outlier and not outlier)
 

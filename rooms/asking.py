@@ -19,11 +19,19 @@ from annals.schemas.facts.rooms import PduFact
 
 def ask_at_once(view: RoomView, fact: PduFact, event: Event, outlier: bool) -> None:
     """Raise Lacking for what the view lacks to judge this event, as far as that can be told."""
+    needs = needs_of(view, fact, event, outlier)
+    if needs is not None:
+        raise Lacking(needs)
+
+
+def needs_of(view: RoomView, fact: PduFact, event: Event, outlier: bool) -> Needs | None:
+    """What the view lacks to judge this event, as far as that can be told."""
     of_events = needs_of_events(view, fact, event)
     # Of an event that is here most arrivals are repeats, which read no state.
     of_states = None if outlier or view.events.get(fact.event_id) else _needs_of_states(view, event)
-    if of_events is not None or of_states is not None:
-        raise Lacking((of_events or Needs()) | (of_states or Needs()))
+    if of_events is None and of_states is None:
+        return None
+    return (of_events or Needs()) | (of_states or Needs())
 
 
 def needs_of_events(view: RoomView, fact: PduFact, event: Event) -> Needs | None:

@@ -65,9 +65,16 @@ class ChainCover:
         return [placed for _, event_id in without for placed in self._from_below_on(event_id)]
 
     def add(self, event: Citing) -> list[Placed]:
-        """The place of an event; empty where it has one, or where something that it cites has none."""
+        """The place of an event; empty where it has one, or where something that it cites has none.
+
+        Then it is as if it had not been named: it may be named again, when that has one.
+        """
+        is_new = event.event_id not in self._events
         self._events.setdefault(event.event_id, event)
-        return self._from_below_on(event.event_id)
+        placed = self._from_below_on(event.event_id)
+        if is_new and self._events[event.event_id].place is None:
+            del self._events[event.event_id]
+        return placed
 
     def _from_below_on(self, event_id: str) -> list[Placed]:
         given = [self._place(self._events[unplaced]) for unplaced in self._from_below(event_id)]

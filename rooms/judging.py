@@ -13,10 +13,11 @@ from annals.rooms.extremities import extremities_after
 from annals.rooms.fingerprint import fingerprint
 from annals.rooms.needs import Needs
 from annals.rooms.redactions import mark_redacted, redactions_of, redactions_with, settle_unredacted
+from annals.rooms.residents import memberships
 from annals.rooms.resolving import current_changes, joined_state, state_before
 from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState
 from annals.rooms.step import Step
-from annals.rooms.view import ACCEPTED, REJECTED, SOFT_FAILED, Entry, RoomView
+from annals.rooms.view import ACCEPTED, REJECTED, SOFT_FAILED, Entry
 from annals.schemas.facts.decisions import CurrentChange, Verdict
 
 _MEMBER = "m.room.member"
@@ -35,6 +36,8 @@ class Arrival:
     outlier: bool = False
     backfilled: bool = False
     idempotency_key: str | None = None
+    before: RoomState | None = None
+    """The state before it where another server has told us (a join, a gap): its prev_events are not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,10 @@ def judge(step: Step, arrival: Arrival) -> Entry:
     if arrival.outlier:
         return _record(step, _entry(step, arrival, REJECTED if refusal else ACCEPTED, provisional), arrival, refusal)
     # The state before a rejected event is kept too: events behind it start from there.
-    before = state_before(step, event)
-    provisional |= any(entry.provisional for entry in entries_of(step.view, event.prev_events))
+    before = arrival.before
+    if before is None:
+        before = state_before(step, event)
+        provisional |= any(entry.provisional for entry in entries_of(step.view, event.prev_events))
     passed = [{key: permitting.event_id for key, permitting in auth.items()}]
     # 5. Passes authorisation rules based on the state before the event, otherwise it is rejected.
     refusal = refusal or _refused_by_state(step, event, before, passed)
@@ -65,11 +70,20 @@ def judge(step: Step, arrival: Arrival) -> Entry:
         return _reject(step, entry, arrival, refusal)
     # 6. Passes authorisation rules based on the current state of the room, otherwise it is "soft failed".
     current = step.view.current_state()
-    if not arrival.backfilled and current is not before and current.state_id != EMPTY_STATE_ID:
+    is_new = not arrival.backfilled and arrival.before is None
+    if is_new and current is not before and current.state_id != EMPTY_STATE_ID:
         refusal = _refused_by_state(step, event, current, passed)
     if refusal:
         return _soft_fail(step, _with_state_after(step, entry, before), arrival, refusal, before)
     return _accept(step, _with_state_after(step, entry, before), arrival, before)
+
+
+def refused_in(step: Step, event: Event, state: Mapping[StateKey, str]) -> Refusal | None:
+    """Whether the event would be rejected with this state before it; its auth_events are present. Decides nothing."""
+    cited = entries_of(step.view, event.auth_events)
+    auth = _auth_of_cited(step, event, cited)
+    refusal = _refused_as_create(step, event) or _refused_by_auth_events(event, cited, auth)
+    return refusal or _refused_by_entries(step, event, {key: state[key] for key in _keys_read(event) if key in state})
 
 
 def _entry(step: Step, arrival: Arrival, verdict: str, provisional: bool, state_id: int | None = None) -> Entry:
@@ -122,7 +136,7 @@ def _refused_as_create(step: Step, event: Event) -> Refusal | None:
 
 def _refused_by_state(step: Step, event: Event, state: RoomState, passed: list[dict[StateKey, str]]) -> Refusal | None:
     """Judged once per distinct auth map: `passed` are those that the event has passed, and this one joins them."""
-    keys = {CREATE, *auth_types_for(event.type, event.sender, event.state_key, event.content, event.rules)}
+    keys = _keys_read(event)
     unknown = [(state.room_id, state.stored_id, *key) for key in keys if state.lacks(key)]
     if unknown:
         raise Lacking(Needs(state_keys=frozenset(unknown)))
@@ -130,6 +144,14 @@ def _refused_by_state(step: Step, event: Event, state: RoomState, passed: list[d
     if ids in passed:
         return None
     passed.append(ids)
+    return _refused_by_entries(step, event, ids)
+
+
+def _keys_read(event: Event) -> set[StateKey]:
+    return {CREATE, *auth_types_for(event.type, event.sender, event.state_key, event.content, event.rules)}
+
+
+def _refused_by_entries(step: Step, event: Event, ids: Mapping[StateKey, str]) -> Refusal | None:
     permitting = entries_of(step.view, ids.values())
     return _refusal(allowed(event, {entry.event.key: entry.event for entry in permitting}))
 
@@ -184,8 +206,10 @@ def _accept(step: Step, entry: Entry, arrival: Arrival, before: RoomState) -> En
         current = joined_state(step, event.rules, step.header.extremities, old_extremities)
     redactions = redactions_with(step, entry)
     changed = current.state_id != old_current.state_id
+    delta: tuple[CurrentChange, ...] = ()
     if changed:
         step.set_header(current_state_id=current.state_id)
+        delta = current_delta(step, current_changes(old_current, current))
     _record(
         step,
         entry,
@@ -193,7 +217,7 @@ def _accept(step: Step, entry: Entry, arrival: Arrival, before: RoomState) -> En
         None,
         extremities_added=added,
         extremities_removed=removed,
-        current_delta=current_delta(step.view, current_changes(old_current, current)) if changed else (),
+        current_delta=delta,
         current_state_id=current.state_id if changed else None,
         current_fingerprint=fingerprint(current.element_sum) if changed else None,
         min_depth=_lower_min_depth(step, event),
@@ -214,20 +238,19 @@ def _lower_min_depth(step: Step, event: Event) -> int | None:
     return event.depth
 
 
-def current_delta(
-    view: RoomView, changes: Mapping[StateKey, tuple[str | None, str | None]]
-) -> tuple[CurrentChange, ...]:
-    """The changes of the current state as decisions carry them, sorted by key."""
+def current_delta(step: Step, changes: Mapping[StateKey, tuple[str | None, str | None]]) -> tuple[CurrentChange, ...]:
+    """The changes of the current state as decisions carry them, sorted by key. From now on the room has these."""
     members = [new for (event_type, _), (_, new) in changes.items() if event_type == _MEMBER and new is not None]
-    membership = {entry.event.event_id: entry.event.content.get("membership") for entry in entries_of(view, members)}
-    return tuple(
-        CurrentChange(event_type, state_key, new, old, _text(membership.get(new) if new else None))
+    membership = memberships(step.view, members)
+    delta = tuple(
+        CurrentChange(event_type, state_key, new, old, membership.get(new) if new else None)
         for (event_type, state_key), (old, new) in sorted(changes.items())
     )
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    moved = {change.state_key: change.membership for change in delta if change.type == _MEMBER}
+    if moved:
+        beside = step.view.beside
+        step.view = step.view.with_beside(replace(beside, moved=beside.moved.update(moved)))
+    return delta
 
 
 def _record(step: Step, entry: Entry, arrival: Arrival, refusal: Refusal | None, **effects: object) -> Entry:

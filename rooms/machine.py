@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from annals.rooms.admission import admit, first_needs
+from annals.rooms.closing import close
 from annals.rooms.forgetting import forget
 from annals.rooms.halting import halt_room, resume, wait
+from annals.rooms.handshakes import enqueue, fail, queue_holder, start
 from annals.rooms.needs import Needs
+from annals.rooms.out_of_band import take_membership
 from annals.rooms.parking import abandon, wake
 from annals.rooms.refusing import refuse
+from annals.rooms.sets import gather
 from annals.rooms.state import Lacking
 from annals.rooms.step import DECIDE_VERSION, Step
 from annals.rooms.view import RoomView
@@ -21,11 +25,18 @@ from annals.schemas.facts.decisions import Decision, Rebuilt
 from annals.schemas.facts.rooms import (
     EventRefused,
     GapAbandoned,
+    HandshakeFailed,
+    HandshakeStarted,
+    MembershipAsked,
+    MembershipReceived,
     PduFact,
+    PduReceived,
     RoomFact,
     RoomForgotten,
     RoomRebuilt,
     RoomResumed,
+    StateSetChunk,
+    StateSetClosed,
 )
 
 __all__ = ["DECIDE_VERSION", "Decided", "UnknownFact", "decide", "halt"]
@@ -65,8 +76,22 @@ def decide(view: RoomView, fact: RoomFact, offset: int, epoch: int) -> Decided |
 def apply_fact(step: Step, fact: RoomFact, source: int) -> None:
     """What one fact does by itself, before it wakes others."""
     match fact:
+        case PduReceived() | MembershipReceived() if _waits_for_join(step, fact):
+            enqueue(step, fact, source)
+        case MembershipReceived():
+            take_membership(step, fact, source, apply_fact)
         case PduFact():
             admit(step, fact, source)
+        case StateSetChunk():
+            gather(step, fact, source)
+        case StateSetClosed():
+            close(step, fact, source, apply_fact)
+        case HandshakeStarted():
+            start(step, fact, source)
+        case HandshakeFailed():
+            fail(step, fact, source, apply_fact)
+        case MembershipAsked():
+            pass  # for those who decide whether to take what is sent to us at all
         case EventRefused():
             refuse(step, fact, source)
         case GapAbandoned():
@@ -77,6 +102,11 @@ def apply_fact(step: Step, fact: RoomFact, source: int) -> None:
             step.decide(Rebuilt, source)
         case _:
             raise UnknownFact(type(fact).__name__)
+
+
+def _waits_for_join(step: Step, fact: PduFact) -> bool:
+    """Whether the fact waits for the end of a join. What ends a handshake of its own does not."""
+    return queue_holder(step) is not None and getattr(fact, "handshake_id", None) is None
 
 
 def halt(view: RoomView, fact: RoomFact, offset: int, epoch: int, error: str) -> Decided:

@@ -45,6 +45,14 @@ class Needs:
     resolutions: frozenset[tuple[str, tuple[int, ...]]] = frozenset()
     #: (room_id, event_id): it, if it has a place in the chain cover; of a room without one all that shall have
     cited: frozenset[tuple[str, str]] = frozenset()
+    #: (room_id, set_id): the ids that chunks of a set from outside named with the role state
+    sets: frozenset[tuple[str, str]] = frozenset()
+    #: (room_id, event_id): as much of an event as its place in such a set needs, or that it is not here
+    glimpses: frozenset[tuple[str, str]] = frozenset()
+    #: (room_id, users): whether a user of ours besides these is in the room
+    residents: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
+    #: (room_id, user_id): the membership of a user of ours
+    memberships: frozenset[tuple[str, str]] = frozenset()
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(*(getattr(self, f.name) | getattr(other, f.name) for f in fields(Needs)))
@@ -72,11 +80,39 @@ class StoredEvent:
     idempotency_key: str | None = None
     redacted_by: str | None = None
     missing: tuple[str, ...] = ()
+    out_of_band: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """An event as far as sets from outside are concerned: thousands of them are looked at at once."""
+
+    event_id: str
+    room_version: str
+    type: str
+    state_key: str | None
+    membership: str | None
+    verdict: str
+    out_of_band: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHandshake:
+    """A handshake that has no outcome yet (annals.schemas.facts.decisions.HandshakeOpened)."""
+
+    handshake_id: str
+    kind: str
+    user_id: str
+    attached_to: str | None
+    holds_queue: bool
 
 
 @dataclass(frozen=True, slots=True)
 class StoredHeader:
-    """What is known of a room as a whole; `parked` are its parked events, by source."""
+    """What is known of a room as a whole; `parked` are its parked events, by source.
+
+    `handshakes` are those that are open, oldest first; `queued` the offsets of facts that wait for one of them.
+    """
 
     room_id: str
     room_version: str
@@ -89,6 +125,8 @@ class StoredHeader:
     parked: tuple[StoredEvent, ...]
     wanted: frozenset[str]
     pending_redactions: Mapping[str, tuple[str, ...]]
+    handshakes: tuple[OpenHandshake, ...] = ()
+    queued: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +184,7 @@ class Loaded:
     auth_places: Mapping[tuple[str, str], Place | None] = field(default_factory=dict)
     citing_chains: Mapping[tuple[str, int, int, int, int], Sequence[CitingChain]] = field(default_factory=dict)
     cited: Mapping[tuple[str, str], Citing] = field(default_factory=dict)
+    sets: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    glimpses: Mapping[tuple[str, str], Glimpse | None] = field(default_factory=dict)
+    residents: Mapping[tuple[str, tuple[str, ...]], bool] = field(default_factory=dict)
+    memberships: Mapping[tuple[str, str], str | None] = field(default_factory=dict)

@@ -55,6 +55,23 @@ def unpark(step: Step, event_id: str) -> Entry | None:
     return entry
 
 
+def unpark_for_good(step: Step, event_id: str, source: int) -> None:
+    """Take an event out of the parking place though it lacks others: if nobody else does, these are not wanted."""
+    entry = unpark(step, event_id)
+    for other in entry.missing if entry is not None else ():
+        if other not in step.header.waiting_for:
+            _close(step, other, ABANDONED, source)
+
+
+def give_up(step: Step, event_id: str, source: int) -> None:
+    """An event that is parked, or not here, will not come: drop it, and what waits for it."""
+    entry = step.header.parked.get(event_id)
+    if entry is None:
+        abandon(step, (event_id,), source)
+    else:
+        _drop_parked(step, {event_id: entry} | _waiting_behind(step, [event_id]), ABANDONED)
+
+
 def _held(step: Step, arrival: Arrival, verdict: str, missing: tuple[str, ...]) -> Entry:
     return Entry(
         event=arrival.event,

@@ -55,6 +55,7 @@ def _take_back(step: Step, entry: Entry) -> None:
         current = joined_state(step, event.rules, step.header.extremities, old_extremities)
         step.set_header(current_state_id=current.state_id)
     changed = current.state_id != old.state_id
+    delta = current_delta(step, current_changes(old, current))
     step.decide(
         Verdict,
         entry.source,
@@ -68,7 +69,7 @@ def _take_back(step: Step, entry: Entry) -> None:
         state_after=entry.state_before,
         extremities_added=added,
         extremities_removed=removed,
-        current_delta=current_delta(step.view, current_changes(old, current)),
+        current_delta=delta,
         current_state_id=current.state_id if changed else None,
         current_fingerprint=fingerprint(current.element_sum) if changed else None,
     )

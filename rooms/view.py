@@ -16,7 +16,16 @@ from annals.matrix.events import Event, event_of
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.rooms.auth_chains import Place
 from annals.rooms.fingerprint import sum_of
-from annals.rooms.needs import CitingChain, FirstOfKey, Loaded, Needs, StoredEvent, StoredHeader
+from annals.rooms.needs import (
+    CitingChain,
+    FirstOfKey,
+    Glimpse,
+    Loaded,
+    Needs,
+    OpenHandshake,
+    StoredEvent,
+    StoredHeader,
+)
 from annals.rooms.state import (
     EMPTY_STATE_ID,
     Lacking,
@@ -60,6 +69,8 @@ class Entry:
     idempotency_key: str | None = None
     redacted_by: str | None = None
     missing: tuple[str, ...] = ()
+    out_of_band: bool = False
+    """An outlier that was taken without any check: a membership in a room of which we know nothing else."""
 
     @property
     def known(self) -> bool:
@@ -88,6 +99,10 @@ class Header:
     """By an event that parked ones lack: these. Follows from `parked`."""
     wanted: frozenset[str] = frozenset()
     pending_redactions: Map[str, tuple[str, ...]] = field(default_factory=Map)
+    handshakes: tuple[OpenHandshake, ...] = ()
+    """Those without an outcome, oldest first."""
+    queued: tuple[int, ...] = ()
+    """Offsets of the facts that wait until the handshake that holds the queue has ended."""
 
 
 def waiting_with(waiting_for: Map[str, frozenset[str]], parked: Entry) -> Map[str, frozenset[str]]:
@@ -114,6 +129,19 @@ class AuthGraph:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What is loaded of sets from outside and of the memberships of our users, and what was decided about them since
+    (`chunks`, by set the ids of role state; `moved`, by user the membership): that is not in the tables yet."""
+
+    sets: Map[str, tuple[str, ...]] = field(default_factory=Map)
+    glimpses: Map[str, Glimpse | None] = field(default_factory=Map)
+    residents: Map[tuple[str, ...], bool] = field(default_factory=Map)
+    memberships: Map[str, str | None] = field(default_factory=Map)
+    chunks: Map[str, tuple[str, ...]] = field(default_factory=Map)
+    moved: Map[str, str | None] = field(default_factory=Map)
+
+
+@dataclass(frozen=True, slots=True)
 class RoomView:
     """All that is loaded of a room. `header` None: not even asked for."""
 
@@ -124,6 +152,7 @@ class RoomView:
     keys: Map[str, FirstOfKey | None] = field(default_factory=Map)
     facts: Map[int, RoomFact] = field(default_factory=Map)
     auth: AuthGraph = field(default_factory=AuthGraph)
+    beside: Beside = field(default_factory=Beside)
 
     @property
     def weight_bytes(self) -> int:
@@ -164,7 +193,7 @@ class RoomView:
 
     def with_header(self, header: Header) -> RoomView:
         """The view with another header."""
-        return RoomView(self.room_id, header, self.events, self.states, self.keys, self.facts, self.auth)
+        return RoomView(self.room_id, header, self.events, self.states, self.keys, self.facts, self.auth, self.beside)
 
     def with_entry(self, entry: Entry) -> RoomView:
         """The view with an event and its verdict."""
@@ -172,17 +201,21 @@ class RoomView:
         auth = self.auth
         if entry.event.is_state and entry.verdict in PLACED:
             auth = replace(auth, fresh=auth.fresh.set(entry.event.event_id, entry))
-        return RoomView(self.room_id, self.header, events, self.states, self.keys, self.facts, auth)
+        return RoomView(self.room_id, self.header, events, self.states, self.keys, self.facts, auth, self.beside)
 
     def with_state(self, state: RoomState) -> RoomView:
         """The view with a state."""
         states = self.states.set(state.state_id, state)
-        return RoomView(self.room_id, self.header, self.events, states, self.keys, self.facts, self.auth)
+        return RoomView(self.room_id, self.header, self.events, states, self.keys, self.facts, self.auth, self.beside)
 
     def with_key(self, key: str, first: FirstOfKey | None) -> RoomView:
         """The view with the holder of an idempotency key."""
         keys = self.keys.set(key, first)
-        return RoomView(self.room_id, self.header, self.events, self.states, keys, self.facts, self.auth)
+        return RoomView(self.room_id, self.header, self.events, self.states, keys, self.facts, self.auth, self.beside)
+
+    def with_beside(self, beside: Beside) -> RoomView:
+        """The view with another `beside`."""
+        return RoomView(self.room_id, self.header, self.events, self.states, self.keys, self.facts, self.auth, beside)
 
     def place(self, event_id: str) -> Place | None:
         """The place of an event in the chain cover, if it has one; raises Lacking where that is not known."""
@@ -222,6 +255,22 @@ def learn(view: RoomView, loaded: Loaded) -> RoomView:
         keys=view.keys.update({k: v for (room, k), v in loaded.keys.items() if room == room_id and k not in view.keys}),
         facts=view.facts.update({o: fact for (room, o), fact in loaded.facts.items() if room == room_id}),
         auth=_learned_auth(view, loaded),
+        beside=_learned_beside(view, loaded),
+    )
+
+
+def _learned_beside(view: RoomView, loaded: Loaded) -> Beside:
+    if not (loaded.sets or loaded.glimpses or loaded.residents or loaded.memberships):
+        return view.beside
+    room_id, beside = view.room_id, view.beside
+    return replace(
+        beside,
+        sets=beside.sets.update({s: tuple(ids) for (room, s), ids in loaded.sets.items() if room == room_id}),
+        glimpses=beside.glimpses.update({e: seen for (room, e), seen in loaded.glimpses.items() if room == room_id}),
+        residents=beside.residents.update(
+            {u: found for (room, u), found in loaded.residents.items() if room == room_id}
+        ),
+        memberships=beside.memberships.update({u: m for (room, u), m in loaded.memberships.items() if room == room_id}),
     )
 
 
@@ -278,6 +327,8 @@ def _header(stored: StoredHeader) -> Header:
         waiting_for=waiting_for,
         wanted=stored.wanted,
         pending_redactions=Map(stored.pending_redactions),
+        handshakes=stored.handshakes,
+        queued=stored.queued,
     )
 
 
@@ -296,6 +347,7 @@ def _entry(stored: StoredEvent) -> Entry:
         idempotency_key=stored.idempotency_key,
         redacted_by=stored.redacted_by,
         missing=stored.missing,
+        out_of_band=stored.out_of_band,
     )
 
 
@@ -306,7 +358,10 @@ def trim(view: RoomView) -> RoomView:
     """
     header = view.header
     if header is None or len(view.events) <= EVENTS_KEPT + len(header.parked):
-        return replace(view, states=_kept_states(view), facts=Map(), auth=_kept_auth(view.auth)) if header else view
+        if header is None:
+            return view
+        kept_auth = _kept_auth(view.auth)
+        return replace(view, states=_kept_states(view), facts=Map(), auth=kept_auth, beside=Beside())
     kept = {*header.extremities, *header.parked, header.create_event_id}
     current = view.states.get(header.current_state_id)
     for key in (("m.room.power_levels", ""), ("m.room.join_rules", ""), ("m.room.history_visibility", "")):
@@ -323,6 +378,7 @@ def trim(view: RoomView) -> RoomView:
         keys=Map(),
         facts=Map(),
         auth=_kept_auth(view.auth),
+        beside=Beside(),
     )
 
 
@@ -334,7 +390,7 @@ def _kept_auth(auth: AuthGraph) -> AuthGraph:
 
 def committed(view: RoomView) -> RoomView:
     """The view once all that was decided in it is in the tables."""
-    return replace(view, auth=AuthGraph())
+    return replace(view, auth=AuthGraph(), beside=Beside())
 
 
 def _kept_states(view: RoomView) -> Map[int, RoomState]:

@@ -12,6 +12,7 @@ from annals.projectors.work import Answers, Wants
 from annals.rooms.ancestors import cited_ids
 from annals.rooms.auth_chains import ChainCover, Citing, Placed
 from annals.rooms.needs import Needs
+from annals.rooms.out_of_band import OUT_OF_BAND
 from annals.rooms.view import PLACED
 from annals.schemas.facts.decisions import Decision, Verdict
 from annals.schemas.facts.rooms import PduFact, RoomFact
@@ -31,7 +32,8 @@ def may_be_cited(decisions: Iterable[Decision], fact_at: Callable[[int], RoomFac
     """The state events of a step, which shall have a place. `fact_at` gives the facts that its decisions are about."""
     found = []
     for decision in decisions:
-        if isinstance(decision, Verdict) and decision.verdict in PLACED:
+        # What was taken out of band has passed no check: nothing accepted rests on it before it has.
+        if isinstance(decision, Verdict) and decision.verdict in PLACED and decision.reason != OUT_OF_BAND:
             fact = fact_at(decision.source)
             # Most facts are messages: these are not read a second time.
             if isinstance(fact, PduFact) and _STATE_KEY in fact.skeleton:

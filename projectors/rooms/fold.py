@@ -23,17 +23,33 @@ from annals.schemas.facts.decisions import (
     Decision,
     Duplicate,
     Halted,
+    HandshakeEnded,
+    HandshakeOpened,
     MembershipForgotten,
+    MembershipTaken,
+    Queued,
     Rebuilt,
     Resumed,
     Retraction,
+    RoomEntered,
+    SetGathered,
     Skipped,
     Verdict,
     Waiting,
     WantedClosed,
     WantedOpened,
 )
-from annals.schemas.facts.rooms import PduFact, RoomFact, RoomResumed
+from annals.schemas.facts.envelope import Sealable
+from annals.schemas.facts.rooms import (
+    HandshakeFailed,
+    HandshakeStarted,
+    MembershipReceived,
+    PduFact,
+    RoomFact,
+    RoomResumed,
+    StateSetChunk,
+    StateSetClosed,
+)
 
 _MEMBER = "m.room.member"
 _STATE_KEY = b'"state_key":'
@@ -71,9 +87,17 @@ class StepFacts:
         return _STATE_KEY in getattr(self.fact, "skeleton", b"") or bool(self.others)
 
 
+#: Decisions of which the fold reads the fact, too.
+_ABOUT_FACTS = (Verdict, HandshakeOpened, SetGathered, MembershipTaken)
+#: Facts whose steps decide what has waited.
+_RELEASING = (RoomResumed, HandshakeFailed, StateSetClosed)
+
+
 def sources_needed(offset: int, decisions: Sequence[Decision]) -> set[int]:
     """Offsets of the earlier facts that folding these decisions of the step at `offset` reads."""
-    return {decision.source for decision in decisions if decision.source != offset and isinstance(decision, Verdict)}
+    return {
+        decision.source for decision in decisions if decision.source != offset and isinstance(decision, _ABOUT_FACTS)
+    }
 
 
 def event_in(fact: PduFact) -> Event:
@@ -96,7 +120,9 @@ def users_moved(decisions: Sequence[Decision]) -> set[str]:
         for change in decision.current_delta
         if change.type == _MEMBER
     }
-    moved.update(decision.user_id for decision in decisions if isinstance(decision, MembershipForgotten))
+    moved.update(
+        decision.user_id for decision in decisions if isinstance(decision, MembershipForgotten | MembershipTaken)
+    )
     return moved
 
 
@@ -109,10 +135,10 @@ def fold_step(
 ) -> Rows:
     """The rows of one step, added to `rows` where some are given. `is_local` tells our own users by their id."""
     fold = _Fold(facts, partition, is_local, Rows() if rows is None else rows)
-    resumes = isinstance(facts.fact, RoomResumed)
+    releases = isinstance(facts.fact, _RELEASING)
     for decision in decisions:
         fold.apply(decision)
-        if resumes and decision.source != facts.offset:
+        if releases and decision.source != facts.offset:
             fold.waits_no_more(decision)
     return fold.rows
 
@@ -261,6 +287,7 @@ class _Fold:
 
     def _local_membership(self, decision: Verdict, change: CurrentChange) -> None:
         key = {"room_id": decision.room_id, "user_id": change.state_key}
+        self.rows.delete(tables.ROOM_PREVIEWS, key)
         if change.event_id is None or change.membership is None:
             self.rows.delete(tables.LOCAL_CURRENT_MEMBERSHIP, key)
             return
@@ -313,8 +340,12 @@ class _Fold:
         """Nothing comes of the fact."""
 
     def waits_no_more(self, decision: Decision) -> None:
-        """The fact waited in a halted room, and is decided now."""
-        self.rows.delete(tables.WAITING_FACTS, {"room_id": decision.room_id, "source": decision.source})
+        """The fact waited in a halted room, or for the end of a join, and is decided now."""
+        key = {"room_id": decision.room_id, "source": decision.source}
+        if isinstance(self._facts.fact, RoomResumed):
+            self.rows.delete(tables.WAITING_FACTS, key)
+        if not isinstance(decision, Queued):
+            self.rows.delete(tables.QUEUED_FACTS, key)
 
     def resumed(self, decision: Resumed) -> None:
         self.rows.delete(tables.HALTED_ROOMS, {"room_id": decision.room_id})
@@ -327,6 +358,68 @@ class _Fold:
         """Clients with a token of before are told the room anew."""
         resumed = {"resumed_position": decision.position}
         self.rows.update(tables.ROOMS, {"room_id": decision.room_id}, resumed)
+
+    def handshake_opened(self, decision: HandshakeOpened) -> None:
+        fact = self._facts.at(decision.source)
+        if not isinstance(fact, HandshakeStarted):
+            raise UnknownDecision(f"a handshake is opened by a {type(fact).__name__}")
+        row = {
+            "room_id": decision.room_id,
+            "handshake_id": decision.handshake_id,
+            "kind": decision.kind,
+            "user_id": decision.user_id,
+            "servers": fact.servers,
+            "content": _plain_text(fact.content),
+            "attached_to": decision.attached_to,
+            "holds_queue": decision.holds_queue,
+            **self._of(decision),
+        }
+        # Asked once more by the same name: it begins anew.
+        self.rows.upsert(tables.HANDSHAKES, row)
+
+    def handshake_ended(self, decision: HandshakeEnded) -> None:
+        key = {"room_id": decision.room_id, "handshake_id": decision.handshake_id}
+        ended = {
+            "outcome": decision.outcome,
+            "http_status": decision.status,
+            "errcode": decision.errcode,
+            "reason": decision.reason,
+            "event_id": decision.event_id,
+            "position": decision.position,
+        }
+        self.rows.update(tables.HANDSHAKES, key, ended)
+
+    def queued(self, decision: Queued) -> None:
+        self.rows.upsert(tables.QUEUED_FACTS, {"room_id": decision.room_id, **self._of(decision)})
+
+    def set_gathered(self, decision: SetGathered) -> None:
+        fact = self._facts.at(decision.source)
+        if not isinstance(fact, StateSetChunk):
+            raise UnknownDecision(f"a set is gathered of a {type(fact).__name__}")
+        for event_id in fact.event_ids:
+            row = {"room_id": decision.room_id, "set_id": decision.set_id, "role": decision.role, "event_id": event_id}
+            self.rows.upsert(tables.STATE_SETS, {**row, **self._of(decision)})
+
+    def room_entered(self, decision: RoomEntered) -> None:
+        made = {
+            "room_version": decision.room_version,
+            "create_event_id": decision.create_event_id,
+            "creator": decision.creator,
+        }
+        self.rows.upsert(tables.ROOMS, {"room_id": decision.room_id, **made, **self._of(decision)})
+
+    def membership_taken(self, decision: MembershipTaken) -> None:
+        fact = self._facts.at(decision.source)
+        if not isinstance(fact, MembershipReceived):
+            raise UnknownDecision(f"a membership is taken of a {type(fact).__name__}")
+        if not self._is_local(decision.user_id):
+            return
+        key = {"room_id": decision.room_id, "user_id": decision.user_id}
+        entry = {**key, "event_id": decision.event_id, **self._of(decision)}
+        member = {"membership": decision.membership, "forgotten": False}
+        self.rows.upsert(tables.LOCAL_CURRENT_MEMBERSHIP, {**entry, **member})
+        preview = {"room_state": _plain_text(fact.room_state) or "[]"}
+        self.rows.upsert(tables.ROOM_PREVIEWS, {**entry, **preview})
 
     def membership_forgotten(self, decision: MembershipForgotten) -> None:
         key = {"room_id": decision.room_id, "user_id": decision.user_id}
@@ -363,6 +456,10 @@ def _parent(event: Event) -> str | None:
     return parent if isinstance(parent, str) and is_event_id(parent) else None
 
 
+def _plain_text(personal: Sealable) -> str | None:
+    return personal.decode(errors="replace") if isinstance(personal, bytes) else None
+
+
 def _clamped(number: int) -> int:
     return number if _BIGINT_MIN <= number <= _BIGINT_MAX else max(_BIGINT_MIN, min(_BIGINT_MAX, number))
 
@@ -379,4 +476,10 @@ _APPLY: dict[type[Decision], Callable[[_Fold, Any], None]] = {
     Resumed: _Fold.resumed,
     Rebuilt: _Fold.rebuilt,
     MembershipForgotten: _Fold.membership_forgotten,
+    HandshakeOpened: _Fold.handshake_opened,
+    HandshakeEnded: _Fold.handshake_ended,
+    Queued: _Fold.queued,
+    SetGathered: _Fold.set_gathered,
+    RoomEntered: _Fold.room_entered,
+    MembershipTaken: _Fold.membership_taken,
 }

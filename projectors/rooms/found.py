@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from annals.database.text import storable
 from annals.rooms.auth_chains import Citing, Place
-from annals.rooms.needs import CitingChain, FirstOfKey, Loaded, StoredEvent, StoredHeader, StoredState
+from annals.rooms.needs import CitingChain, FirstOfKey, Glimpse, Loaded, StoredEvent, StoredHeader, StoredState
 from annals.schemas.facts.rooms import RoomFact
 
 StateKey = tuple[str, str]
@@ -37,6 +37,10 @@ class Found:
     auth_places: dict[tuple[str, str], Place | None] = field(default_factory=dict)
     citing_chains: dict[tuple[str, int, int, int, int], list[CitingChain]] = field(default_factory=dict)
     cited: dict[tuple[str, str], Citing] = field(default_factory=dict)
+    sets: dict[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    glimpses: dict[tuple[str, str], Glimpse | None] = field(default_factory=dict)
+    residents: dict[tuple[str, tuple[str, ...]], bool] = field(default_factory=dict)
+    memberships: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
     def loaded(self) -> Loaded:
         return Loaded(**{name: getattr(self, name) for name in self.__slots__})

@@ -19,6 +19,7 @@ from annals.rooms.needs import (
     CitingChain,
     StoredEvent,
 )
+from annals.rooms.out_of_band import OUT_OF_BAND
 from annals.rooms.view import PLACED
 
 
@@ -112,7 +113,8 @@ UNION ALL
 SELECT e.room_id, e.event_id, e.room_version, e.type, e.state_key, e.auth_events, e.position, NULL, NULL, false
 FROM (SELECT DISTINCT room_id FROM wanted) AS r JOIN events e ON e.room_id = r.room_id
 WHERE NOT EXISTS (SELECT FROM auth_chains x WHERE x.room_id = r.room_id)
-    AND e.state_key IS NOT NULL AND e.verdict IN ({_quoted(PLACED)})"""
+    AND e.state_key IS NOT NULL AND e.verdict IN ({_quoted(PLACED)})
+    AND e.reason IS DISTINCT FROM '{OUT_OF_BAND}'"""
 
 
 def load_chains(

@@ -11,11 +11,13 @@ from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms.event_json import join_event
 from annals.projectors.rooms.found import Found, Reads, columns_of, names_of
-from annals.rooms.needs import FirstOfKey, StoredEvent, StoredHeader
+from annals.rooms.needs import FirstOfKey, OpenHandshake, StoredEvent, StoredHeader
+from annals.rooms.out_of_band import OUT_OF_BAND
 
 EVENT_COLUMNS = (
     "e.room_id, e.event_id, e.room_version, e.client_json, e.federation_json, e.verdict, e.outlier, e.backfilled, "
-    "e.provisional, e.source, e.position, e.state_before, e.state_after, e.idempotency_key, e.redacted_by, e.missing"
+    "e.provisional, e.source, e.position, e.state_before, e.state_after, e.idempotency_key, e.redacted_by, e.missing, "
+    "e.reason"
 )
 
 _EVENTS = f"""
@@ -28,7 +30,10 @@ SELECT w.room_id, r.room_version, r.create_event_id, r.current_state_id, r.min_d
     ARRAY(SELECT f.source FROM waiting_facts f WHERE f.room_id = w.room_id AND f.source >= h.source ORDER BY f.source),
     ARRAY(SELECT n.event_id FROM wanted n WHERE n.room_id = w.room_id ORDER BY n.event_id),
     ARRAY(SELECT p.redacts FROM pending_redactions p WHERE p.room_id = w.room_id ORDER BY p.position, p.redacts),
-    ARRAY(SELECT p.event_id FROM pending_redactions p WHERE p.room_id = w.room_id ORDER BY p.position, p.redacts)
+    ARRAY(SELECT p.event_id FROM pending_redactions p WHERE p.room_id = w.room_id ORDER BY p.position, p.redacts),
+    ARRAY(SELECT q.source FROM queued_facts q WHERE q.room_id = w.room_id ORDER BY q.source),
+    ARRAY(SELECT ARRAY[s.handshake_id, s.kind, s.user_id, s.attached_to, CASE WHEN s.holds_queue THEN 'queue' END]
+        FROM handshakes s WHERE s.room_id = w.room_id AND s.outcome IS NULL ORDER BY s.source, s.handshake_id)
 FROM unnest(%s::text[]) AS w(room_id)
 LEFT JOIN rooms r ON r.room_id = w.room_id
 LEFT JOIN halted_rooms h ON h.room_id = w.room_id"""
@@ -36,42 +41,6 @@ LEFT JOIN halted_rooms h ON h.room_id = w.room_id"""
 _PARKED = f"""
 SELECT {EVENT_COLUMNS} FROM events e
 WHERE e.room_id = ANY(%s) AND e.verdict = 'parked' ORDER BY e.source"""
-
-_KEYS = """
-WITH RECURSIVE line(room_id, wanted, state_id, base_id, n) AS (
-    SELECT s.room_id, s.state_id, s.state_id, s.base_id, 0
-    FROM (SELECT DISTINCT * FROM unnest(%s::text[], %s::bigint[]) AS u(room_id, state_id)) AS w
-    JOIN states s ON s.room_id = w.room_id AND s.state_id = w.state_id
-    UNION ALL
-    SELECT l.room_id, l.wanted, s.state_id, s.base_id, l.n + 1
-    FROM line l JOIN states s ON s.room_id = l.room_id AND s.state_id = l.base_id
-)
-SELECT DISTINCT ON (w.room_id, w.state_id, w.type, w.state_key)
-    w.room_id, w.state_id, w.type, w.state_key, d.event_id
-FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::text[]) AS w(room_id, state_id, type, state_key)
-JOIN line l ON l.room_id = w.room_id AND l.wanted = w.state_id
-JOIN state_deltas d ON d.room_id = w.room_id AND d.state_id = l.state_id AND d.type = w.type
-    AND d.state_key = w.state_key
-ORDER BY w.room_id, w.state_id, w.type, w.state_key, l.n"""
-
-_WHOLE_STATES = """
-WITH RECURSIVE line(room_id, wanted, state_id, base_id, n) AS (
-    SELECT s.room_id, s.state_id, s.state_id, s.base_id, 0
-    FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, state_id)
-    JOIN states s ON s.room_id = w.room_id AND s.state_id = w.state_id
-    UNION ALL
-    SELECT l.room_id, l.wanted, s.state_id, s.base_id, l.n + 1
-    FROM line l JOIN states s ON s.room_id = l.room_id AND s.state_id = l.base_id
-)
-SELECT DISTINCT ON (l.room_id, l.wanted, d.type, d.state_key)
-    l.room_id, l.wanted, d.type, d.state_key, d.event_id
-FROM line l JOIN state_deltas d ON d.room_id = l.room_id AND d.state_id = l.state_id
-ORDER BY l.room_id, l.wanted, d.type, d.state_key, l.n"""
-
-_CHANGES = """
-SELECT d.room_id, d.state_id, d.type, d.state_key, d.event_id
-FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, state_id)
-JOIN state_deltas d ON d.room_id = w.room_id AND d.state_id = w.state_id"""
 
 _KEYS = """
 SELECT e.room_id, e.idempotency_key, e.source, e.event_id
@@ -91,8 +60,9 @@ def load_headers(connection: Reads, room_ids: list[str], answers: Mapping[str, F
 
 
 def _header(row: tuple[Any, ...], parked: tuple[StoredEvent, ...]) -> StoredHeader | None:
-    room_id, version, create_event_id, state_id, min_depth, halted_at, extremities, waiting, wanted, *pending = row
-    if version is None and halted_at is None and not parked and not wanted:
+    room_id, version, create_event_id, state_id, min_depth, halted_at, extremities, waiting, wanted = row[:9]
+    *pending, queued, handshakes = row[9:]
+    if version is None and halted_at is None and not parked and not wanted and not handshakes and not queued:
         return None
     redactions: dict[str, tuple[str, ...]] = {}
     for redacts, event_id in zip(*pending, strict=True):
@@ -109,7 +79,14 @@ def _header(row: tuple[Any, ...], parked: tuple[StoredEvent, ...]) -> StoredHead
         parked=parked,
         wanted=frozenset(map(restore, wanted)),
         pending_redactions=redactions,
+        handshakes=tuple(map(_handshake, handshakes)),
+        queued=tuple(queued),
     )
+
+
+def _handshake(columns: list[str | None]) -> OpenHandshake:
+    handshake_id, kind, user_id, attached_to, queue = (None if text is None else restore(text) for text in columns)
+    return OpenHandshake(handshake_id or "", kind or "", user_id or "", attached_to, queue is not None)
 
 
 def load_events(connection: Reads, wanted: Collection[tuple[str, str]], answers: Mapping[str, Found]) -> None:
@@ -123,7 +100,7 @@ def load_events(connection: Reads, wanted: Collection[tuple[str, str]], answers:
 def stored_event(row: tuple[Any, ...]) -> StoredEvent:
     """The event of a row of `EVENT_COLUMNS`."""
     room_id, event_id, version, client_json, federation_json, verdict, outlier, backfilled, provisional = row[:9]
-    source, position, before, after, key, redacted_by, missing = row[9:]
+    source, position, before, after, key, redacted_by, missing, reason = row[9:]
     return StoredEvent(
         room_id=restore(room_id),
         event_id=restore(event_id),
@@ -140,6 +117,7 @@ def stored_event(row: tuple[Any, ...]) -> StoredEvent:
         idempotency_key=key and restore(key),
         redacted_by=redacted_by and restore(redacted_by),
         missing=tuple(map(restore, missing or ())),
+        out_of_band=reason == OUT_OF_BAND,
     )
 
 

@@ -5,6 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from annals.projectors.rooms.elsewhere import (
+    Handshake,
+    Preview,
+    Wanted,
+    handshake_of,
+    open_handshakes,
+    preview_of,
+    wanted_of,
+)
 from annals.projectors.rooms.event_json import join_event, shown_event, split_event
 from annals.projectors.rooms.found import Reads
 from annals.projectors.rooms.load import load
@@ -13,14 +22,21 @@ from annals.projectors.rooms.load_states import StateNotStored
 from annals.rooms.needs import Needs
 
 __all__ = [
+    "Handshake",
+    "Preview",
     "Reads",
     "StateNotStored",
+    "Wanted",
+    "handshake_of",
     "join_event",
     "load",
+    "open_handshakes",
+    "preview_of",
     "shown_event",
     "split_event",
     "state_entries",
     "stored_event",
+    "wanted_of",
     "whole_state",
 ]
 

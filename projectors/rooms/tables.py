@@ -231,6 +231,65 @@ WANTED = Table(
     info=_EXACT,
 )
 
+# Joins, knocks and leaves by way of other servers. kind: join, knock or leave. content: JSON of what the member event
+# carries besides its membership (null where it is sealed). outcome: completed, failed or attached; null while open.
+HANDSHAKES = Table(
+    "handshakes",
+    METADATA,
+    Column("room_id", Text, primary_key=True),
+    Column("handshake_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("servers", ARRAY(Text), nullable=False),
+    Column("content", Text),
+    Column("attached_to", Text),
+    Column("holds_queue", Boolean, nullable=False),
+    Column("outcome", Text),
+    Column("http_status", Integer),
+    Column("errcode", Text),
+    Column("reason", Text),
+    Column("event_id", Text),
+    *provenance(),
+    info=_EXACT,
+)
+Index("handshakes_open", HANDSHAKES.c.room_id, postgresql_where=HANDSHAKES.c.outcome.is_(None))
+
+# Facts of a room that is being joined, which wait for the end of that.
+QUEUED_FACTS = Table(
+    "queued_facts",
+    METADATA,
+    Column("room_id", Text, primary_key=True),
+    Column("source", BigInteger, primary_key=True),
+    Column("partition", SmallInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    info=_EXACT,
+)
+
+# What other servers named of a room's state or auth chain before an event; role: state or auth.
+STATE_SETS = Table(
+    "state_sets",
+    METADATA,
+    Column("room_id", Text, primary_key=True),
+    Column("set_id", Text, primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    *provenance(),
+    info=_EXACT,
+)
+
+# What our users are shown of rooms that they are invited to, or knock at: stripped state events, JSON of a list.
+ROOM_PREVIEWS = Table(
+    "room_previews",
+    METADATA,
+    Column("room_id", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    Column("room_state", Text, nullable=False),
+    *provenance(),
+    Index("room_previews_by_user", "user_id", "room_id"),
+    info=_EXACT,
+)
+
 # Redactions that came before their target.
 PENDING_REDACTIONS = Table(
     "pending_redactions",

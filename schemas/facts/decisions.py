@@ -182,6 +182,67 @@ class MembershipForgotten(Decision):
 
 
 @dataclass(frozen=True, slots=True)
+class HandshakeOpened(Decision):
+    """A handshake is to be carried out, unless it is `attached_to` one of the room that is open, and ends with it.
+
+    `holds_queue`: what other servers push into the room waits until this one ends.
+    """
+
+    handshake_id: str
+    kind: str
+    user_id: str
+    attached_to: str | None
+    holds_queue: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeEnded(Decision):
+    """A handshake has an outcome: completed (by `event_id`), failed (`status` and `errcode` are what the client is
+    answered) or attached (the one that it was attached to has ended)."""
+
+    handshake_id: str
+    outcome: str
+    event_id: str | None = None
+    status: int | None = None
+    errcode: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queued(Decision):
+    """A PDU of a room that is being joined waits for the end of that. `event_id` is its event's."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetGathered(Decision):
+    """A chunk of a set is held until the set is closed; its ids stand in the fact. `count`: how many they are."""
+
+    set_id: str
+    role: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoomEntered(Decision):
+    """A set from outside makes a room known that was not: its create event was accepted as an outlier."""
+
+    room_version: str
+    create_event_id: str
+    creator: str
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipTaken(Decision):
+    """`event_id` is what we know of a user of ours in a room whose state we do not have."""
+
+    event_id: str
+    user_id: str
+    membership: str
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionPart:
     """One part of a decision of over 65,536 bytes; `data` of parts 0 to `count` - 1 together are its record.
 

@@ -20,10 +20,12 @@ from annals.schemas.codec import decode, encode
 from annals.schemas.facts.rooms import EventRefused, GapAbandoned, RoomFact, RoomForgotten, RoomResumed
 from tests.support.room_weaver import BOB, VERSIONS, woven
 from tests.support.rooms import Driver, created, envelope, fetched, received
+from tests.support.rooms_elsewhere import story
 
 FOLDER = Path(__file__).parent.parent / "rooms" / "golden"
 HOW = "python -m tests.support.golden_rooms"
 _ROOMS_PER_VERSION = 3
+_ROOMS_ELSEWHERE = 2
 _LENGTH = 40
 
 
@@ -68,12 +70,11 @@ def stored(version: str) -> dict[str, Any]:
 
 
 def write(version: str) -> None:
-    """Write the corpus of one room version anew: the rooms that it has, or new ones where there are none."""
+    """Write the corpus of one room version anew: the rooms that it has, and new ones where it has fewer."""
     path = FOLDER / f"v{version}.json.gz"
-    if path.exists():
-        rooms = [(room["room_id"], room["facts"]) for room in stored(version)["rooms"]]
-    else:
-        rooms = [facts_of(version, seed) for seed in range(_ROOMS_PER_VERSION)]
+    rooms = [(room["room_id"], room["facts"]) for room in stored(version)["rooms"]] if path.exists() else []
+    makers = [facts_of] * _ROOMS_PER_VERSION + [story] * _ROOMS_ELSEWHERE
+    rooms += [make(version, seed) for seed, make in enumerate(makers) if seed >= len(rooms)]
     corpus = {
         "decide_version": DECIDE_VERSION,
         "rooms": [

@@ -24,18 +24,21 @@ from annals.rooms.needs import (
     NEWEST_CHAIN,
     CitingChain,
     FirstOfKey,
+    Glimpse,
     Loaded,
     Needs,
+    OpenHandshake,
     StoredEvent,
     StoredHeader,
     StoredState,
 )
+from annals.rooms.out_of_band import OUT_OF_BAND
 from annals.rooms.state import Lacking
 from annals.rooms.view import RoomView, learn, trim, unknown_room
 from annals.schemas.codec import decode, encode
 from annals.schemas.facts import decisions as d
 from annals.schemas.facts.envelope import Envelope
-from annals.schemas.facts.rooms import PduCreated, PduFact, PduFetched, PduReceived, RoomFact
+from annals.schemas.facts.rooms import PduCreated, PduFact, PduFetched, PduReceived, RoomFact, StateSetChunk
 from annals.schemas.position import pack
 
 KEY = SigningKey("ed25519:test", b"\1" * 32)
@@ -93,6 +96,13 @@ class MemoryTables:
     waiting: list[int] = field(default_factory=list)
     duplicates: dict[str, str] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
+    handshakes: dict[str, OpenHandshake] = field(default_factory=dict)
+    outcomes: dict[str, d.HandshakeEnded] = field(default_factory=dict)
+    queued: list[int] = field(default_factory=list)
+    sets: dict[str, list[str]] = field(default_factory=dict)
+    local: dict[str, str] = field(default_factory=dict)
+    """The memberships of users of ours."""
+    previews: dict[str, str] = field(default_factory=dict)
     places: dict[str, Placed] = field(default_factory=dict)
     cover: ChainCover = field(default_factory=lambda: ChainCover(()))
 
@@ -104,6 +114,8 @@ class MemoryTables:
             self._place(decision)
             if self.halted_at is None and decision.source in self.waiting:
                 self.waiting.remove(decision.source)
+            if decision.source in self.queued and not isinstance(decision, d.Queued | d.Waiting | d.Halted):
+                self.queued.remove(decision.source)
         assert self.halted_at is not None or not self.waiting, "each fact that waited has a decision of its own"
 
     def _fold(self, decision: d.Decision) -> None:
@@ -131,8 +143,33 @@ class MemoryTables:
                 self.forgotten.add(decision.user_id)
             case d.Skipped():
                 pass
+            case d.Queued():
+                self.queued.append(decision.source)
+            case d.HandshakeOpened() | d.HandshakeEnded():
+                self._fold_handshake(decision)
+            case d.SetGathered():
+                chunk = self.facts[decision.source]
+                assert isinstance(chunk, StateSetChunk)
+                if chunk.role == "state":
+                    self.sets.setdefault(chunk.set_id, []).extend(chunk.event_ids)
+            case d.RoomEntered():
+                assert not self.room
+                self.room |= {"version": decision.room_version, "create": decision.create_event_id}
+            case d.MembershipTaken():
+                self.local[decision.user_id] = decision.membership
+                self.previews[decision.user_id] = decision.event_id
             case _:
                 raise AssertionError(decision)
+
+    def _fold_handshake(self, decision: d.HandshakeOpened | d.HandshakeEnded) -> None:
+        handshake_id = decision.handshake_id
+        if isinstance(decision, d.HandshakeEnded):
+            del self.handshakes[handshake_id]
+            self.outcomes[handshake_id] = decision
+        else:
+            attached, holds = decision.attached_to, decision.holds_queue
+            opened = OpenHandshake(handshake_id, decision.kind, decision.user_id, attached, holds)
+            self.handshakes[handshake_id] = opened
 
     def _halted(self, decision: d.Halted) -> None:
         if self.halted_at is None:
@@ -158,6 +195,11 @@ class MemoryTables:
                 del self.current[change.type, change.state_key]
             else:
                 self.current[change.type, change.state_key] = change.event_id
+            if change.type == "m.room.member" and change.state_key.endswith(f":{SERVER}"):
+                self.previews.pop(change.state_key, None)
+                self.local.pop(change.state_key, None)
+                if change.membership is not None:
+                    self.local[change.state_key] = change.membership
         self._fold_room(v)
         for applied in v.redactions:
             self.events[applied.event_id]["redacted_by"] = applied.redaction
@@ -178,7 +220,9 @@ class MemoryTables:
     def _place(self, decision: d.Decision) -> None:
         for of in may_be_cited([decision], self.facts.__getitem__):
             self.places |= {placed.event_id: placed for placed in self.cover.add(of.event)}
-            assert of.event.event_id in self.places, "a state event has a place as soon as it is decided"
+            # An outlier may cite what was taken out of band; it is judged again before anything rests on it.
+            if not (isinstance(decision, d.Verdict) and decision.outlier):
+                assert of.event.event_id in self.places, "a state event has a place as soon as it is decided"
 
     def _citing_chains(self, chain_id: int, sequence: int, before: int) -> tuple[CitingChain, ...]:
         """Short pages, so that the tests turn some."""
@@ -205,6 +249,10 @@ class MemoryTables:
             keys={(room, key): self._first(key) for room, key in needs.keys},
             facts={(room, offset): self.facts[offset] for room, offset in needs.facts},
             auth_places={(r, e): self.places[e].place if e in self.places else None for r, e in needs.auth_places},
+            sets={(room, name): tuple(self.sets.get(name, ())) for room, name in needs.sets},
+            glimpses={(room, event_id): self._glimpse(event_id) for room, event_id in needs.glimpses},
+            residents={(room, users): self._is_resident(users) for room, users in needs.residents},
+            memberships={(room, name): self.local.get(name) for room, name in needs.memberships},
             citing_chains={(r, c, s, b, i): self._citing_chains(c, s, b) for r, c, s, b, i in needs.citing_chains},
         )
         return self._with_what_comes_along(needs, self._with_pages_above(needs, loaded))
@@ -309,11 +357,32 @@ class MemoryTables:
             idempotency_key=row["key"],
             redacted_by=row["redacted_by"],
             missing=v.missing,
+            out_of_band=v.reason == OUT_OF_BAND,
         )
+
+    def _glimpse(self, event_id: str) -> Glimpse | None:
+        stored = self._event(event_id)
+        if stored is None:
+            return None
+        pdu = _parse(stored.pdu)
+        membership = pdu["content"].get("membership") if pdu["type"] == "m.room.member" else None
+        return Glimpse(
+            event_id,
+            stored.room_version,
+            pdu["type"],
+            pdu.get("state_key"),
+            membership if isinstance(membership, str) else None,
+            stored.verdict,
+            stored.out_of_band,
+        )
+
+    def _is_resident(self, besides: tuple[str, ...]) -> bool:
+        return any(membership == "join" and name not in besides for name, membership in self.local.items())
 
     def _header(self) -> StoredHeader | None:
         parked = [e for i in self.events if (e := self._event(i)) and e.verdict == "parked"]
-        if not self.room and not parked and self.halted_at is None and not self.wanted:
+        waits = self.halted_at is not None or self.handshakes or self.queued
+        if not self.room and not parked and not waits and not self.wanted:
             return None
         return StoredHeader(
             room_id=self.room_id,
@@ -327,6 +396,8 @@ class MemoryTables:
             parked=tuple(sorted(parked, key=lambda e: e.source)),
             wanted=frozenset(self.wanted),
             pending_redactions={k: tuple(v) for k, v in self.pending_redactions.items() if v},
+            handshakes=tuple(self.handshakes.values()),
+            queued=tuple(sorted(self.queued)),
         )
 
     def _state(self, state_id: int) -> StoredState:
