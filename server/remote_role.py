@@ -13,6 +13,8 @@ from annals.commands.rooms.creating import CREATE_ROOM, RoomCreationKind
 from annals.commands.worker import Kind, Worker
 from annals.database.leases import OpsLease
 from annals.egress.service import Egress
+from annals.ingest.inbound.retrying import QuarantineRetrier
+from annals.ingest.inbound.tending import tend
 from annals.server.clock import now_ms
 from annals.server.compaction import keep_small
 from annals.server.config import Config
@@ -20,7 +22,7 @@ from annals.server.fetching import wanted_follower
 from annals.server.house import open_house
 from annals.server.switches import finish_switches
 
-_COMMANDS, _COMPACTION = "commands", "compaction"
+_COMMANDS, _COMPACTION, _QUARANTINE = "commands", "compaction", "quarantine"
 
 
 async def run(config: Config) -> None:
@@ -41,12 +43,16 @@ async def run(config: Config) -> None:
     sending = asyncio.create_task(egress.run())
     small = asyncio.create_task(keep_small(house.log, OpsLease(house.database, _COMPACTION, name, now_ms)))
     gaps = asyncio.create_task(wanted_follower(house, name).run())
+    retrier = QuarantineRetrier(house.log, house.appender, house.database, house.peers.pdus, now_ms)
+    inbound = asyncio.create_task(
+        tend(retrier, house.database, OpsLease(house.database, _QUARANTINE, name, now_ms), now_ms)
+    )
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    for task in (working, gaps, sending, small, switches):
+    for task in (working, inbound, gaps, sending, small, switches):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

@@ -8,7 +8,8 @@ from typing import Any
 
 from annals.ingest.inbound.edus import RoomClaim, Typing
 from annals.ingest.inbound.metrics import count
-from annals.ingest.inbound.standing import Found
+from annals.ingest.inbound.retrying import DENIED, FIRST_WAIT_MS, ROOM_NOT_READY
+from annals.ingest.inbound.standing import Elsewhere, Found
 from annals.ingest.inbound.transaction import Transaction
 from annals.ingest.pdu_facts import PDU, input_quarantined, pdu_quarantined, pdu_received
 from annals.ingest.verification import Candidate, KeyUnavailable, Outcome, Quarantined, Verified
@@ -19,7 +20,6 @@ from annals.schemas.facts.receipts import ReceiptSet
 
 TYPING_MS = 60_000
 """A server that says no more of a user who types is believed for so long."""
-ACL_DENIED = "acl_denied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,19 @@ def take_pdus(
     taken, logged = Taken(), set()
     for item in arrived:
         standing, event_id = found.rooms.get(item.room_id), item.event_id
-        if standing is None:
+        if standing is None and item.room_id not in found.joining:
             taken.dropped.append(item)
-        elif not standing.admits(transaction.origin):
+        elif standing is not None and not standing.admits(transaction.origin):
             # "the server must ... not accept the PDU": by the ACL as it is now, whatever the event's place.
-            fact = _denied(transaction, item, envelope)
+            fact = _kept(
+                transaction,
+                item.candidate.pdu,
+                item.room_id,
+                DENIED,
+                envelope,
+                event_id=item.event_id,
+                room_version=item.candidate.rules.version,
+            )
             _quarantine(taken, fact, f"{transaction.origin} is denied by the room's server ACL", may_keep)
         elif not isinstance(item.outcome, Verified):
             fact = pdu_quarantined(
@@ -84,6 +92,23 @@ def take_pdus(
     return taken
 
 
+def not_ready(
+    transaction: Transaction, found: Found, envelope: Envelope, now_ms: int, may_keep: Callable[[int], bool]
+) -> list[Fact]:
+    """PDUs of rooms that a user of ours is on the way into, before we know by which rules to verify them: kept, to be
+    tried again soon."""
+    facts: list[Fact] = []
+    for pdu in transaction.pdus:
+        room_id = room_of(pdu)
+        if room_id is None or found.elsewhere.get(room_id) is not Elsewhere.JOINING or room_id in found.joining:
+            continue
+        retry_at_ms = now_ms + FIRST_WAIT_MS
+        fact = _kept(transaction, pdu, room_id, ROOM_NOT_READY, envelope, retry_at_ms=retry_at_ms)
+        if may_keep(len(fact.original) if isinstance(fact.original, bytes) else 0):
+            facts.append(fact)
+    return facts
+
+
 def _quarantine(taken: Taken, fact: InputQuarantined, reason: str, may_keep: Callable[[int], bool]) -> None:
     if may_keep(len(fact.original) if isinstance(fact.original, bytes) else 0):
         count(PDU, "quarantined")
@@ -94,16 +119,26 @@ def _quarantine(taken: Taken, fact: InputQuarantined, reason: str, may_keep: Cal
         taken.results.setdefault(fact.event_id, {"error": reason})
 
 
-def _denied(transaction: Transaction, item: Arrived, envelope: Envelope) -> InputQuarantined:
+def _kept(
+    transaction: Transaction,
+    pdu: Any,
+    room_id: str,
+    reason: str,
+    envelope: Envelope,
+    *,
+    event_id: str | None = None,
+    room_version: str | None = None,
+    retry_at_ms: int | None = None,
+) -> InputQuarantined:
     return input_quarantined(
-        item.candidate.pdu,
+        pdu,
         kind=PDU,
-        room_id=item.room_id,
-        room_version=item.candidate.rules.version,
-        event_id=item.event_id,
-        reason=ACL_DENIED,
+        room_id=room_id,
+        room_version=room_version,
+        event_id=event_id,
+        reason=reason,
         detail="",
-        retry_at_ms=None,
+        retry_at_ms=retry_at_ms,
         envelope=envelope,
         origin=transaction.origin,
         via=transaction.via,

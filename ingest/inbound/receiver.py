@@ -22,7 +22,7 @@ from annals.database.pool import Database
 from annals.federation.flights import Flights
 from annals.ingest.inbound.answers import keep_answer
 from annals.ingest.inbound.edus import RoomClaim, count_unknown, room_claims
-from annals.ingest.inbound.intake import Arrived, room_of, take_claims, take_pdus
+from annals.ingest.inbound.intake import Arrived, not_ready, room_of, take_claims, take_pdus
 from annals.ingest.inbound.metrics import count
 from annals.ingest.inbound.quota import Quota
 from annals.ingest.inbound.standing import Elsewhere, Found, Wanted, look
@@ -113,6 +113,7 @@ class Receiver:
             return self._quota.take(transaction.origin, size_bytes)
 
         taken = take_pdus(transaction, arrived, found, envelope, may_keep)
+        taken.facts += not_ready(transaction, found, envelope, now_ms, may_keep)
         self._count_elsewhere(transaction, found)
         count_unknown(transaction.edus, {})
         await self._append([*taken.facts, *take_claims(claims, transaction.origin, found, envelope, now_ms)])
@@ -137,8 +138,9 @@ class Receiver:
         if not room_ids:
             return
         found = await self._database.read(lambda snapshot: look(snapshot, Wanted(room_ids)))
-        for room_id, standing in found.rooms.items():
-            self._rules[room_id] = standing.rules
+        for room_id in room_ids:
+            if (rules := found.rules_of(room_id)) is not None:
+                self._rules[room_id] = rules
         while len(self._rules) > _ROOMS_MAX:
             self._rules.popitem(last=False)
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.ingest.inbound.answers import found_answer
+from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.projectors.rooms.standing import RoomStanding, standings
 
 _Pair = tuple[str, str]
@@ -25,8 +26,16 @@ _JOINED_SQL = """
     WHERE cs.membership = 'join'
 """
 _OURS_SQL = """
-    SELECT room_id, bool_or(membership IN ('invite', 'knock')) FROM local_current_membership
-    WHERE room_id = ANY (%s) GROUP BY room_id
+    SELECT room_id, CASE WHEN bool_or(membership IN ('invite', 'knock')) THEN 'asked' ELSE 'left' END
+    FROM local_current_membership WHERE room_id = ANY (%s) GROUP BY room_id
+"""
+_JOINING_SQL = """
+    SELECT DISTINCT room_id, 'joining' FROM handshakes
+    WHERE room_id = ANY (%s) AND outcome IS NULL AND kind = 'join'
+"""
+_VERSIONS_SQL = """
+    SELECT w.room_id, e.room_version FROM unnest(%s::text[]) AS w(room_id)
+    CROSS JOIN LATERAL (SELECT room_version FROM events WHERE events.room_id = w.room_id LIMIT 1) e
 """
 
 
@@ -37,6 +46,8 @@ class Elsewhere(StrEnum):
     """All of our users that ever were in it have left, or were told to."""
     ASKED = "asked"
     """A user of ours is invited, or knocks."""
+    JOINING = "joining"
+    """A user of ours is on the way in, and we do not know enough of the room yet to verify anything."""
     UNKNOWN = "unknown"
 
 
@@ -57,9 +68,16 @@ class Found:
 
     rooms: Mapping[str, RoomStanding]
     elsewhere: Mapping[str, Elsewhere]
+    joining: Mapping[str, RoomRules]
+    """Rooms that a user of ours is on the way into, of which we know the version: what comes for them waits there."""
     known: frozenset[_Pair]
     joined: frozenset[_Pair]
     answer: str | None
+
+    def rules_of(self, room_id: str | None) -> RoomRules | None:
+        """The rules of a room whose PDUs may go on the log."""
+        standing = self.rooms.get(room_id or "")
+        return standing.rules if standing is not None else self.joining.get(room_id or "")
 
 
 def look(snapshot: Snapshot, wanted: Wanted) -> Found:
@@ -68,9 +86,12 @@ def look(snapshot: Snapshot, wanted: Wanted) -> Found:
     found = standings(snapshot, sorted(wanted.rooms)) if wanted.rooms else {}
     rooms = {room_id: standing for room_id, standing in found.items() if standing.joined}
     others = sorted(set(wanted.rooms) - rooms.keys())
+    elsewhere = _elsewhere(snapshot, others) if others else {}
+    on_the_way = [room_id for room_id, where in elsewhere.items() if where is Elsewhere.JOINING]
     return Found(
         rooms,
-        _elsewhere(snapshot, others) if others else {},
+        elsewhere,
+        _versions(snapshot, on_the_way) if on_the_way else {},
         _pairs(snapshot, _KNOWN_SQL, wanted.events),
         _pairs(snapshot, _JOINED_SQL, wanted.members),
         answer,
@@ -78,9 +99,17 @@ def look(snapshot: Snapshot, wanted: Wanted) -> Found:
 
 
 def _elsewhere(snapshot: Snapshot, room_ids: list[str]) -> dict[str, Elsewhere]:
-    of_ours = {restore(room_id): asked for room_id, asked in snapshot.rows(_OURS_SQL, (room_ids,))}
-    named = {True: Elsewhere.ASKED, False: Elsewhere.LEFT, None: Elsewhere.UNKNOWN}
-    return {room_id: named[of_ours.get(room_id)] for room_id in room_ids}
+    found = dict.fromkeys(room_ids, Elsewhere.UNKNOWN)
+    # Who joins again may have left before, or be invited.
+    has_handshakes = snapshot.one("SELECT to_regclass('handshakes') IS NOT NULL") == (True,)
+    for sql in (_OURS_SQL, _JOINING_SQL) if has_handshakes else (_OURS_SQL,):
+        found |= {restore(room_id): Elsewhere(where) for room_id, where in snapshot.rows(sql, (room_ids,))}
+    return found
+
+
+def _versions(snapshot: Snapshot, room_ids: list[str]) -> dict[str, RoomRules]:
+    rows = snapshot.rows(_VERSIONS_SQL, (room_ids,))
+    return {restore(room_id): ROOM_VERSIONS[version] for room_id, version in rows if version in ROOM_VERSIONS}
 
 
 def _pairs(snapshot: Snapshot, sql: str, wanted: Collection[_Pair]) -> frozenset[_Pair]:
