@@ -13,7 +13,7 @@ from annals.database.pool import Database
 from annals.eventlog.errors import LogError
 from annals.ingest.inbound.answers import forget_answers
 from annals.ingest.inbound.retrying import QuarantineRetrier
-from annals.projectors.positions.errors import NOT_NOW
+from annals.projectors.positions.errors import LogBehindTables, TryAgain
 
 LOOK_S = 2.0
 STANDBY_S = 5.0
@@ -42,6 +42,9 @@ async def tend(retrier: QuarantineRetrier, database: Database, lease: Lease, now
             if now_ms() - forgotten_ms > _FORGET_EVERY_MS:
                 forgotten_ms = now_ms()
                 await database.write(lambda statements: forget_answers(statements, now_ms()))
-        except (DatabaseError, LogError, *NOT_NOW) as error:
+        except (DatabaseError, LogError, TryAgain, LogBehindTables) as error:
             _logger.warning("quarantine_not_tried", error=repr(error))
+        except Exception:
+            # One input that nothing here can take must not end the retries of all others.
+            _logger.exception("quarantine_not_tried")
         await asyncio.sleep(LOOK_S)
