@@ -71,7 +71,7 @@ def retries(server: LiveServer) -> Iterator[Retries]:
 
 
 def kept(server: LiveServer) -> tuple[User, RemoteServer, RemoteServer, Event]:
-    """alice, who sent an event of a room of hers, who made it, and the event, in quarantine as its maker has no keys."""
+    """alice, who sent an event of her room, who made it, and the event: in quarantine, as its maker has no keys."""
     alice, remote = server.user("alice"), RemoteServer(server)
     late = RemoteServer(server, has_keys=False)
     room_id = alice.create_room(preset="public_chat")
