@@ -85,7 +85,7 @@ class Peer(ABC):
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not _answers(f"{self.url}/_matrix/client/versions"):
+        while not answers(f"{self.url}/_matrix/client/versions"):
             if self.process.poll() is not None:
                 raise DidNotStart(f"{self.name} ended with {self.process.returncode}: see {log}")
             if time.monotonic() > deadline:
@@ -119,9 +119,9 @@ class Annals(Peer):
             "REGISTRATION_SHARED_SECRET": "only here",
             "LOG_LEVEL": "WARNING",
         }
-        self._launch([CHECKOUT / "tests" / "support" / "homeserver-up"], {**_environment(), **told})
+        self._launch([CHECKOUT / "tests" / "support" / "homeserver-up"], {**environment(), **told})
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not _answers(f"{self.url}/ready"):
+        while not answers(f"{self.url}/ready"):
             if time.monotonic() > deadline:
                 raise DidNotStart(f"Annals does not become ready: see {self.folder / 'log'}")
             time.sleep(0.05)
@@ -146,7 +146,7 @@ class Synapse(Peer):
         config = write_configuration(self.folder, "synapse.localhost", self.port, url)
         program: list[str | Path] = [PEER_PYTHON, "-m", "synapse.app.homeserver", "-c", config]
         subprocess.run([*program, "--generate-keys"], check=True, cwd=self.folder, capture_output=True)
-        self._launch(program, _environment())
+        self._launch(program, environment())
 
     def stop(self) -> None:
         super().stop()
@@ -156,7 +156,7 @@ class Synapse(Peer):
 PEERS: dict[str, type[Peer]] = {"annals": Annals, "synapse": Synapse}
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, without what would set up Annals otherwise."""
     return {
         name: value
@@ -172,7 +172,7 @@ def _free_port() -> int:
         return port
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)

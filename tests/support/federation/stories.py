@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -12,6 +13,14 @@ from tests.support.matrix_client import Client
 
 T = TypeVar("T")
 PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Where a story's room is made, and where those come from who join it."""
+
+    here: Homeserver
+    there: Homeserver
 
 
 def eventually(probe: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
@@ -67,7 +76,20 @@ def same_state(one: Client, other: Client, room_id: str) -> None:
         raise AssertionError({key: (ours.get(key), theirs.get(key)) for key in keys}) from None
 
 
-def invited_to(person: Client) -> Collection[str]:
-    """Ids of the rooms to which somebody is invited."""
-    invites: dict[str, Any] = person.sync(timeout=0).get("rooms", {}).get("invite", {})
-    return invites.keys()
+def body_of(person: Client, room_id: str, event_id: str) -> str | None:
+    """The text of a message as somebody sees it; None where it has none (any more)."""
+    status, event = person.call("GET", f"/rooms/{quote(room_id)}/event/{quote(event_id)}")
+    return event["content"].get("body") if status == 200 else None
+
+
+def until_membership(person: Client, room_id: str, of: Client, wanted: str) -> None:
+    """Until somebody sees another one's membership."""
+    what = f"{person.user_id} sees {wanted} of {of.user_id}"
+    eventually(lambda: membership(person, room_id, of.user_id) == wanted, what)
+
+
+def in_section(person: Client, section: str, room_id: str) -> dict[str, Any] | None:
+    """A room in a section (join, invite, knock, leave) of somebody's initial sync."""
+    rooms = person.sync(timeout=0, filter='{"room": {"include_leave": true}}').get("rooms", {})
+    found: dict[str, Any] | None = rooms.get(section, {}).get(room_id)
+    return found

@@ -1,0 +1,91 @@
+"""Who is kicked, banned, or leaves, on either server; and comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.federation.homeserver import Homeserver
+from tests.support.federation.stories import Sides, in_section, joins, same_state, until_membership, waits_to_see
+from tests.support.matrix_client import Client
+
+VERSIONS = ("10", "12")
+
+
+def _shared(sides: Sides, version: str) -> tuple[Client, Client, str]:
+    ann, bob = sides.here.person("ann"), sides.there.person("bob")
+    room_id = ann.create_room(preset="public_chat", room_version=version)
+    joins(bob, room_id, sides.here)
+    until_membership(ann, room_id, bob, "join")
+    return ann, bob, room_id
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kicked_and_banned(sides: Sides, version: str) -> None:
+    ann, bob, room_id = _shared(sides, version)
+    carol = sides.there.person("carol")
+    joins(carol, room_id, sides.here)
+    until_membership(ann, room_id, carol, "join")
+    ann.room(room_id, "kick", user_id=carol.user_id, reason="for a while")
+    until_membership(bob, room_id, carol, "leave")
+    joins(carol, room_id, sides.here)
+    until_membership(ann, room_id, carol, "join")
+    ann.room(room_id, "ban", user_id=carol.user_id)
+    until_membership(bob, room_id, carol, "ban")
+    assert _tries_to_join(carol, room_id, sides.here) == 403
+    ann.room(room_id, "unban", user_id=carol.user_id)
+    until_membership(bob, room_id, carol, "leave")
+    joins(carol, room_id, sides.here)
+    until_membership(ann, room_id, carol, "join")
+    same_state(ann, bob, room_id)
+
+
+def _tries_to_join(person: Client, room_id: str, via: Homeserver) -> int:
+    return person.call("POST", f"/join/{room_id}", {}, {"server_name": via.name, "via": via.name})[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_last_one_leaves_and_comes_back(sides: Sides, version: str) -> None:
+    ann, bob, room_id = _shared(sides, version)
+    bob.room(room_id, "leave")
+    until_membership(ann, room_id, bob, "leave")
+    meanwhile = [ann.say(room_id, f"alone {n}") for n in range(3)]
+    ann.set_state(room_id, "m.room.name", {"name": "meanwhile"})
+    joins(bob, room_id, sides.here)
+    until_membership(ann, room_id, bob, "join")
+    waits_to_see(ann, room_id, bob.say(room_id, "back"))
+    waits_to_see(bob, room_id, ann.say(room_id, "welcome"))
+    same_state(ann, bob, room_id)
+    history = [event["event_id"] for event in bob.history(room_id)]
+    assert set(meanwhile) <= set(history)
+
+
+def test_the_last_one_is_kicked_while_looking(sides: Sides) -> None:
+    ann, bob, room_id = _shared(sides, "12")
+    ann.room(room_id, "kick", user_id=bob.user_id)
+    assert _until_left(bob, room_id)
+    assert bob.call("POST", f"/rooms/{room_id}/leave", {})[0] == 200
+    joins(bob, room_id, sides.here)
+    until_membership(ann, room_id, bob, "join")
+
+
+def _until_left(person: Client, room_id: str) -> bool:
+    since: str | None = None
+    for _ in range(60):
+        answer = person.sync(since, timeout=1000)
+        since = answer["next_batch"]
+        if room_id in answer.get("rooms", {}).get("leave", {}) or in_section(person, "leave", room_id):
+            return True
+    return False
+
+
+def test_a_server_that_is_shut_out(sides: Sides) -> None:
+    ann, bob, room_id = _shared(sides, "12")
+    acl = {"allow": ["*"], "deny": ["127.0.0.1*", sides.there.name], "allow_ip_literals": True}
+    ann.set_state(room_id, "m.room.server_acl", acl)
+    inside = sides.here.person("inside")
+    joins(inside, room_id, sides.here)
+    unheard = bob.call("PUT", f"/rooms/{room_id}/send/m.room.message/x", {"msgtype": "m.text", "body": "let me in"})
+    heard = ann.say(room_id, "are we alone?")
+    waits_to_see(inside, room_id, heard)
+    texts = [event["content"].get("body") for event in inside.history(room_id)]
+    assert "let me in" not in texts, unheard
