@@ -24,6 +24,7 @@ from annals.ingest.inbound.answers import keep_answer
 from annals.ingest.inbound.edus import RoomClaim, count_unknown, room_claims
 from annals.ingest.inbound.intake import Arrived, not_ready, room_of, take_claims, take_pdus
 from annals.ingest.inbound.metrics import count
+from annals.ingest.inbound.out_of_band import take_answers
 from annals.ingest.inbound.quota import Quota
 from annals.ingest.inbound.standing import Elsewhere, Found, Wanted, look
 from annals.ingest.inbound.transaction import Transaction, TransactionRefused, read_transaction
@@ -113,6 +114,9 @@ class Receiver:
             return self._quota.take(transaction.origin, size_bytes)
 
         taken = take_pdus(transaction, arrived, found, envelope, may_keep)
+        answers = await take_answers(transaction, found, self._verifier, envelope)
+        taken.facts += answers.facts
+        taken.results |= {event_id: {} for event_id in answers.event_ids}
         taken.facts += not_ready(transaction, found, envelope, now_ms, may_keep)
         self._count_elsewhere(transaction, found)
         count_unknown(transaction.edus, {})

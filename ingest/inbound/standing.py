@@ -33,6 +33,11 @@ _JOINING_SQL = """
     SELECT DISTINCT room_id, 'joining' FROM handshakes
     WHERE room_id = ANY (%s) AND outcome IS NULL AND kind = 'join'
 """
+_HELD_SQL = """
+    SELECT m.room_id, m.user_id, m.event_id, e.room_version FROM local_current_membership m
+    JOIN events e ON e.room_id = m.room_id AND e.event_id = m.event_id
+    WHERE m.room_id = ANY (%s) AND m.membership IN ('invite', 'knock')
+"""
 _VERSIONS_SQL = """
     SELECT w.room_id, e.room_version FROM unnest(%s::text[]) AS w(room_id)
     CROSS JOIN LATERAL (SELECT room_version FROM events WHERE events.room_id = w.room_id LIMIT 1) e
@@ -49,6 +54,14 @@ class Elsewhere(StrEnum):
     JOINING = "joining"
     """A user of ours is on the way in, and we do not know enough of the room yet to verify anything."""
     UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A room of which we hold invites or knocks: `held`, by user, the event that is one."""
+
+    rules: RoomRules
+    held: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,7 @@ class Found:
     elsewhere: Mapping[str, Elsewhere]
     joining: Mapping[str, RoomRules]
     """Rooms that a user of ours is on the way into, of which we know the version: what comes for them waits there."""
+    asked: Mapping[str, Asked]
     known: frozenset[_Pair]
     joined: frozenset[_Pair]
     answer: str | None
@@ -88,10 +102,12 @@ def look(snapshot: Snapshot, wanted: Wanted) -> Found:
     others = sorted(set(wanted.rooms) - rooms.keys())
     elsewhere = _elsewhere(snapshot, others) if others else {}
     on_the_way = [room_id for room_id, where in elsewhere.items() if where is Elsewhere.JOINING]
+    asked = [room_id for room_id, where in elsewhere.items() if where is Elsewhere.ASKED]
     return Found(
         rooms,
         elsewhere,
         _versions(snapshot, on_the_way) if on_the_way else {},
+        _held(snapshot, asked) if asked else {},
         _pairs(snapshot, _KNOWN_SQL, wanted.events),
         _pairs(snapshot, _JOINED_SQL, wanted.members),
         answer,
@@ -101,9 +117,18 @@ def look(snapshot: Snapshot, wanted: Wanted) -> Found:
 def _elsewhere(snapshot: Snapshot, room_ids: list[str]) -> dict[str, Elsewhere]:
     found = dict.fromkeys(room_ids, Elsewhere.UNKNOWN)
     # Who joins again may have left before, or be invited.
-    has_handshakes = snapshot.one("SELECT to_regclass('handshakes') IS NOT NULL") == (True,)
-    for sql in (_OURS_SQL, _JOINING_SQL) if has_handshakes else (_OURS_SQL,):
+    for sql in (_OURS_SQL, _JOINING_SQL):
         found |= {restore(room_id): Elsewhere(where) for room_id, where in snapshot.rows(sql, (room_ids,))}
+    return found
+
+
+def _held(snapshot: Snapshot, room_ids: list[str]) -> dict[str, Asked]:
+    found: dict[str, Asked] = {}
+    for room_id, user_id, event_id, version in snapshot.rows(_HELD_SQL, (room_ids,)):
+        if version in ROOM_VERSIONS:
+            before = found.get(restore(room_id), Asked(ROOM_VERSIONS[version], {}))
+            held = {**before.held, restore(user_id): restore(event_id)}
+            found[restore(room_id)] = Asked(before.rules, held)
     return found
 
 
