@@ -32,7 +32,7 @@ from annals.ingest.fetchers.questions import Questions
 from annals.ingest.fetchers.servers import ServersAsked
 from annals.ingest.key_service import open_keyring
 from annals.ingest.key_store import MemoryKeyStore
-from annals.ingest.pdu_facts import pdu_received
+from annals.ingest.pdu_facts import pdu_fetched, pdu_received
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.ingest.verification import Verified
 from annals.matrix.events import Event
@@ -42,6 +42,8 @@ from annals.projectors.positions.appending import Appender
 from annals.projectors.positions.reached import Reached
 from annals.rooms.heads import fact_of
 from annals.schemas.codec import decode
+from annals.schemas.facts.envelope import Fact
+from annals.schemas.facts.rooms import HandshakeStarted, StateSetChunk, StateSetClosed
 from annals.schemas.topics import TOPICS, decisions_topic
 from tests.support.peer_room import NOW_MS, PeerRoom
 from tests.support.scripted_peer import Authority, a_client
@@ -75,6 +77,23 @@ class GapHouse:
         ]
         created = fact_of(join, self.appender.envelope())
         await self.appender.settle(await self.appender.submit([*facts, created]))
+        assert (await self.verdicts(room))[join.event_id] == "accepted"
+        return room
+
+    async def enter_late(self, room: PeerRoom) -> PeerRoom:
+        """A join of our user by way of the peer: of what was before we get the state alone."""
+        room.keys.setdefault(US, KEY)
+        join = room.join(ALICE)
+        state = [room.events[i] for i in room.state_before[join.event_id].values()]
+        envelope, peer = self.appender.envelope(), room.peer.name
+        facts: list[Fact] = [HandshakeStarted(envelope, room.id, "h1", "join", ALICE, (peer,), b"{}")]
+        facts += [pdu_fetched(Verified(event, (), True), envelope, peer, "send_join", "state") for event in state]
+        facts += [
+            StateSetChunk(envelope, room.id, "s1", "state", 0, tuple(ids(state))),
+            pdu_fetched(Verified(join, (), True), envelope, peer, "send_join", "anchor"),
+            StateSetClosed(envelope, room.id, "s1", "join", join.event_id, peer, len(state), 0, "h1"),
+        ]
+        await self.appender.settle(await self.appender.submit(facts))
         assert (await self.verdicts(room))[join.event_id] == "accepted"
         return room
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -37,13 +36,20 @@ def play(postgres: PostgresServer, migrated: str, tmp_path: Path, authority: Aut
     """Run a story with a house of ours, a room of a peer that we are in, and another peer."""
     url = postgres.fresh_database(template=migrated)
 
-    def run(story: Story, version: str = "10", **more: Any) -> None:
+    def run(story: Story, version: str = "10", late: int | None = None) -> None:
+        """`late`: we come in after so many messages, by a state that the peer gives us."""
+
         async def whole() -> None:
             async with AsyncExitStack() as parts:
                 peer = await parts.enter_async_context(ScriptedPeer(authority, tmp_path))
                 other = await parts.enter_async_context(ScriptedPeer(authority, tmp_path, "other.example"))
                 house = await parts.enter_async_context(gap_house(url, tmp_path, authority))
-                room = await house.enter(PeerRoom(peer, version, **more))
+                room = PeerRoom(peer, version)
+                if late is None:
+                    await house.enter(room)
+                else:
+                    room.talk(late)
+                    await house.enter_late(room)
                 await story(house, room, other)
 
         asyncio.run(whole())

@@ -1,0 +1,270 @@
+"""Below what we pulled: an event, and the state before it, as another server answers them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from annals.ingest.fetchers.filling import Unanswered
+from annals.matrix.events import Event
+from annals.schemas.facts.rooms import PduFetched, StateSetClosed
+from tests.ingest.fetchers.conftest import Play
+from tests.ingest.fetchers.test_gaps import abandoned, good_event_after
+from tests.support.gap_house import GapHouse, ids
+from tests.support.peer_room import PeerRoom
+from tests.support.scripted_peer import ScriptedPeer
+
+
+def deep_gap(room: PeerRoom, hidden: int = 3) -> tuple[Event, Event]:
+    """Events of which get_missing_events tells the last ones only: (the last that it does not tell, what is pushed)."""
+    anchor = room.talk(hidden)[-1]
+    told = room.say("told")
+    last = room.say("last")
+
+    room.peer.on("POST", room.path("get_missing_events"), {"events": [told.pdu]})
+    return anchor, last
+
+
+async def state_of(house: GapHouse, room: PeerRoom) -> dict[tuple[str, str], str]:
+    rows = await house.rows("SELECT type, state_key, event_id FROM current_state WHERE room_id = %s", room.id)
+    return {(event_type, state_key): event_id for event_type, state_key, event_id in rows}
+
+
+async def no_dangling_auth(house: GapHouse, room: PeerRoom) -> None:
+    """No event stands in the tables of which an auth event does not."""
+    rows = await house.rows(
+        "SELECT e.event_id, a.event_id FROM events e, unnest(e.auth_events) AS a(event_id) WHERE e.room_id = %s"
+        " AND e.verdict NOT IN ('parked', 'dropped') AND NOT EXISTS (SELECT 1 FROM events k"
+        " WHERE k.room_id = e.room_id AND k.event_id = a.event_id AND k.verdict NOT IN ('parked', 'dropped'))",
+        room.id,
+    )
+    assert rows == []
+
+
+@pytest.mark.parametrize("version", ["10", "12"])
+def test_a_gap_too_deep_gets_an_anchor_with_its_state(play: Play, version: str) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        before = room.last
+        room.event("m.room.topic", {"topic": "hidden"}, "")
+        topic = room.last
+        user = f"@hidden:{room.peer.name}"
+        join = room.join(user)
+        anchor, last = deep_gap(room)
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert {verdicts[i] for i in (anchor.event_id, last.event_id)} == {"accepted"}
+        assert {verdicts[i] for i in (topic.event_id, join.event_id)} == {"accepted*"}
+        state = await state_of(house, room)
+        assert state["m.room.topic", ""] == topic.event_id
+        assert state["m.room.member", user] == join.event_id
+        assert await house.extremities(room) == {before.event_id, last.event_id}
+        [closed] = [fact for fact in house.facts() if isinstance(fact, StateSetClosed)]
+        assert (closed.purpose, closed.event_id, closed.origin) == ("gap", anchor.event_id, room.peer.name)
+        assert await house.wants(room) == []
+        await no_dangling_auth(house, room)
+        # The two ends meet in what is sent next.
+        await good_event_after(house, room)
+
+    play(story, version)
+
+
+def test_events_that_are_here_are_neither_fetched_nor_loaded(play: Play) -> None:
+    """Measure: of a state of hundreds, what is lacking and the anchor are all that is fetched."""
+
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        members = [room.join(f"@member{number}:{room.peer.name}") for number in range(300)]
+        await house.push(*members)
+        topic = room.event("m.room.topic", {"topic": "hidden"}, "")
+        last = deep_gap(room)[1]
+        await house.push(last)
+        loaded = house.answers.loaded
+        await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[last.event_id] == "accepted"
+        assert (await state_of(house, room))["m.room.topic", ""] == topic.event_id
+        assert room.asked("state/") == 0
+        assert room.asked("event") == 2
+        assert house.answers.loaded - loaded == 3, "the event of get_missing_events, the anchor, the topic"
+
+    play(story)
+
+
+def test_where_most_is_lacking_the_whole_state_is_asked_for(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        hidden = [room.join(f"@hidden{number}:{room.peer.name}") for number in range(60)]
+        last = deep_gap(room)[1]
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert {verdicts[event_id] for event_id in ids(hidden)} == {"accepted*"}
+        assert len(room.peer.asked(room.path("state").replace("!", "%21").replace(":", "%3A"))) == 1
+        assert room.asked("event") == 1
+        assert len(await state_of(house, room)) == 60 + 6
+
+    play(story)
+
+
+def test_event_fails_midway_and_nothing_with_a_missing_auth_ancestor_persists(play: Play) -> None:
+    """SECURITY.md row 10."""
+
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        await house.push(*[room.join(f"@member{number}:{room.peer.name}") for number in range(100)])
+        user = f"@hidden:{room.peer.name}"
+        join = room.join(user)
+        named = room.event("m.room.member", {"membership": "join", "displayname": "x"}, user, sender=user)
+        anchor, last = deep_gap(room)
+
+        async def breaks_off(request: web.Request) -> web.StreamResponse:
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
+
+        room.peer.on("GET", f"/_matrix/federation/v1/event/{named.event_id}", breaks_off)
+        await house.push(last)
+        with pytest.raises(Unanswered):
+            await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert verdicts[last.event_id] == "parked"
+        assert not {join.event_id, named.event_id, anchor.event_id} & verdicts.keys()
+        await no_dangling_auth(house, room)
+        assert not any(isinstance(fact, StateSetClosed) for fact in house.facts())
+        await house.filler.fill(room.id, last_try=True)
+        assert (await house.verdicts(room))[last.event_id] == "dropped"
+        await no_dangling_auth(house, room)
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_an_auth_event_that_cannot_be_had_leaves_out_what_cites_it(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        await house.push(*[room.join(f"@member{number}:{room.peer.name}") for number in range(100)])
+        user = f"@hidden:{room.peer.name}"
+        join = room.join(user)
+        named = room.event("m.room.member", {"membership": "join", "displayname": "x"}, user, sender=user)
+        anchor, last = deep_gap(room)
+
+        async def nothing(_: web.Request) -> web.StreamResponse:
+            return web.json_response({"errcode": "M_NOT_FOUND", "error": "no"}, status=404)
+
+        room.peer.on("GET", f"/_matrix/federation/v1/event/{join.event_id}", nothing)
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert verdicts[last.event_id] == verdicts[anchor.event_id] == "accepted"
+        assert not {join.event_id, named.event_id} & verdicts.keys()
+        await no_dangling_auth(house, room)
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def _nothing(room: PeerRoom, anchor: Event) -> dict[str, Any]:
+    return {"pdu_ids": [], "auth_chain_ids": []}
+
+
+def _no_ids(room: PeerRoom, anchor: Event) -> dict[str, Any]:
+    return {"pdu_ids": [1, None, {}], "auth_chain_ids": "x"}
+
+
+def _the_event_itself(room: PeerRoom, anchor: Event) -> dict[str, Any]:
+    state = [*room.state_before[anchor.event_id].values(), anchor.event_id]
+    return {"pdu_ids": state, "auth_chain_ids": []}
+
+
+def _another_room(room: PeerRoom, anchor: Event) -> dict[str, Any]:
+    other = PeerRoom(room.peer)
+    room._serve()
+    return {"pdu_ids": list(other.state_before[other.last.event_id].values()), "auth_chain_ids": []}
+
+
+def _two_of_one_key(room: PeerRoom, anchor: Event) -> dict[str, Any]:
+    state = room.state_before[anchor.event_id]
+    twin = room.event("m.room.topic", {"topic": "twin"}, "", prev=[anchor])
+    other = room.event("m.room.topic", {"topic": "other"}, "", prev=[anchor])
+    return {"pdu_ids": [*state.values(), twin.event_id, other.event_id], "auth_chain_ids": []}
+
+
+@pytest.mark.parametrize("lie", [_nothing, _no_ids, _the_event_itself, _another_room, _two_of_one_key])
+def test_a_state_that_cannot_be_is_not_believed(play: Play, lie: Any) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        before = await state_of(house, room)
+        anchor, last = deep_gap(room)
+        room.peer.on("GET", room.path("state_ids"), lie(room, anchor))
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert verdicts[last.event_id] == "dropped"
+        assert await state_of(house, room) == before
+        assert await house.wants(room) == []
+        await no_dangling_auth(house, room)
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_unsigned_state_is_left_out(play: Play) -> None:
+    """SECURITY.md row 3, for /event and /state."""
+
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        user = f"@hidden:{room.peer.name}"
+        join = room.join(user)
+        forged = {**join.pdu, "signatures": {room.peer.name: {"ed25519:a_1": "A" * 86}}}
+        anchor, last = deep_gap(room)
+        room.peer.on("GET", f"/_matrix/federation/v1/event/{join.event_id}", {"pdus": [forged]})
+        state = [room.events[i].pdu for i in room.state_before[anchor.event_id].values() if i != join.event_id]
+        room.peer.on("GET", room.path("state"), {"pdus": [*state, forged], "auth_chain": []})
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert verdicts[last.event_id] == "accepted"
+        assert join.event_id not in verdicts
+        assert ("m.room.member", user) not in await state_of(house, room)
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_another_server_gives_the_state_that_the_first_one_has_not(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, other: ScriptedPeer) -> None:
+        guest = f"@guest:{other.name}"
+        room.keys[other.name] = room.keys[room.peer.name]
+        other.keys = room.peer.keys
+        await house.push(room.join(guest))
+        anchor, last = deep_gap(room)
+        refused = {"errcode": "M_FORBIDDEN", "error": "no"}
+
+        async def no(_: web.Request) -> web.StreamResponse:
+            return web.json_response(refused, status=403)
+
+        room.peer.on("GET", room.path("state_ids"), no)
+        other.on("GET", room.path("state_ids"), room._state_ids)
+        other.on("GET", room.path("state"), room._state)
+        other.on("GET", f"/_matrix/federation/v1/event/{anchor.event_id}", {"pdus": [anchor.pdu]})
+        await house.push(last)
+        await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[last.event_id] == "accepted"
+        [closed] = [fact for fact in house.facts() if isinstance(fact, StateSetClosed)]
+        assert closed.origin == other.name
+
+    play(story)
+
+
+def test_an_anchor_that_nobody_has_ends_in_giving_up(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        anchor, last = deep_gap(room)
+
+        async def nothing(_: web.Request) -> web.StreamResponse:
+            return web.json_response({"errcode": "M_NOT_FOUND", "error": "no"}, status=404)
+
+        room.peer.on("GET", f"/_matrix/federation/v1/event/{anchor.event_id}", nothing)
+        await house.push(last)
+        await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[last.event_id] == "dropped"
+        assert [fact.event_ids for fact in abandoned(house)] == [(anchor.event_id,)]
+        assert not any(isinstance(f, PduFetched) and f.purpose == "anchor" for f in house.facts())
+        await good_event_after(house, room)
+
+    play(story)

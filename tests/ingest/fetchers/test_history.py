@@ -1,0 +1,135 @@
+"""The past of a room that we came into late, fetched page by page."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from annals.ingest.fetchers.history import EVENTS_MIN
+from annals.queries.client_events import Viewer
+from annals.queries.messages import Messages, MessagesWanted
+from annals.queries.places import PlaceReader
+from annals.queries.sync.filters import EventFilter
+from annals.schemas.facts.rooms import PduFetched
+from tests.ingest.fetchers.conftest import Play
+from tests.support.gap_house import ALICE, GapHouse, ids
+from tests.support.peer_room import NOW_MS, PeerRoom
+from tests.support.scripted_peer import ScriptedPeer
+
+
+class Pages:
+    """A client that pages backwards."""
+
+    def __init__(self, house: GapHouse, room: PeerRoom) -> None:
+        self.house, self.room = house, room
+        self.messages = Messages(house.database, PlaceReader(house.log.log_id), house.history.fetch)
+
+    async def page(self, token: str | None = None, limit: int = 100) -> Any:
+        wanted = MessagesWanted(backwards=True, from_token=token, limit=limit)
+        return orjson.loads(await self.messages.messages(Viewer(ALICE, "D", NOW_MS), self.room.id, wanted))
+
+    async def all(self, limit: int = 100) -> list[str]:
+        """All event ids, newest first."""
+        found: list[str] = []
+        token = None
+        while True:
+            page = await self.page(token, limit)
+            found += [event["event_id"] for event in page["chunk"]]
+            token = page.get("end")
+            if token is None:
+                return found
+
+
+def remote(house: GapHouse) -> AbstractAsyncContextManager[Any]:
+    """The process that gives the lowest of what came an anchor."""
+    return house.following()
+
+
+def test_paging_back_reaches_the_create_event(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        async with remote(house):
+            found = await Pages(house, room).all(limit=30)
+        assert found == list(reversed(ids(room.events.values())))
+        assert {fact.purpose for fact in house.facts() if isinstance(fact, PduFetched)} >= {"backfill", "anchor"}
+        assert room.asked("backfill") > 1
+        verdicts = await house.verdicts(room)
+        assert set(verdicts.values()) == {"accepted"}
+        # Nothing of it is new to anybody.
+        rows = await house.rows(
+            "SELECT count(*) FROM events WHERE room_id = %s AND NOT outlier AND NOT backfilled", room.id
+        )
+        assert rows == [(1,)], "our join alone"
+        asked = room.asked("backfill")
+        assert len(await Pages(house, room).all()) == len(room.events)
+        assert room.asked("backfill") == asked, "what is here is not asked for again"
+
+    play(story, late=3 * EVENTS_MIN)
+
+
+def test_a_short_past_needs_no_anchor(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        found = await Pages(house, room).all()
+        assert found == list(reversed(ids(room.events.values())))
+        assert room.asked("state_ids") == 0
+
+    play(story, late=10)
+
+
+def test_where_nobody_has_the_past_the_client_is_answered_and_nobody_asked_again(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        room.peer.on("GET", room.path("backfill"), {"pdus": []})
+        pages = Pages(house, room)
+        page = await pages.page()
+        assert [event["event_id"] for event in page["chunk"]] == [room.last.event_id]
+        asked = room.asked("backfill")
+        assert asked == 1
+        assert (await pages.page(page["end"])).get("end") is None, "no client pages for ever"
+        assert room.asked("backfill") == asked
+
+    play(story, late=10)
+
+
+def test_a_dead_server_costs_one_question(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        async def overloaded(_: web.Request) -> web.StreamResponse:
+            return web.Response(status=503)
+
+        room.peer.on("GET", room.path("backfill"), overloaded)
+        pages = Pages(house, room)
+        for _again in range(3):
+            page = await pages.page()
+            assert [event["event_id"] for event in page["chunk"]] == [room.last.event_id]
+        assert room.asked("backfill") == 1
+
+    play(story, late=10)
+
+
+def test_lies_about_the_past_are_not_believed(play: Play) -> None:
+    """SECURITY.md rows 3 and 7 for /backfill: unsigned, of another room, of nowhere."""
+
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        [edge] = room.last.prev_events
+        forged = {**room.events[edge].pdu, "signatures": {room.peer.name: {"ed25519:a_1": "A" * 86}}}
+        aside = room.say("aside", prev=[room.create], known=False)
+        other = PeerRoom(room.peer).last
+        room._serve()
+        room.peer.on("GET", room.path("backfill"), {"pdus": [forged, aside.pdu, other.pdu, 5, {}]})
+        before = await house.verdicts(room)
+        page = await Pages(house, room).page()
+        assert [event["event_id"] for event in page["chunk"]] == [room.last.event_id]
+        assert await house.verdicts(room) == before
+
+    play(story, late=10)
+
+
+def test_context_at_the_edge_has_the_past_fetched(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        messages = Pages(house, room).messages
+        text = await messages.context(Viewer(ALICE, "D", NOW_MS), room.id, room.last.event_id, 8, EventFilter())
+        before = orjson.loads(text)["events_before"]
+        assert [event["event_id"] for event in before] == list(reversed(ids(room.events.values())))[1:5]
+
+    play(story, late=10)
