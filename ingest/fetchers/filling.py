@@ -22,14 +22,14 @@ from annals.ingest.fetchers.anchors import Anchors
 from annals.ingest.fetchers.answers import Answers, Source
 from annals.ingest.fetchers.by_id import ById, Reading
 from annals.ingest.fetchers.graph import by_prev, ordered, reached, well_founded
-from annals.ingest.fetchers.origins import BACKFILL, Brought, Origins
+from annals.ingest.fetchers.origins import BACKFILL, MISSING_EVENTS, Brought, Origins
 from annals.ingest.fetchers.questions import Questions
 from annals.ingest.fetchers.room_gaps import RoomGaps, Waiting, gaps_of, placed, servers_in
 from annals.schemas.facts.rooms import GapAbandoned
 
 _logger = structlog.get_logger(__name__)
 
-MISSING_EVENTS, AUTH = "missing_events", "auth"
+AUTH = "auth"
 LATEST_MAX = 20
 #: Events per question for missing ones, and questions for one gap: what lies deeper gets an anchor.
 MISSING_EVENTS_LIMIT = 20
@@ -217,10 +217,13 @@ class Filler:
         return False
 
     def _purpose(self, look: _Look, run: _Run, parked: Waiting) -> str | None:
+        """What we pulled it for; None: it was pushed. An outlier of before says by its first fact what that was."""
+        if parked.backfilled:
+            return BACKFILL
         brought = look.brought.get(parked.event_id)
-        if brought is not None and brought.is_pulled:
-            return brought.purpose
-        return MISSING_EVENTS if parked.event_id in run.pulled else None
+        if parked.event_id in run.pulled or (brought is not None and brought.purpose == MISSING_EVENTS):
+            return MISSING_EVENTS
+        return None
 
     def _candidates(self, look: _Look, waiting: Iterable[Waiting]) -> list[str]:
         """Who brought them first, then servers of the room."""

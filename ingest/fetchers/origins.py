@@ -11,7 +11,7 @@ from annals.schemas.codec import decode
 from annals.schemas.facts.rooms import PduFetched, PduReceived
 
 TOPIC = "rooms"
-BACKFILL = "backfill"
+BACKFILL, MISSING_EVENTS = "backfill", "missing_events"
 
 Read = Callable[[str, int, int, int], Sequence[Record]]
 """(topic, partition, offset, how many): records of the log."""
@@ -19,15 +19,11 @@ Read = Callable[[str, int, int, int], Sequence[Record]]
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """`purpose` None: another server pushed it. Else we asked for it ourselves (PduFetched.purpose)."""
+    """By the first fact of an event. `purpose` None: another server pushed it. Else we asked for it ourselves
+    (PduFetched.purpose)."""
 
     origin: str
     purpose: str | None
-
-    @property
-    def is_pulled(self) -> bool:
-        """Whether it came because we asked: who merely pushed an event shall not dictate our state by it."""
-        return self.purpose is not None
 
 
 class Origins:

@@ -21,7 +21,7 @@ _IN_DAG = "('accepted', 'soft_failed', 'rejected', 'pending_policy')"
 _ROOMS_SQL = "SELECT DISTINCT room_id FROM wanted"
 _WANTED_SQL = "SELECT event_id, kind FROM wanted WHERE room_id = %s ORDER BY position, event_id LIMIT %s"
 _WAITING_SQL = """
-    SELECT event_id, partition, source, room_version, prev_events, auth_events, missing, outlier FROM events
+    SELECT event_id, partition, source, room_version, prev_events, auth_events, missing, backfilled FROM events
     WHERE room_id = %s AND verdict = 'parked' AND missing && %s::text[] ORDER BY source LIMIT %s
 """
 _ROOM_SQL = """
@@ -59,7 +59,7 @@ class Waiting:
     prev_events: tuple[str, ...]
     auth_events: tuple[str, ...]
     missing: frozenset[str]
-    outlier: bool
+    backfilled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,9 @@ def gaps_of(snapshot: Snapshot, room_id: str) -> RoomGaps | None:
                 _restored(prev),
                 _restored(auth),
                 frozenset(_restored(missing or ())),
-                outlier,
+                backfilled,
             )
-            for event_id, partition, source, _, prev, auth, missing, outlier in waiting
+            for event_id, partition, source, _, prev, auth, missing, backfilled in waiting
         ),
     )
 

@@ -31,13 +31,13 @@ def signing_key(peer: ScriptedPeer, seed: int = 5) -> SigningKey:
 class PeerRoom:
     """The room; `events` by id, `state_before` of each as the peer knows it."""
 
-    def __init__(self, peer: ScriptedPeer, version: str = "10", seed: int = 5) -> None:
+    def __init__(self, peer: ScriptedPeer, version: str = "10", name: str = "room", seed: int = 5) -> None:
         self.peer, self.rules = peer, ROOM_VERSIONS[version]
         self.keys: dict[str, SigningKey] = {peer.name: signing_key(peer, seed)}
         self.events: dict[str, Event] = {}
         self.state_before: dict[str, dict[StateKey, str]] = {}
         self.creator = f"@creator:{peer.name}"
-        self.room_id: str | None = None if self.rules.room_id_is_create_hash else f"!room:{peer.name}"
+        self.room_id: str | None = None if self.rules.room_id_is_create_hash else f"!{name}:{peer.name}"
         content: dict[str, Any] = {"room_version": version}
         if self.rules.creator_in_content:
             content["creator"] = self.creator

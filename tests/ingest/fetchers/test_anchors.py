@@ -175,7 +175,7 @@ def _the_event_itself(room: PeerRoom, anchor: Event) -> dict[str, Any]:
 
 
 def _another_room(room: PeerRoom, anchor: Event) -> dict[str, Any]:
-    other = PeerRoom(room.peer)
+    other = PeerRoom(room.peer, name="elsewhere")
     room._serve()
     return {"pdu_ids": list(other.state_before[other.last.event_id].values()), "auth_chain_ids": []}
 

@@ -123,7 +123,7 @@ def _unsigned(room: PeerRoom, events: list[Any]) -> list[Any]:
 
 
 def _of_another_room(room: PeerRoom, events: list[Any]) -> list[Any]:
-    return [event.pdu for event in PeerRoom(room.peer).talk(len(events))]
+    return [event.pdu for event in PeerRoom(room.peer, name="elsewhere").talk(len(events))]
 
 
 def _disconnected(room: PeerRoom, events: list[Any]) -> list[Any]:

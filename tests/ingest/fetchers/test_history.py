@@ -114,7 +114,7 @@ def test_lies_about_the_past_are_not_believed(play: Play) -> None:
         [edge] = room.last.prev_events
         forged = {**room.events[edge].pdu, "signatures": {room.peer.name: {"ed25519:a_1": "A" * 86}}}
         aside = room.say("aside", prev=[room.create], known=False)
-        other = PeerRoom(room.peer).last
+        other = PeerRoom(room.peer, name="elsewhere").last
         room._serve()
         room.peer.on("GET", room.path("backfill"), {"pdus": [forged, aside.pdu, other.pdu, 5, {}]})
         before = await house.verdicts(room)
