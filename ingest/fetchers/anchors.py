@@ -80,7 +80,7 @@ class Anchors:
             return await self.by_id.fetch(source, lacking)
         came = await self.by_id.answers.by_id(source.rules, pdus)
         del pdus
-        found = await self.by_id.answers.verified(source, [came[other] for other in lacking if other in came])
+        found = await self.by_id.answers.verified(source, [came[other].pdu for other in lacking if other in came])
         rest = [other for other in lacking if other not in came]
         return found | (await self.by_id.fetch(source, rest) if len(rest) <= BY_ID_MAX else {})
 

@@ -12,9 +12,8 @@ from annals.ingest.pdu_facts import pdu_fetched, pdu_quarantined
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.ingest.verification import Candidate, Verified
 from annals.matrix.errors import MatrixError
-from annals.matrix.events import Event
-from annals.matrix.format import check_format, without_unsigned
-from annals.matrix.hashing import event_id as id_of
+from annals.matrix.events import Event, parse_event
+from annals.matrix.format import without_unsigned
 from annals.matrix.room_versions import RoomRules
 from annals.projectors.positions.appending import Submitted
 from annals.schemas.facts.envelope import Envelope, Fact
@@ -96,8 +95,8 @@ class Answers:
             await self.appender.submit(refused)
         return passed
 
-    async def by_id(self, rules: RoomRules, pdus: Sequence[Any]) -> dict[str, Any]:
-        """The PDUs by the ids that they have, unverified; without those that have none."""
+    async def by_id(self, rules: RoomRules, pdus: Sequence[Any]) -> dict[str, Event]:
+        """The events in PDUs, by their ids: unverified, without those that are none."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, _by_id, rules, pdus)
 
     def facts(self, source: Source, events: Iterable[Event], found: dict[str, Verified], purpose: str) -> list[Fact]:
@@ -117,13 +116,12 @@ class Answers:
             await self.appender.settle(submitted, self.settle_timeout_s)
 
 
-def _by_id(rules: RoomRules, pdus: Sequence[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _by_id(rules: RoomRules, pdus: Sequence[Any]) -> dict[str, Event]:
+    found: dict[str, Event] = {}
     for pdu in pdus:
         try:
-            plain = without_unsigned(pdu) if type(pdu) is dict else pdu
-            check_format(plain, rules)
-            found[id_of(plain, rules)] = pdu
+            event = parse_event(without_unsigned(pdu) if type(pdu) is dict else pdu, rules)
         except MatrixError:
             continue
+        found[event.event_id] = event
     return found

@@ -21,10 +21,11 @@ from annals.federation.errors import BadAnswer, FederationError, Refused
 from annals.ingest.fetchers.anchors import Anchors
 from annals.ingest.fetchers.answers import Answers, Source
 from annals.ingest.fetchers.by_id import ById, Reading
-from annals.ingest.fetchers.graph import by_prev, ordered, reached, well_founded
+from annals.ingest.fetchers.graph import by_auth, by_prev, ordered, reached, well_founded
 from annals.ingest.fetchers.origins import BACKFILL, MISSING_EVENTS, Brought, Origins
 from annals.ingest.fetchers.questions import Questions
 from annals.ingest.fetchers.room_gaps import RoomGaps, Waiting, gaps_of, placed, servers_in
+from annals.matrix.events import Event
 from annals.schemas.facts.rooms import GapAbandoned
 
 _logger = structlog.get_logger(__name__)
@@ -37,6 +38,8 @@ MISSING_EVENTS_ROUNDS = 5
 SERVERS_PER_QUESTION = 3
 ANCHORS_PER_RUN = 20
 AUTH_PER_RUN = 40
+#: Auth events of one answer: a room that we are in lacks few.
+AUTH_EVENTS_MAX = 2_000
 ROUNDS_MAX = 80
 
 NOT_IN_ROOM, NOBODY_HAS_IT, TOO_MUCH = "not_in_room", "nobody_has_it", "too_much"
@@ -132,7 +135,7 @@ class Filler:
 
     async def _ask_auth(self, source: Source, parked: Waiting) -> bool:
         """Ask for what one event cites; True if all of it is here now."""
-        came: dict[str, object] = {}
+        came: dict[str, Event] = {}
         try:
             pdus = await self._questions.event_auth(source.server, source.room_id, parked.event_id)
             came = await self._answers.by_id(source.rules, pdus)
@@ -141,8 +144,10 @@ class Filler:
                 raise
         cited = _cites(parked)
         known = await self._by_id.present(source.room_id, {*came, *cited})
-        lacking = [event_id for event_id in came if event_id not in known]
-        found = await self._answers.verified(source, [came[event_id] for event_id in lacking])
+        # What hangs together with the event by way of what we lack: the rest of an answer is of no use.
+        unknown = {event_id: event for event_id, event in came.items() if event_id not in known}
+        lacking = reached(unknown, cited, AUTH_EVENTS_MAX, by_auth)
+        found = await self._answers.verified(source, [event.pdu for event in lacking])
         others = sorted(cited - known - found.keys())
         if others:
             found |= await self._by_id.fetch(source, others)

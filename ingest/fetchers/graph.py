@@ -19,8 +19,8 @@ def by_auth(event: Event) -> tuple[str, ...]:
     return event.auth_events
 
 
-def reached(events: Mapping[str, Event], starts: Iterable[str], limit: int) -> list[Event]:
-    """The events that `starts` lead to by prev_events over one another, nearest first, at most `limit`.
+def reached(events: Mapping[str, Event], starts: Iterable[str], limit: int, edges: Edges = by_prev) -> list[Event]:
+    """The events that `starts` lead to over one another, nearest first, at most `limit`.
 
     What hangs together with nothing that was asked for is left out: nobody lacks it.
     """
@@ -33,7 +33,7 @@ def reached(events: Mapping[str, Event], starts: Iterable[str], limit: int) -> l
             if event is None or event_id in found or len(found) >= limit:
                 continue
             found[event_id] = event
-            following.update(dict.fromkeys(event.prev_events))
+            following.update(dict.fromkeys(edges(event)))
         todo = list(following)
     return list(found.values())
 

@@ -10,8 +10,8 @@ from aiohttp import web
 from annals.ingest.fetchers.filling import Unanswered
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import PduFetched, StateSetClosed
-from tests.ingest.fetchers.conftest import Play
 from tests.ingest.fetchers.test_gaps import abandoned, good_event_after
+from tests.support.gap_fixtures import Play
 from tests.support.gap_house import GapHouse, ids
 from tests.support.peer_room import PeerRoom
 from tests.support.scripted_peer import ScriptedPeer
@@ -176,7 +176,6 @@ def _the_event_itself(room: PeerRoom, anchor: Event) -> dict[str, Any]:
 
 def _another_room(room: PeerRoom, anchor: Event) -> dict[str, Any]:
     other = PeerRoom(room.peer, name="elsewhere")
-    room._serve()
     return {"pdu_ids": list(other.state_before[other.last.event_id].values()), "auth_chain_ids": []}
 
 

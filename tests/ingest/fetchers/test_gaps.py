@@ -9,7 +9,7 @@ from aiohttp import web
 
 from annals.ingest.fetchers.filling import NOBODY_HAS_IT, Unanswered
 from annals.schemas.facts.rooms import GapAbandoned, PduFetched
-from tests.ingest.fetchers.conftest import Play
+from tests.support.gap_fixtures import Play
 from tests.support.gap_house import GapHouse, ids, until
 from tests.support.peer_room import PeerRoom, signing_key
 from tests.support.scripted_peer import ScriptedPeer

@@ -14,7 +14,7 @@ from annals.queries.messages import Messages, MessagesWanted
 from annals.queries.places import PlaceReader
 from annals.queries.sync.filters import EventFilter
 from annals.schemas.facts.rooms import PduFetched
-from tests.ingest.fetchers.conftest import Play
+from tests.support.gap_fixtures import Play
 from tests.support.gap_house import ALICE, GapHouse, ids
 from tests.support.peer_room import NOW_MS, PeerRoom
 from tests.support.scripted_peer import ScriptedPeer
@@ -115,7 +115,6 @@ def test_lies_about_the_past_are_not_believed(play: Play) -> None:
         forged = {**room.events[edge].pdu, "signatures": {room.peer.name: {"ed25519:a_1": "A" * 86}}}
         aside = room.say("aside", prev=[room.create], known=False)
         other = PeerRoom(room.peer, name="elsewhere").last
-        room._serve()
         room.peer.on("GET", room.path("backfill"), {"pdus": [forged, aside.pdu, other.pdu, 5, {}]})
         before = await house.verdicts(room)
         page = await Pages(house, room).page()

@@ -1,0 +1,64 @@
+"""The fixture `play`: a story with a house of ours (gap_house), a room of a scripted peer that we are in, another peer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from annals.database.migrate import migrate
+from tests.support.gap_house import GapHouse, gap_house
+from tests.support.peer_room import PeerRoom
+from tests.support.postgres import PostgresServer
+from tests.support.scripted_peer import Authority, ScriptedPeer, make_authority
+
+Story = Callable[[GapHouse, PeerRoom, ScriptedPeer], Awaitable[None]]
+
+
+class Play(Protocol):
+    """Runs a story. `late`: we come in after so many messages, by a state that the peer gives us."""
+
+    def __call__(self, story: Story, version: str = "10", late: int | None = None) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def gap_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The certificate authority of the scripted peers."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def gap_tables(postgres: PostgresServer) -> str:
+    """Name of a database with the tables of g1, to be copied."""
+    url = postgres.fresh_database("template")
+    migrate(url)
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+def play(postgres: PostgresServer, gap_tables: str, tmp_path: Path, gap_authority: Authority) -> Iterator[Play]:
+    """Run a story."""
+    url = postgres.fresh_database(template=gap_tables)
+
+    def run(story: Story, version: str = "10", late: int | None = None) -> None:
+        async def whole() -> None:
+            async with AsyncExitStack() as parts:
+                peer = await parts.enter_async_context(ScriptedPeer(gap_authority, tmp_path))
+                other = await parts.enter_async_context(ScriptedPeer(gap_authority, tmp_path, "other.example"))
+                house = await parts.enter_async_context(gap_house(url, tmp_path, gap_authority))
+                room = PeerRoom(peer, version)
+                if late is None:
+                    await house.enter(room)
+                else:
+                    room.talk(late)
+                    await house.enter_late(room)
+                await story(house, room, other)
+
+        asyncio.run(whole())
+
+    yield run
+    postgres.drop_database(url)
