@@ -1,4 +1,4 @@
-"""The fixture `play`: a story with a house of ours (gap_house), a room of a scripted peer that we are in, another peer."""
+"""The fixture `play`: a story with a house of ours (gap_house), a room of a peer that we are in, and another peer."""
 
 from __future__ import annotations
 
