@@ -21,7 +21,8 @@ _KNOWN = "NOT {0}.outlier AND {0}.verdict IN ('accepted', 'soft_failed', 'reject
 _EDGES_SQL = f"""
     SELECT prev.event_id, max(near.depth) FROM (
         SELECT e.depth, e.prev_events FROM events e
-        WHERE e.room_id = %s AND e.depth BETWEEN %s AND %s AND {_KNOWN.format("e")}
+        WHERE e.room_id = %s AND EXISTS (SELECT 1 FROM state_sets s WHERE s.room_id = e.room_id)
+            AND e.depth BETWEEN %s AND %s AND {_KNOWN.format("e")}
         ORDER BY e.depth DESC, e.position DESC LIMIT %s
     ) AS near CROSS JOIN LATERAL unnest(near.prev_events) AS prev(event_id)
     WHERE NOT EXISTS (SELECT 1 FROM events k

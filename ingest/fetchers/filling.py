@@ -24,7 +24,7 @@ from annals.ingest.fetchers.by_id import ById, Reading
 from annals.ingest.fetchers.graph import by_auth, by_prev, ordered, reached, well_founded
 from annals.ingest.fetchers.origins import BACKFILL, MISSING_EVENTS, Brought, Origins
 from annals.ingest.fetchers.questions import Questions
-from annals.ingest.fetchers.room_gaps import RoomGaps, Waiting, gaps_of, placed, servers_in
+from annals.ingest.fetchers.room_gaps import RoomGaps, Waiting, gaps_of, is_being_entered, placed, servers_in
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import GapAbandoned
 
@@ -47,6 +47,10 @@ NOT_IN_ROOM, NOBODY_HAS_IT, TOO_MUCH = "not_in_room", "nobody_has_it", "too_much
 
 class Unanswered(Exception):
     """No server could be asked now that might know: to be tried again later."""
+
+
+class NotYet(Exception):
+    """A user of ours is about to come into the room: what it lacks then shows when that is done."""
 
 
 @dataclass(slots=True)
@@ -84,13 +88,15 @@ class Filler:
 
     async def fill(self, room_id: str, last_try: bool = False) -> None:
         """Ask until nothing is lacking, or give up what cannot be had. Raises Unanswered where servers that may have
-        it cannot be reached now; not on the `last_try`."""
+        it cannot be reached now, but on the `last_try`; NotYet where a handshake is under way."""
         run = _Run()
         for _ in range(ROUNDS_MAX):
             gaps = await self._database.read(lambda snapshot: gaps_of(snapshot, room_id))
             if gaps is None:
                 return
             if not gaps.is_in or gaps.rules is None:
+                if await self._database.read(lambda snapshot: is_being_entered(snapshot, room_id)):
+                    raise NotYet(room_id)
                 await self._abandon(room_id, (*gaps.prev, *gaps.auth), NOT_IN_ROOM)
                 continue
             look = await self._look(gaps)

@@ -22,7 +22,7 @@ import structlog
 from annals.database.errors import DatabaseError
 from annals.eventlog.errors import LogError
 from annals.ingest.fetchers.by_id import Reading
-from annals.ingest.fetchers.filling import Unanswered
+from annals.ingest.fetchers.filling import NotYet, Unanswered
 from annals.ingest.fetchers.room_gaps import rooms_that_lack
 from annals.projectors.positions.errors import NOT_NOW
 
@@ -35,6 +35,7 @@ WAITS_S = (5.0, 30.0, 120.0)
 RENEW_S = 3.0
 # Another process has the lease; or a notification was lost.
 STANDBY_S, IDLE_S = 5.0, 30.0
+NOT_YET_S = 1.0
 
 _NOT_NOW: tuple[type[Exception], ...] = (*NOT_NOW, DatabaseError, LogError)
 
@@ -141,6 +142,8 @@ class WantedFollower:
         except (Unanswered, TimeoutError) as error:
             _logger.info("gap_left_for_later", room_id=room_id, error=repr(error))
             self._again(room_id, failures + 1, self._waits_s[min(failures, len(self._waits_s) - 1)])
+        except NotYet:
+            self._again(room_id, failures, NOT_YET_S)
         except _NOT_NOW as error:
             _logger.info("gap_left_for_later", room_id=room_id, error=repr(error))
             self._again(room_id, failures, self._waits_s[0])

@@ -42,6 +42,7 @@ _PLACED_SQL = f"""
 _PARKED_SQL = """
     SELECT event_id FROM events WHERE room_id = %s AND event_id = ANY (%s::text[]) AND verdict = 'parked'
 """
+_ENTERING_SQL = "SELECT 1 FROM handshakes WHERE room_id = %s AND outcome IS NULL LIMIT 1"
 # Whose members were there first, and then who has more of them: the servers most likely to have the room's past.
 _SERVERS_SQL = """
     SELECT substr(state_key, strpos(state_key, ':') + 1) AS server FROM current_state
@@ -134,6 +135,11 @@ def gaps_of(snapshot: Snapshot, room_id: str) -> RoomGaps | None:
             for event_id, partition, source, _, prev, auth, missing, backfilled in waiting
         ),
     )
+
+
+def is_being_entered(snapshot: Snapshot, room_id: str) -> bool:
+    """Whether a handshake is under way by which a user of ours may come into the room."""
+    return snapshot.one(_ENTERING_SQL, (storable(room_id),)) is not None
 
 
 def present(snapshot: Snapshot, room_id: str, event_ids: Collection[str]) -> set[str]:

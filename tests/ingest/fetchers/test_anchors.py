@@ -7,40 +7,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from annals.ingest.fetchers.filling import Unanswered
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import PduFetched, StateSetClosed
-from tests.ingest.fetchers.test_gaps import abandoned, good_event_after
 from tests.support.gap_fixtures import Play
 from tests.support.gap_house import GapHouse, ids
+from tests.support.gap_stories import abandoned, deep_gap, good_event_after, no_dangling_auth, state_of
 from tests.support.peer_room import PeerRoom
 from tests.support.scripted_peer import ScriptedPeer
-
-
-def deep_gap(room: PeerRoom, hidden: int = 3) -> tuple[Event, Event]:
-    """Events of which get_missing_events tells the last ones only: (the last that it does not tell, what is pushed)."""
-    anchor = room.talk(hidden)[-1]
-    told = room.say("told")
-    last = room.say("last")
-
-    room.peer.on("POST", room.path("get_missing_events"), {"events": [told.pdu]})
-    return anchor, last
-
-
-async def state_of(house: GapHouse, room: PeerRoom) -> dict[tuple[str, str], str]:
-    rows = await house.rows("SELECT type, state_key, event_id FROM current_state WHERE room_id = %s", room.id)
-    return {(event_type, state_key): event_id for event_type, state_key, event_id in rows}
-
-
-async def no_dangling_auth(house: GapHouse, room: PeerRoom) -> None:
-    """No event stands in the tables of which an auth event does not."""
-    rows = await house.rows(
-        "SELECT e.event_id, a.event_id FROM events e, unnest(e.auth_events) AS a(event_id) WHERE e.room_id = %s"
-        " AND e.verdict NOT IN ('parked', 'dropped') AND NOT EXISTS (SELECT 1 FROM events k"
-        " WHERE k.room_id = e.room_id AND k.event_id = a.event_id AND k.verdict NOT IN ('parked', 'dropped'))",
-        room.id,
-    )
-    assert rows == []
 
 
 @pytest.mark.parametrize("version", ["10", "12"])
@@ -102,38 +75,6 @@ def test_where_most_is_lacking_the_whole_state_is_asked_for(play: Play) -> None:
         assert len(room.peer.asked(room.path("state").replace("!", "%21").replace(":", "%3A"))) == 1
         assert room.asked("event") == 1
         assert len(await state_of(house, room)) == 60 + 6
-
-    play(story)
-
-
-def test_event_fails_midway_and_nothing_with_a_missing_auth_ancestor_persists(play: Play) -> None:
-    """SECURITY.md row 10."""
-
-    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
-        await house.push(*[room.join(f"@member{number}:{room.peer.name}") for number in range(100)])
-        user = f"@hidden:{room.peer.name}"
-        join = room.join(user)
-        named = room.event("m.room.member", {"membership": "join", "displayname": "x"}, user, sender=user)
-        anchor, last = deep_gap(room)
-
-        async def breaks_off(request: web.Request) -> web.StreamResponse:
-            assert request.transport is not None
-            request.transport.close()
-            return web.Response()
-
-        room.peer.on("GET", f"/_matrix/federation/v1/event/{named.event_id}", breaks_off)
-        await house.push(last)
-        with pytest.raises(Unanswered):
-            await house.filler.fill(room.id)
-        verdicts = await house.verdicts(room)
-        assert verdicts[last.event_id] == "parked"
-        assert not {join.event_id, named.event_id, anchor.event_id} & verdicts.keys()
-        await no_dangling_auth(house, room)
-        assert not any(isinstance(fact, StateSetClosed) for fact in house.facts())
-        await house.filler.fill(room.id, last_try=True)
-        assert (await house.verdicts(room))[last.event_id] == "dropped"
-        await no_dangling_auth(house, room)
-        await good_event_after(house, room)
 
     play(story)
 

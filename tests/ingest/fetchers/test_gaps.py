@@ -8,23 +8,12 @@ import pytest
 from aiohttp import web
 
 from annals.ingest.fetchers.filling import NOBODY_HAS_IT, Unanswered
-from annals.schemas.facts.rooms import GapAbandoned, PduFetched
+from annals.schemas.facts.rooms import PduFetched
 from tests.support.gap_fixtures import Play
 from tests.support.gap_house import GapHouse, ids, until
+from tests.support.gap_stories import abandoned, good_event_after
 from tests.support.peer_room import PeerRoom, signing_key
 from tests.support.scripted_peer import ScriptedPeer
-
-
-async def good_event_after(house: GapHouse, room: PeerRoom) -> None:
-    """Whatever happened: a good event is still accepted."""
-    known = [room.events[i] for i in await house.extremities(room) if i in room.events]
-    good = room.say("good", prev=known)
-    await house.push(good)
-    assert (await house.verdicts(room))[good.event_id] == "accepted"
-
-
-def abandoned(house: GapHouse) -> list[GapAbandoned]:
-    return [fact for fact in house.facts() if isinstance(fact, GapAbandoned)]
 
 
 @pytest.mark.parametrize(("lacking", "questions"), [(1, 1), (5, 1), (50, 3)])
