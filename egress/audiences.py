@@ -14,6 +14,8 @@ from typing import Any
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.egress.reading import MEMBER, SERVER_OF, Outgoing, server_of
+from annals.egress.vectors import ROOMS, tables_end
+from annals.eventlog.partition import partition_of
 from annals.matrix.canonical_json import loads
 from annals.matrix.identifiers import domain_of
 from annals.matrix.server_acl import ServerAcl
@@ -106,6 +108,7 @@ class Audiences:
         self._us, self._kept_max = us, kept_max
         self._rooms: OrderedDict[str, _Room] = OrderedDict()
         self._kept = 0
+        self._generation: str | None = None
 
     def forget(self) -> None:
         """Another generation may have had other members."""
@@ -140,9 +143,21 @@ class Audiences:
         return [(event, found[event.room_id, event.event_id]) for event in events]
 
     def now(self, snapshot: Snapshot, room_ids: Iterable[str]) -> dict[str, frozenset[str]]:
-        """The servers, but us, that are in rooms as of the snapshot."""
-        loaded = _loaded(snapshot, list(room_ids), {}, {}, None)
-        return {room_id: room.servers() - {self._us} for room_id, room in loaded.items()}
+        """The servers, but us, that are in rooms as of the snapshot. Not of one that is asked for events too."""
+        if snapshot.generation != self._generation:
+            self.forget()
+            self._generation = snapshot.generation
+        wanted = set(room_ids)
+        rooms = self._known(wanted)
+        ends = tables_end(snapshot.positions, ROOMS)
+        for room_id, changes in _changes(snapshot, {room_id: room.as_of for room_id, room in rooms.items()}).items():
+            for change in changes:
+                rooms[room_id].apply(change)
+        rooms |= _loaded(snapshot, [room_id for room_id in wanted if room_id not in rooms], {}, {}, None)
+        for room_id, room in rooms.items():
+            room.as_of = ends[partition_of(room_id, len(ends))]
+        self._keep(rooms)
+        return {room_id: room.servers() - {self._us} for room_id, room in rooms.items()}
 
     def _walk(
         self, room: _Room, events: Sequence[Outgoing], changes: Sequence[_Change]

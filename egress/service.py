@@ -12,14 +12,18 @@ import structlog
 from annals.database import ops
 from annals.database.errors import DatabaseError
 from annals.database.leases import DURATION_MS, OpsLease
+from annals.database.listen import Listener
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
+from annals.database.text import restore
 from annals.egress.destination import Destination
+from annals.egress.edus import Edus
 from annals.egress.follower import Follower
+from annals.egress.heard import HEARD_CHANNEL
 from annals.egress.lanes import Lanes
 from annals.egress.sender import Client, Sender
-from annals.egress.store import Cursor, LeaseLost, Row, changed, load_cursor, load_destinations, row_of, save
-from annals.egress.vectors import RECEIPTS, ROOMS, later, tables_end
+from annals.egress.store import Changes, Cursor, LeaseLost, Row, load_cursor, load_destinations, row_of, save
+from annals.egress.vectors import ROOMS, later, tables_end
 from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
 
@@ -74,22 +78,16 @@ class Egress:
 
     async def _tenure(self, lease: OpsLease) -> None:
         """Send until the lease is lost."""
-        tenure = _Tenure(self, *await self.database.read(self._loaded))
-        self.sender = tenure.sender
-        try:
-            await tenure.run(lease)
-        finally:
-            self.sender = None
+        await _Tenure(self, *await self.database.read(self._loaded)).run(lease)
 
     def _loaded(self, snapshot: Snapshot) -> tuple[Cursor, dict[str, Destination], bool]:
         """Where to begin: at the stored cursor; without one at the tables' end, never at what was said long ago."""
-        end = Cursor(self.log.log_id, tables_end(snapshot.positions, ROOMS), tables_end(snapshot.positions, RECEIPTS))
+        end = Cursor(self.log.log_id, tables_end(snapshot.positions, ROOMS))
         stored = load_cursor(snapshot, self.log.log_id)
         if stored is None:
             return end, {}, True
         # A topic that has more partitions than the cursor knows: those begin at nothing.
-        zeros = (0,) * len(end.rooms), (0,) * len(end.receipts)
-        cursor = Cursor(stored.log_id, later(stored.rooms, zeros[0]), later(stored.receipts, zeros[1]))
+        cursor = Cursor(stored.log_id, later(stored.rooms, (0,) * len(end.rooms)))
         return cursor, load_destinations(snapshot), False
 
 
@@ -114,10 +112,26 @@ class _Tenure:
             changed=self._note,
             lanes=egress.lanes,
         )
+        self._edus = Edus(egress.log, egress.database, self.sender, egress.us, egress.now_ms)
 
     async def run(self, lease: OpsLease) -> None:
         """Send, store and renew; raises what ends it."""
-        tasks = [asyncio.ensure_future(part) for part in (self.sender.run(), self._store(), self._renew(lease))]
+        loop = asyncio.get_running_loop()
+        listener = await asyncio.to_thread(self._listen, loop)
+        try:
+            await self._edus.start()
+            self._egress.sender = self.sender
+            await self._together(lease)
+        finally:
+            self._egress.sender = None
+            await self._edus.close()
+            await asyncio.to_thread(listener.close)
+            with suppress(DatabaseError, LeaseLost):
+                await self._save()
+
+    async def _together(self, lease: OpsLease) -> None:
+        parts = (self.sender.run(), self._edus.run(), self._store(), self._renew(lease))
+        tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -126,8 +140,15 @@ class _Tenure:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with suppress(DatabaseError, LeaseLost):
-                await self._save()
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> Listener:
+        """Hear of servers that talk to us. What is missed while the connection is lost comes again, if they do."""
+
+        def heard(server: str) -> None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.sender.heard_from, restore(server))
+
+        return Listener(self._egress.database.url, HEARD_CHANNEL, heard, lambda: None)
 
     def _note(self, destination: Destination | None) -> None:
         if destination is not None:
@@ -154,15 +175,13 @@ class _Tenure:
     async def _save(self) -> None:
         # All of one moment: a destination without a vector has everything up to the cursor.
         touched, self._changed = self._changed, {}
-        rows = changed([row_of(destination) for destination in touched.values()], self._saved)
-        cursor = Cursor(self._cursor.log_id, self.sender.position, self._cursor.receipts)
+        cursor = Cursor(self._cursor.log_id, self.sender.position)
+        changes = Changes.since(self._saved, cursor, [row_of(destination) for destination in touched.values()])
         held = ops.Lease(LEASE, self._egress.owner, 0)
         now_ms = self._egress.now_ms()
         try:
-            await self._egress.database.write(
-                lambda statements: save(statements, held, now_ms, DURATION_MS, cursor, rows)
-            )
+            await self._egress.database.write(lambda statements: save(statements, held, now_ms, DURATION_MS, changes))
         except DatabaseError:
             self._changed = touched | self._changed
             raise
-        self._saved |= {row[0]: row for row in rows}
+        self._saved |= {row[0]: row for row in changes.rows}

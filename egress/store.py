@@ -16,7 +16,8 @@ from annals.database.snapshot import Snapshot
 from annals.database.statements import Statements
 from annals.database.text import restore
 from annals.egress.destination import Destination
-from annals.egress.vectors import RECEIPTS, ROOMS, Vector
+from annals.egress.heard import FAILING_CHANNEL
+from annals.egress.vectors import ROOMS, Vector
 from annals.federation.backoff import Backoff
 
 WORKER = "egress"
@@ -32,6 +33,8 @@ _UPSERT = """
         interval_ms = excluded.interval_ms, retry_at_ms = excluded.retry_at_ms
 """
 
+_FAILS = 4  # failing_since_ms in a Row
+
 Row = tuple[str, str | None, bool, bool, int | None, int | None, int | None]
 
 
@@ -45,11 +48,30 @@ class Cursor:
 
     log_id: str
     rooms: Vector
-    receipts: Vector
 
     def pack(self) -> str:
         """As it is stored."""
-        return orjson.dumps({"log": self.log_id, ROOMS: self.rooms, RECEIPTS: self.receipts}).decode()
+        return orjson.dumps({"log": self.log_id, ROOMS: self.rooms}).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is to be written: all of one moment. `of_who_fails`: other servers fail than what is stored says."""
+
+    cursor: Cursor
+    rows: tuple[Row, ...]
+    of_who_fails: bool
+
+    @classmethod
+    def since(cls, saved: Mapping[str, Row], cursor: Cursor, rows: Sequence[Row]) -> Changes:
+        """What is not stored as it is. A destination of which there is nothing to say needs no row at first."""
+        new = tuple(row for row in rows if saved.get(row[0], _nothing(row[0])) != row)
+        failing = any((saved.get(row[0], _nothing(row[0]))[_FAILS] is None) != (row[_FAILS] is None) for row in new)
+        return cls(cursor, new, failing)
+
+
+def _nothing(server: str) -> Row:
+    return (server, None, False, False, None, None, None)
 
 
 def load_cursor(snapshot: Snapshot, log_id: str) -> Cursor | None:
@@ -60,7 +82,7 @@ def load_cursor(snapshot: Snapshot, log_id: str) -> Cursor | None:
     value = orjson.loads(row[0])
     if value["log"] != log_id:
         return None
-    return Cursor(log_id, tuple(value[ROOMS]), tuple(value[RECEIPTS]))
+    return Cursor(log_id, tuple(value[ROOMS]))
 
 
 def load_destinations(snapshot: Snapshot) -> dict[str, Destination]:
@@ -84,18 +106,13 @@ def row_of(destination: Destination) -> Row:
     return (destination.server, vector, destination.catching_up, destination.reached, *failing)
 
 
-def save(
-    statements: Statements, lease: ops.Lease | None, now_ms: int, duration_ms: int, cursor: Cursor, rows: Sequence[Row]
-) -> None:
+def save(statements: Statements, lease: ops.Lease, now_ms: int, duration_ms: int, changes: Changes) -> None:
     """Write it. Raises LeaseLost."""
-    if lease is not None and ops.renew_lease(statements, lease, now_ms, duration_ms) is None:
+    if ops.renew_lease(statements, lease, now_ms, duration_ms) is None:
         raise LeaseLost
-    ops.save_cursor(statements, WORKER, cursor.pack())
-    if rows:
-        columns = [list(column) for column in zip(*rows, strict=True)]
+    ops.save_cursor(statements, WORKER, changes.cursor.pack())
+    if changes.of_who_fails:
+        statements.execute("SELECT pg_notify(%s, '')", (FAILING_CHANNEL,))
+    if changes.rows:
+        columns = [list(column) for column in zip(*changes.rows, strict=True)]
         statements.execute(_UPSERT, columns)
-
-
-def changed(rows: Sequence[Row], saved: Mapping[str, Row]) -> list[Row]:
-    """The rows that are not stored as they are. One that says nothing needs no row at first."""
-    return [row for row in rows if saved.get(row[0], (row[0], None, False, False, None, None, None)) != row]

@@ -8,7 +8,7 @@ from typing import Any
 from annals.projectors.positions.read import vector_of
 from annals.schemas.position import step_start
 
-ROOMS, RECEIPTS = "rooms", "receipts"
+ROOMS = "rooms"
 
 #: By partition number, the stream position below which all is done.
 Vector = tuple[int, ...]

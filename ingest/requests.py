@@ -22,6 +22,11 @@ class RequestVerifier:
 
     def __init__(self, server_name: str, keyring: Keyring, now_ms: Callable[[], int]) -> None:
         self._server_name, self._keyring, self._now_ms = server_name, keyring, now_ms
+        self._told: list[Callable[[str], None]] = [keyring.heard_from]
+
+    def tell(self, heard_from: Callable[[str], None]) -> None:
+        """Call it too with each server that proved who it is."""
+        self._told.append(heard_from)
 
     async def origin_of(
         self, method: str, target: str, headers: Sequence[str], content: dict[str, Any] | None = None
@@ -45,7 +50,8 @@ class RequestVerifier:
                 verify(claimed, self._server_name, key.key, method, target, content)
             except MatrixError as error:
                 raise RequestRefused(f"the signature of {claimed.origin} does not pass: {error}") from error
-            self._keyring.heard_from(claimed.origin)
+            for heard_from in self._told:
+                heard_from(claimed.origin)
             return claimed.origin
         raise RequestRefused(reason)
 

@@ -20,6 +20,7 @@ from annals.commands.rooms.templates import Templates
 from annals.commands.subject_keys import SubjectKeys
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
+from annals.egress.heard import HeardFrom
 from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
 from annals.federation.client import Identity
@@ -69,11 +70,15 @@ async def run(config: Config) -> None:
     tail = TypingTail(house.log, typing, notifier)
     tail.start()
     expiry = asyncio.create_task(_expire(typing, notifier))
+    heard = HeardFrom(house.database, now_ms)
+    await heard.start()
+    house.peers.requests.tell(heard)
     try:
         app = make_app(services, operational=operational_routes(config, house.readiness))
         await serve(app, config, services.stopping.set)
     finally:
         expiry.cancel()
+        await heard.close()
         await asyncio.to_thread(tail.close)
         await house.close()
 
