@@ -34,6 +34,7 @@ from annals.queries.federation.reads import FederationReads
 from annals.queries.messages import Messages
 from annals.queries.openid import OpenIdReads
 from annals.queries.profiles import ProfileReads
+from annals.queries.remote import RemoteReads
 from annals.queries.room_state import RoomReads
 from annals.queries.sync.service import Sync
 
@@ -92,6 +93,7 @@ class Services:
     sync: Sync
     messages: Messages
     room_reads: RoomReads
+    remote_reads: RemoteReads
     receipts: Receipts
     typing: TypingNotices
     requests: RequestVerifier

@@ -40,6 +40,7 @@ from annals.queries.messages import Messages
 from annals.queries.openid import OpenIdReads
 from annals.queries.places import PlaceReader
 from annals.queries.profiles import ProfileReads
+from annals.queries.remote import RemoteReads
 from annals.queries.room_state import RoomReads
 from annals.queries.sync.notifier import Notifier
 from annals.queries.sync.service import Sync
@@ -113,6 +114,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         rooms=house.rooms,
         messages=Messages(database, places, room_history(house).fetch),
         room_reads=RoomReads(database, places),
+        remote_reads=RemoteReads(house.peers.client),
         receipts=Receipts(appender, database),
         typing=TypingNotices(appender, database),
         requests=house.peers.requests,

@@ -9,6 +9,7 @@ from annals.commands.aliases import Aliases
 from annals.commands.rooms.builder import Builders, Workshop
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.drafts import Drafts
+from annals.commands.rooms.handshakes import Handshakes
 from annals.commands.rooms.inviting import OutgoingInvites
 from annals.commands.rooms.power import RoomPower
 from annals.commands.rooms.service import Rooms
@@ -93,7 +94,8 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     outgoing = OutgoingInvites(drafts, builders, remote_inviter(peers, RoomAnswers(database, config.server_name)))
     creation = RoomCreation(appender, builders, aliases, signer, outgoing)
     version = config.default_room_version
-    rooms = Rooms(appender, database, builders, creation, outgoing, config.server_name, version)
+    handshakes = Handshakes(appender, database, config.server_name, reached.subscribe)
+    rooms = Rooms(appender, database, builders, creation, outgoing, config.server_name, version, handshakes)
     reached.subscribe(lambda notice: _tell_builders(builders, notice))
     known = dict(reached.known)
     ends = projected_ends(log)

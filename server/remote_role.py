@@ -1,4 +1,4 @@
-"""The process `remote`: resumes commands over several keys (and, with a later release, talks to other servers)."""
+"""The process `remote`: resumes commands over several keys and talks to other servers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from annals.server.clock import now_ms
 from annals.server.compaction import keep_small
 from annals.server.config import Config
 from annals.server.fetching import wanted_follower
+from annals.server.handshakes import handshake_runner
 from annals.server.house import open_house
 from annals.server.switches import finish_switches
 
@@ -47,12 +48,13 @@ async def run(config: Config) -> None:
     inbound = asyncio.create_task(
         tend(retrier, house.database, OpsLease(house.database, _QUARANTINE, name, now_ms), now_ms)
     )
+    handshakes = asyncio.create_task(handshake_runner(house, name).run())
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stopping = asyncio.create_task(stopped.wait())
-    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-    for task in (working, inbound, gaps, sending, small, switches):
+    await asyncio.wait((working, handshakes, stopping), return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, handshakes, inbound, gaps, sending, small, switches):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

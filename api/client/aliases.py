@@ -11,6 +11,7 @@ from starlette.responses import Response
 from annals.api.answers import answer
 from annals.api.auth.tokens import WithRequester
 from annals.api.bodies import Body, body_of
+from annals.api.client.alias_targets import target_of
 from annals.api.errors import forbidden, invalid_param, not_found
 from annals.api.services import WithServices, request_id_of
 from annals.matrix.identifiers import is_room_alias, is_room_id
@@ -38,9 +39,7 @@ async def resolve_alias(alias: str, services: WithServices) -> Response:
     """GET /_matrix/client/v3/directory/room/{roomAlias}."""
     if not is_room_alias(alias):
         raise invalid_param("Not a room alias")
-    found = await services.alias_reads.resolve(alias)
-    if found is None:
-        raise not_found(f"Room alias {alias} not found.")
+    found = await target_of(alias, services)
     return answer({"room_id": found.room_id, "servers": found.servers})
 
 

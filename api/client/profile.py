@@ -11,9 +11,10 @@ from starlette.responses import Response
 from annals.api.answers import answer
 from annals.api.auth.tokens import Requester, WithRequester
 from annals.api.bodies import read_object
-from annals.api.errors import forbidden, invalid_param, missing_param, not_found
+from annals.api.errors import ApiError, forbidden, invalid_param, missing_param, not_found
 from annals.api.services import Services, WithServices, request_id_of
-from annals.matrix.identifiers import is_user_id
+from annals.matrix.identifiers import domain_of, is_user_id
+from annals.queries.remote import NotReached
 
 router = APIRouter()
 
@@ -61,10 +62,20 @@ async def remove_profile_field(
 async def _profile(user_id: str, services: Services) -> dict[str, Any]:
     if not is_user_id(user_id):
         raise invalid_param("Not a user id")
-    found = await services.profile_reads.profile(user_id)
+    if domain_of(user_id) == services.settings.server_name:
+        found = await services.profile_reads.profile(user_id)
+    else:
+        found = await _profile_elsewhere(user_id, services)
     if found is None:
         raise not_found("No such user")
     return found
+
+
+async def _profile_elsewhere(user_id: str, services: Services) -> dict[str, Any] | None:
+    try:
+        return await services.remote_reads.profile(user_id)
+    except NotReached as error:
+        raise ApiError(502, "M_UNKNOWN", f"The server of {user_id} does not answer: {error}") from error
 
 
 def _check_own(user_id: str, requester: Requester) -> None:

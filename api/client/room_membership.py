@@ -11,9 +11,10 @@ from starlette.responses import Response
 from annals.api.answers import answer
 from annals.api.auth.tokens import WithRequester
 from annals.api.bodies import Body, body_of
-from annals.api.errors import ApiError, invalid_param, missing_param, not_found
+from annals.api.client.alias_targets import target_of
+from annals.api.errors import ApiError, invalid_param, missing_param
 from annals.api.services import Services, WithServices, request_id_of
-from annals.matrix.identifiers import is_room_alias, is_room_id
+from annals.matrix.identifiers import is_room_alias, is_room_id, is_server_name
 
 router = APIRouter()
 
@@ -56,8 +57,8 @@ async def join_by_name(
     name: str, request: Request, services: WithServices, requester: WithRequester, body: WithJoin
 ) -> Response:
     """POST /_matrix/client/v3/join/{roomIdOrAlias}."""
-    room_id = await _room_of(name, services)
-    await services.rooms.join(requester.user_id, room_id, body.reason, {}, request_id_of(request))
+    room_id, servers = await _room_of(name, request, services)
+    await services.rooms.join(requester.user_id, room_id, body.reason, {}, request_id_of(request), servers)
     return answer({"room_id": room_id})
 
 
@@ -67,7 +68,8 @@ async def join(
 ) -> Response:
     """POST /_matrix/client/v3/rooms/{roomId}/join."""
     _check_room(room_id)
-    await services.rooms.join(requester.user_id, room_id, body.reason, {}, request_id_of(request))
+    servers = _named_servers(request)
+    await services.rooms.join(requester.user_id, room_id, body.reason, {}, request_id_of(request), servers)
     return answer({"room_id": room_id})
 
 
@@ -76,8 +78,8 @@ async def knock(
     name: str, request: Request, services: WithServices, requester: WithRequester, body: WithReason
 ) -> Response:
     """POST /_matrix/client/v3/knock/{roomIdOrAlias}."""
-    room_id = await _room_of(name, services)
-    await services.rooms.knock(requester.user_id, room_id, body.reason, request_id_of(request))
+    room_id, servers = await _room_of(name, request, services)
+    await services.rooms.knock(requester.user_id, room_id, body.reason, request_id_of(request), servers)
     return answer({"room_id": room_id})
 
 
@@ -155,16 +157,21 @@ async def joined_rooms(services: WithServices, requester: WithRequester) -> Resp
     return answer({"joined_rooms": await services.room_reads.joined_rooms(requester.user_id)})
 
 
-async def _room_of(name: str, services: Services) -> str:
-    """The room that a room id or an alias names."""
+async def _room_of(name: str, request: Request, services: Services) -> tuple[str, list[str]]:
+    """The room that a room id or an alias names, and servers through which it may be reached."""
+    named = _named_servers(request)
     if is_room_id(name):
-        return name
+        return name, named
     if not is_room_alias(name):
         raise invalid_param("Neither a room id nor a room alias")
-    found = await services.alias_reads.resolve(name)
-    if found is None:
-        raise not_found(f"Room alias {name} not found.")
-    return found.room_id
+    found = await target_of(name, services)
+    return found.room_id, [*named, *found.servers]
+
+
+def _named_servers(request: Request) -> list[str]:
+    """`via`, and `server_name` as it was called before version 1.12 of the specification."""
+    query = request.query_params
+    return [server for name in ("via", "server_name") for server in query.getlist(name) if is_server_name(server)]
 
 
 def _check_room(room_id: str) -> None:

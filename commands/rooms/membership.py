@@ -48,6 +48,14 @@ class Change:
         return Intent(self.sender, MEMBER, content, self.target, None, self.idempotency_key, self.cause)
 
 
+class NeedsAnotherServer(Refused):
+    """The user may join, but nobody of this server can say so: the join goes by way of one of `servers`."""
+
+    def __init__(self, servers: tuple[str, ...]) -> None:
+        super().__init__(403, "M_FORBIDDEN", "Nobody on this server can let the user in")
+        self.servers = servers
+
+
 def join(change: Change, joined_rooms: frozenset[str]) -> Plan:
     """Join; `joined_rooms` are the user's rooms, for join rules that ask for one of them."""
 
@@ -60,8 +68,9 @@ def join(change: Change, joined_rooms: frozenset[str]) -> Plan:
         if now == INVITE or not is_restricted(view) or not fulfils_condition(view, joined_rooms):
             return Send((change.intent(),))
         authoriser = authoriser_of(view, domain_of(change.target))
-        more = {"join_authorised_via_users_server": authoriser} if authoriser else {}
-        return Send((change.intent(**more),))
+        if authoriser is None:
+            raise NeedsAnotherServer(_other_authorisers(view))
+        return Send((change.intent(join_authorised_via_users_server=authoriser),))
 
     return plan
 
@@ -100,6 +109,13 @@ def authoriser_of(view: RoomView, server_name: str, members: Iterable[str] | Non
         if may_authorise(view, candidate):
             return candidate
     return None
+
+
+def _other_authorisers(view: RoomView) -> tuple[str, ...]:
+    """Servers of those who could let somebody in, the most powerful first."""
+    levels = power_levels(view)
+    users = sorted(filter(is_user_id, _named(levels)), key=lambda user: (-levels.user(user), user))
+    return tuple(dict.fromkeys(domain_of(user) for user in users if may_authorise(view, user)))
 
 
 def _named(levels: PowerLevels) -> Iterable[str]:

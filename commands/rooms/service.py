@@ -13,8 +13,20 @@ from annals.commands.rooms.builder import Builders
 from annals.commands.rooms.checks import check_aliases, check_annotation
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.creation import RoomRequest
+from annals.commands.rooms.handshakes import Handshakes
 from annals.commands.rooms.inviting import OutgoingInvites
-from annals.commands.rooms.membership import Change, ban, invite, join, kick, knock, leave, stay, unban
+from annals.commands.rooms.membership import (
+    Change,
+    NeedsAnotherServer,
+    ban,
+    invite,
+    join,
+    kick,
+    knock,
+    leave,
+    stay,
+    unban,
+)
 from annals.commands.rooms.plans import Plan
 from annals.commands.rooms.reading import MEMBER
 from annals.commands.rooms.sending import annotation_of, check_key, intent_of, redact, send
@@ -47,6 +59,7 @@ class Rooms:
         outgoing: OutgoingInvites,
         server_name: str,
         default_room_version: str,
+        handshakes: Handshakes,
     ) -> None:
         self._appender = appender
         self._database = database
@@ -54,6 +67,7 @@ class Rooms:
         self._creation = creation
         self._outgoing, self._server_name = outgoing, server_name
         self._default_room_version = default_room_version
+        self._handshakes = handshakes
 
     async def create(self, request: RoomRequest, room_version: str | None, cause: str) -> str:
         """Make a room; its id. Refused: M_UNSUPPORTED_ROOM_VERSION, M_ROOM_IN_USE, M_INVALID_PARAM, M_FORBIDDEN."""
@@ -92,20 +106,59 @@ class Rooms:
         plan = send(intent) if intent.redacts is None else redact(intent, intent.redacts)
         return (await self._builders.carry_out(room_id, plan)).event_ids[0]
 
-    async def join(self, user_id: str, room_id: str, reason: str | None, more: Mapping[str, Any], cause: str) -> None:
-        """Join a room that this server is in. `more`: e.g. a third_party_signed."""
-        joined = await self._database.read(lambda s: s.rows(_JOINED_SQL, (user_id,)))
+    async def join(
+        self,
+        user_id: str,
+        room_id: str,
+        reason: str | None,
+        more: Mapping[str, Any],
+        cause: str,
+        servers: Sequence[str] = (),
+    ) -> None:
+        """Join a room, where it must be by way of other servers: `servers` first, then those we know to be in it.
+
+        `more`: e.g. a third_party_signed.
+        """
+        standing = await self._handshakes.standing(room_id, user_id)
         change = await self._change(user_id, user_id, "join", reason, cause, more)
+        asked = (*servers, *standing.servers)
+        if standing.here or not asked:
+            try:
+                return await self._join_here(change, room_id)
+            except NeedsAnotherServer as needed:
+                if not needed.servers:
+                    raise
+                asked = (*needed.servers, *servers)
+        ended = await self._handshakes.carry_out("join", room_id, user_id, asked, change.content, cause)
+        if ended.attached:
+            # Somebody else of ours has joined meanwhile.
+            await self._join_here(change, room_id)
+
+    async def _join_here(self, change: Change, room_id: str) -> None:
+        joined = await self._database.read(lambda s: s.rows(_JOINED_SQL, (change.target,)))
         await self._carry_out(room_id, join(change, frozenset(restore(room) for (room,) in joined)))
 
     async def leave(self, user_id: str, room_id: str, reason: str | None, cause: str) -> None:
         """Leave a room, reject an invite, take a knock back."""
-        change = Change(user_id, user_id, "leave", _with_reason(reason), None, cause)
-        await self._carry_out(room_id, leave(change))
+        standing = await self._handshakes.standing(room_id, user_id)
+        if not standing.here and standing.membership in ("invite", "knock"):
+            content = _with_reason(reason)
+            await self._handshakes.carry_out("leave", room_id, user_id, standing.servers, content, cause)
+        elif standing.here or standing.membership != "leave":
+            change = Change(user_id, user_id, "leave", _with_reason(reason), None, cause)
+            await self._carry_out(room_id, leave(change))
 
-    async def knock(self, user_id: str, room_id: str, reason: str | None, cause: str) -> None:
-        """Ask to be let in."""
-        await self._carry_out(room_id, knock(await self._change(user_id, user_id, "knock", reason, cause, {})))
+    async def knock(
+        self, user_id: str, room_id: str, reason: str | None, cause: str, servers: Sequence[str] = ()
+    ) -> None:
+        """Ask to be let in; `servers` as in `join`."""
+        standing = await self._handshakes.standing(room_id, user_id)
+        change = await self._change(user_id, user_id, "knock", reason, cause, {})
+        asked = (*servers, *standing.servers)
+        if standing.here or not asked:
+            await self._carry_out(room_id, knock(change))
+        else:
+            await self._handshakes.carry_out("knock", room_id, user_id, asked, change.content, cause)
 
     async def invite(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:
         """Invite a user, of whatever server."""

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from annals.database.errors import Unavailable
+from annals.database.errors import DatabaseError
 from annals.ingest.handshakes.desk import Desk, Handshake
 from annals.ingest.handshakes.errors import AttemptFailed, ServerRefused
 from annals.ingest.handshakes.joining import join
@@ -41,7 +41,7 @@ IDLE_S = 10.0
 PAUSE_S = 1.0
 SETTLED_S = 0.1
 
-_NOT_NOW: tuple[type[Exception], ...] = (*NOT_NOW, Unavailable)
+_NOT_NOW: tuple[type[Exception], ...] = (*NOT_NOW, DatabaseError)
 
 Attempt = Callable[[Desk, Handshake, str], Awaitable[None]]
 ATTEMPTS_OF: Mapping[str, Attempt] = {"join": join, "knock": knock, "leave": leave}
@@ -66,7 +66,7 @@ class Table(Protocol):
         """Handshakes without an end."""
         ...
 
-    async def outcome(self, handshake_id: str) -> str | None:
+    async def outcome(self, handshake: Handshake) -> str | None:
         """How one ended."""
         ...
 
@@ -127,7 +127,7 @@ class Runner:
         try:
             lease = self.lease_of(f"handshake/{handshake.handshake_id}")
             # It may have ended between the look at the table and now.
-            if not await lease.held() or await self.table.outcome(handshake.handshake_id) is not None:
+            if not await lease.held() or await self.table.outcome(handshake) is not None:
                 await asyncio.sleep(PAUSE_S)
                 return
             try:
@@ -181,7 +181,7 @@ class Runner:
                 await asyncio.sleep(PAUSE_S)
                 return
             await self._fail(handshake, None, AttemptFailed(f"an error of this server: {type(error).__name__}", 500))
-        outcome = await self.table.outcome(handshake.handshake_id)
+        outcome = await self.table.outcome(handshake)
         log.info("handshake_ended", handshake=handshake.handshake_id, kind=handshake.kind, outcome=outcome)
         ENDED.labels(handshake.kind, outcome or "none").inc()
         SECONDS.labels(handshake.kind).observe(time.monotonic() - began_s)
@@ -233,7 +233,7 @@ class Runner:
     async def _ended(self, handshake: Handshake) -> None:
         """Wait for the machine's word: all that it needs is on the log."""
         while True:
-            if await self.table.outcome(handshake.handshake_id) is not None:
+            if await self.table.outcome(handshake) is not None:
                 return
             await asyncio.sleep(SETTLED_S)
 

@@ -13,16 +13,14 @@ from annals.ingest.handshakes.desk import Handshake
 from annals.matrix.events import Event, parse_event
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms.read import join_event
-from annals.projectors.sealables import unpacked
-from annals.schemas.facts.envelope import Sealed
 
 OPEN_MAX = 1000
 
 _OPEN_SQL = """
     SELECT handshake_id, room_id, kind, user_id, servers, content FROM handshakes
-    WHERE outcome IS NULL ORDER BY provenance LIMIT %s
+    WHERE outcome IS NULL AND attached_to IS NULL ORDER BY position LIMIT %s
 """
-_OUTCOME_SQL = "SELECT outcome FROM handshakes WHERE handshake_id = %s"
+_OUTCOME_SQL = "SELECT outcome FROM handshakes WHERE room_id = %s AND handshake_id = %s"
 _KNOWN_SQL = "SELECT event_id FROM events WHERE room_id = %s AND event_id = ANY(%s)"
 _LAST_SQL = """
     SELECT e.event_id, e.room_version, e.client_json, e.federation_json
@@ -41,9 +39,10 @@ class HandshakeTable:
         """What is begun and has no end yet, the oldest first."""
         return await self.database.read(_open)
 
-    async def outcome(self, handshake_id: str) -> str | None:
+    async def outcome(self, handshake: Handshake) -> str | None:
         """How a handshake ended; None where it has not."""
-        row = await self.database.read(lambda snapshot: snapshot.one(_OUTCOME_SQL, (handshake_id,)))
+        params = (handshake.room_id, handshake.handshake_id)
+        row = await self.database.read(lambda snapshot: snapshot.one(_OUTCOME_SQL, params))
         return None if row is None else row[0]
 
     async def known_events(self, room_id: str, event_ids: Sequence[str]) -> frozenset[str]:
@@ -59,9 +58,8 @@ class HandshakeTable:
 def _open(snapshot: Snapshot) -> list[Handshake]:
     found = []
     for handshake_id, room_id, kind, user_id, servers, content in snapshot.rows(_OPEN_SQL, (OPEN_MAX,)):
-        value = unpacked(bytes(content))
-        # What was sealed and erased is what the user wanted to show; the handshake can do without.
-        shown = {} if isinstance(value, Sealed) else json.loads(value)
+        # None where it was sealed and erased: what the user wanted to show, which the handshake can do without.
+        shown = json.loads(restore(content)) if content else {}
         named = tuple(restore(server) for server in servers)
         found.append(Handshake(restore(handshake_id), restore(room_id), kind, restore(user_id), named, shown))
     return found

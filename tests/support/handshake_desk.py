@@ -72,8 +72,8 @@ class MemoryLog:
     async def open(self) -> list[Handshake]:
         return [handshake for handshake in self.started.values() if self._outcome(handshake.handshake_id) is None]
 
-    async def outcome(self, handshake_id: str) -> str | None:
-        return self._outcome(handshake_id)
+    async def outcome(self, handshake: Handshake) -> str | None:
+        return self._outcome(handshake.handshake_id)
 
     async def invite_or_knock(self, room_id: str, user_id: str) -> Event | None:
         return self.invites.get((room_id, user_id))
@@ -135,7 +135,7 @@ class Us:
         working = asyncio.create_task((runner or self.runner()).run())
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while (found := await self.log.outcome(handshake_id)) is None:
+                while (found := await self.log.outcome(self.log.started[handshake_id])) is None:
                     assert not working.done(), working.exception()
                     await asyncio.sleep(0.01)
             return found

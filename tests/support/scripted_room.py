@@ -25,7 +25,7 @@ from annals.matrix.events import Event, StateKey, parse_event
 from annals.matrix.hashing import reference_hash
 from annals.matrix.room_versions import ROOM_VERSIONS, EventIdFormat, RoomRules
 from annals.matrix.signing import SigningKey, sign_event
-from tests.support.scripted_peer import Authority, Handler, ScriptedPeer
+from tests.support.scripted_peer import Authority, Handler, Received, ScriptedPeer
 
 MEMBER = "m.room.member"
 PREFIX = "/_matrix/federation/"
@@ -205,6 +205,10 @@ class RoomPeer(ScriptedPeer):
             room.member(f"member{number}")
         self.rooms[room.room_id] = room
         return room
+
+    def asked_to_make(self) -> list[Received]:
+        """The requests for templates."""
+        return [request for request in self.requests if "/make_" in request.target]
 
     def _default(self, request: web.Request) -> Handler | None:
         parts = request.path.removeprefix(PREFIX).split("/", 2)

@@ -1,0 +1,40 @@
+"""Scripted servers with rooms for tests that have no event loop: each lives in a thread.
+
+with room_peer(authority, folder) as peer:
+    room = peer.make_room("10")
+    person.ok("POST", f"/join/{quote(room.room_id)}", {}, {"via": peer.name})
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.scripted_peer import Authority
+from tests.support.scripted_room import RoomPeer
+
+_TIMEOUT_S = 60.0
+
+
+@contextmanager
+def room_peer(authority: Authority, folder: Path) -> Iterator[RoomPeer]:
+    """A server with rooms, answering in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="scripted server", daemon=True)
+    thread.start()
+
+    async def opened() -> RoomPeer:
+        peer = RoomPeer(authority, folder)
+        return await peer.__aenter__()
+
+    peer = asyncio.run_coroutine_threadsafe(opened(), loop).result(_TIMEOUT_S)
+    try:
+        yield peer
+    finally:
+        asyncio.run_coroutine_threadsafe(peer.__aexit__(None, None, None), loop).result(_TIMEOUT_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_TIMEOUT_S)
+        loop.close()
