@@ -16,15 +16,15 @@ import pytest
 from tests.support.federation.homeserver import Homeserver
 from tests.support.federation.stories import eventually, membership
 from tests.support.matrix_client import Client
-from tests.support.room_peers import room_peer
+from tests.support.room_peers import ThreadedRoomPeer, room_peer
 from tests.support.scripted_peer import Authority
-from tests.support.scripted_room import RoomPeer, ScriptedRoom
+from tests.support.scripted_room import ScriptedRoom
 
 VERSIONS = ("1", "6", "10", "12")
 
 
 @pytest.fixture
-def peer(authority: Authority, tmp_path: Path) -> Iterator[RoomPeer]:
+def peer(authority: Authority, tmp_path: Path) -> Iterator[ThreadedRoomPeer]:
     with room_peer(authority, tmp_path) as made:
         yield made
 
@@ -34,7 +34,7 @@ def _join(person: Client, room: ScriptedRoom, *servers: str) -> tuple[int, dict[
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_room_is_joined_and_read(annals: Homeserver, peer: RoomPeer, version: str) -> None:
+def test_a_room_is_joined_and_read(annals: Homeserver, peer: ThreadedRoomPeer, version: str) -> None:
     ann, room = annals.person(), peer.make_room(version, members=5)
     room.add("m.room.name", room.creator, "", {"name": "elsewhere"})
     assert _join(ann, room) == (200, {"room_id": room.room_id})
@@ -50,7 +50,7 @@ def test_a_room_is_joined_and_read(annals: Homeserver, peer: RoomPeer, version: 
     assert len(peer.requests) == asked
 
 
-def test_the_second_of_us_joins_here(annals: Homeserver, peer: RoomPeer) -> None:
+def test_the_second_of_us_joins_here(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
     ann, bob, room = annals.person(), annals.person(), peer.make_room("10")
     assert _join(ann, room)[0] == 200
     asked = len(peer.asked_to_make())
@@ -59,7 +59,7 @@ def test_the_second_of_us_joins_here(annals: Homeserver, peer: RoomPeer) -> None
     assert membership(ann, room.room_id, bob.user_id) == "join"
 
 
-def test_a_lie_or_a_refusal_is_the_answer_and_nothing_is_joined(annals: Homeserver, peer: RoomPeer) -> None:
+def test_a_lie_or_a_refusal_is_the_answer_and_nothing_is_joined(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
     ann, room = annals.person(), peer.make_room("10", members=2)
     room.template_lie = lambda answer: {**answer, "event": {**answer["event"], "sender": "@eve:elsewhere"}}
     status, answer = _join(ann, room)
@@ -78,7 +78,7 @@ def test_a_lie_or_a_refusal_is_the_answer_and_nothing_is_joined(annals: Homeserv
     assert ann.ok("GET", "/joined_rooms")["joined_rooms"] == [room.room_id]
 
 
-def test_a_room_is_joined_by_an_alias_of_another_server(annals: Homeserver, peer: RoomPeer) -> None:
+def test_a_room_is_joined_by_an_alias_of_another_server(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
     ann, room = annals.person(), peer.make_room("11")
     peer.on("GET", "/_matrix/federation/v1/query/directory", {"room_id": room.room_id, "servers": [peer.name]})
     alias = quote(f"#there:{peer.name}")
@@ -99,7 +99,7 @@ def test_without_a_server_to_ask_there_is_no_such_room(annals: Homeserver) -> No
         assert (status, answer["errcode"]) == (404, "M_NOT_FOUND")
 
 
-def test_knocks_are_shown_and_taken_back(annals: Homeserver, peer: RoomPeer) -> None:
+def test_knocks_are_shown_and_taken_back(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
     ann, room = annals.person(), peer.make_room("10", join_rule={"join_rule": "knock"})
     assert ann.ok("POST", f"/knock/{quote(room.room_id)}", {"reason": "please"}, {"via": peer.name})
     assert [event.content["membership"] for event in room.sent] == ["knock"]
@@ -110,7 +110,9 @@ def test_knocks_are_shown_and_taken_back(annals: Homeserver, peer: RoomPeer) -> 
     assert len(room.sent) == 2
 
 
-def test_a_restricted_room_is_joined_through_a_server_that_may_let_us_in(annals: Homeserver, peer: RoomPeer) -> None:
+def test_a_restricted_room_is_joined_through_a_server_that_may_let_us_in(
+    annals: Homeserver, peer: ThreadedRoomPeer
+) -> None:
     ann, bob = annals.person(), annals.person()
     door = peer.make_room("10")
     allow = [{"type": "m.room_membership", "room_id": door.room_id}]
@@ -127,7 +129,7 @@ def test_a_restricted_room_is_joined_through_a_server_that_may_let_us_in(annals:
 
 @pytest.mark.parametrize("endpoint", ["make_join", "send_join"])
 def test_a_dropped_connection_is_a_failed_join_and_the_next_one_works(
-    annals: Homeserver, peer: RoomPeer, endpoint: str
+    annals: Homeserver, peer: ThreadedRoomPeer, endpoint: str
 ) -> None:
     ann, room = annals.person(), peer.make_room("10")
     peer.breaks_off = {endpoint}
@@ -136,7 +138,7 @@ def test_a_dropped_connection_is_a_failed_join_and_the_next_one_works(
     assert _join(ann, room)[0] == 200
 
 
-def test_a_join_survives_the_death_of_who_carries_it_out(annals: Homeserver, peer: RoomPeer) -> None:
+def test_a_join_survives_the_death_of_who_carries_it_out(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
     ann, room = annals.person(), peer.make_room("10", members=20)
     killed: list[int] = []
 
@@ -153,18 +155,18 @@ def test_a_join_survives_the_death_of_who_carries_it_out(annals: Homeserver, pee
     assert state == {event.event_id for event in room.state.values()}
 
 
-def test_the_same_join_asked_twice_is_one(annals: Homeserver, peer: RoomPeer) -> None:
+def test_the_same_join_asked_twice_is_one(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
     ann, room = annals.person(), peer.make_room("10")
     impatient = Client(ann.port, ann.user_id, ann.token, ann.device_id, timeout_s=1.0)
     peer.gate.clear()
     with pytest.raises(OSError):
         _join(impatient, room)
-    peer.gate.set()
+    peer.open_gate()
     assert _join(ann, room)[0] == 200
     assert len(peer.asked_to_make()) == 1
 
 
-def test_a_room_of_ten_thousand(annals: Homeserver, peer: RoomPeer) -> None:
+def test_a_room_of_ten_thousand(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
     ann, room = annals.person(), peer.make_room("10", members=10_000)
     ann.timeout_s = 120.0
     began_s = time.monotonic()

@@ -19,15 +19,29 @@ from tests.support.scripted_room import RoomPeer
 _TIMEOUT_S = 60.0
 
 
+class ThreadedRoomPeer(RoomPeer):
+    """What tests outside of its thread may do."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def open_gate(self) -> None:
+        """Let answers go that wait."""
+        asyncio.run_coroutine_threadsafe(self._open(), self.loop).result(_TIMEOUT_S)
+
+    async def _open(self) -> None:
+        self.gate.set()
+
+
 @contextmanager
-def room_peer(authority: Authority, folder: Path) -> Iterator[RoomPeer]:
+def room_peer(authority: Authority, folder: Path) -> Iterator[ThreadedRoomPeer]:
     """A server with rooms, answering in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="scripted server", daemon=True)
     thread.start()
 
-    async def opened() -> RoomPeer:
-        peer = RoomPeer(authority, folder)
+    async def opened() -> ThreadedRoomPeer:
+        peer = ThreadedRoomPeer(authority, folder)
+        peer.loop = loop
         return await peer.__aenter__()
 
     peer = asyncio.run_coroutine_threadsafe(opened(), loop).result(_TIMEOUT_S)
