@@ -11,6 +11,7 @@ It answers make_join, send_join, make_knock, send_knock, make_leave and send_lea
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ MEMBER = "m.room.member"
 PREFIX = "/_matrix/federation/"
 Lie = Callable[[dict[str, Any]], Any]
 Meanwhile = Callable[[], Awaitable[None]]
+_numbers = itertools.count(1)
 
 
 @dataclass
@@ -56,7 +58,7 @@ class ScriptedRoom:
         if self.rules.creator_in_content:
             content["creator"] = self.creator
         if not self.rules.room_id_is_create_hash:
-            self.room_id = f"!scripted{self.started_ms}:{self.server}"
+            self.room_id = f"!scripted{next(_numbers)}x{self.started_ms}:{self.server}"
         create = self.add("m.room.create", self.creator, "", content)
         self.room_id = create.room_id
         self.add(MEMBER, self.creator, self.creator, {"membership": "join"})

@@ -37,7 +37,7 @@ def test_join_by_id_and_alias(server: LiveServer) -> None:
     ("name", "status", "errcode"),
     [
         ("#nowhere:test", 404, "M_NOT_FOUND"),
-        ("#elsewhere:other.example", 404, "M_NOT_FOUND"),
+        ("#elsewhere:nobody.invalid", 502, "M_UNKNOWN"),
         ("!unknown:test", 404, "M_NOT_FOUND"),
         ("tea", 400, "M_INVALID_PARAM"),
         ("!a\0b:test", 400, "M_INVALID_PARAM"),
