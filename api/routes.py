@@ -16,6 +16,7 @@ from annals.api.client import (
     login,
     openid,
     profile,
+    public_rooms,
     push_rules,
     register,
     room_creation,
@@ -27,6 +28,7 @@ from annals.api.client import (
 )
 from annals.api.hot import HotRoute
 from annals.api.server import devices as server_devices
+from annals.api.server import directory as server_directory
 from annals.api.server import keys, membership, transactions
 from annals.api.server import queries as server_queries
 from annals.api.server import room_reading as server_room_reading
@@ -52,6 +54,8 @@ ROUTERS: Sequence[APIRouter] = (
     server_room_reading.router,
     server_queries.router,
     server_devices.router,
+    server_directory.router,
+    public_rooms.router,
     openid.router,
 )
 

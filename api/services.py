@@ -31,11 +31,15 @@ from annals.queries.aliases import AliasReads
 from annals.queries.federation.devices import FederationDevices
 from annals.queries.federation.joining import RoomAnswers
 from annals.queries.federation.reads import FederationReads
+from annals.queries.hierarchy import Spaces
 from annals.queries.messages import Messages
 from annals.queries.openid import OpenIdReads
 from annals.queries.profiles import ProfileReads
+from annals.queries.public_rooms import PublicRooms
 from annals.queries.remote import RemoteReads
+from annals.queries.remote_rooms import RemoteRooms
 from annals.queries.room_state import RoomReads
+from annals.queries.space_walk import SpaceWalks
 from annals.queries.sync.service import Sync
 
 
@@ -106,6 +110,10 @@ class Services:
     federation_devices: FederationDevices
     openid: OpenIdTokens
     openid_reads: OpenIdReads
+    public_rooms: PublicRooms
+    remote_rooms: RemoteRooms
+    spaces: Spaces
+    space_walks: SpaceWalks
     notary: KeyNotary
     appservices: Mapping[str, Appservice] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -36,12 +36,16 @@ from annals.queries.aliases import AliasReads
 from annals.queries.federation.devices import FederationDevices
 from annals.queries.federation.joining import RoomAnswers
 from annals.queries.federation.reads import FederationReads
+from annals.queries.hierarchy import Spaces
 from annals.queries.messages import Messages
 from annals.queries.openid import OpenIdReads
 from annals.queries.places import PlaceReader
 from annals.queries.profiles import ProfileReads
+from annals.queries.public_rooms import PublicRooms
 from annals.queries.remote import RemoteReads
+from annals.queries.remote_rooms import RemoteRooms
 from annals.queries.room_state import RoomReads
+from annals.queries.space_walk import SpaceWalks
 from annals.queries.sync.notifier import Notifier
 from annals.queries.sync.service import Sync
 from annals.queries.sync.typing import Typing
@@ -96,6 +100,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
     templates = Templates(house.drafts, database, config.server_name)
     house.reached.subscribe(lambda notice: _tell(tokens, notifier, notice))
     own_keys = OwnKeys(config.server_name, [house.signer.key], now_ms)
+    spaces, remote_rooms = Spaces(database), RemoteRooms(house.peers.client, config.server_name, now_ms)
     services = Services(
         settings=api_settings(config),
         clock=now_ms,
@@ -128,6 +133,10 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         federation_devices=FederationDevices(database),
         openid=OpenIdTokens(database, now_ms),
         openid_reads=OpenIdReads(database, now_ms),
+        public_rooms=PublicRooms(database),
+        remote_rooms=remote_rooms,
+        spaces=spaces,
+        space_walks=SpaceWalks(spaces, remote_rooms),
         appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,
     )
