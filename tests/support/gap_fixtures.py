@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from annals.database.migrate import migrate
-from tests.support.gap_house import GapHouse, gap_house
+from annals.eventlog.embedded import open_embedded
+from tests.support.gap_house import US, GapHouse, gap_house
 from tests.support.peer_room import PeerRoom
 from tests.support.postgres import PostgresServer
+from tests.support.rebuild_check import assert_generations_equal
 from tests.support.scripted_peer import Authority, ScriptedPeer, make_authority
 
 Story = Callable[[GapHouse, PeerRoom, ScriptedPeer], Awaitable[None]]
 
 
 class Play(Protocol):
-    """Runs a story. `late`: we come in after so many messages, by a state that the peer gives us."""
+    """Runs a story. `late`: we come in after so many messages, by a state that the peer gives us. `rebuilt`: when it
+    is over the tables are built anew from the log, come out the same, and nobody is asked anything."""
 
-    def __call__(self, story: Story, version: str = "10", late: int | None = None) -> None: ...
+    def __call__(self, story: Story, version: str = "10", late: int | None = None, rebuilt: bool = False) -> None: ...
 
 
 @pytest.fixture(scope="session")
@@ -44,21 +47,30 @@ def play(postgres: PostgresServer, gap_tables: str, tmp_path: Path, gap_authorit
     """Run a story."""
     url = postgres.fresh_database(template=gap_tables)
 
-    def run(story: Story, version: str = "10", late: int | None = None) -> None:
+    def run(story: Story, version: str = "10", late: int | None = None, rebuilt: bool = False) -> None:
         async def whole() -> None:
             async with AsyncExitStack() as parts:
                 peer = await parts.enter_async_context(ScriptedPeer(gap_authority, tmp_path))
                 other = await parts.enter_async_context(ScriptedPeer(gap_authority, tmp_path, "other.example"))
-                house = await parts.enter_async_context(gap_house(url, tmp_path, gap_authority))
-                room = PeerRoom(peer, version)
-                if late is None:
-                    await house.enter(room)
-                else:
-                    room.talk(late)
-                    await house.enter_late(room)
-                await story(house, room, other)
+                async with gap_house(url, tmp_path, gap_authority) as house:
+                    room = PeerRoom(peer, version)
+                    if late is None:
+                        await house.enter(room)
+                    else:
+                        room.talk(late)
+                        await house.enter_late(room)
+                    await story(house, room, other)
+                if rebuilt:
+                    asked = len(peer.requests) + len(other.requests)
+                    await asyncio.to_thread(_rebuild, tmp_path, url)
+                    assert len(peer.requests) + len(other.requests) == asked
 
         asyncio.run(whole())
 
     yield run
     postgres.drop_database(url)
+
+
+def _rebuild(folder: Path, url: str) -> None:
+    with closing(open_embedded(folder / "log")) as log:
+        assert_generations_equal(log, url, US)

@@ -45,6 +45,7 @@ from annals.schemas.codec import decode
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.rooms import HandshakeStarted, StateSetChunk, StateSetClosed
 from annals.schemas.topics import TOPICS, decisions_topic
+from annals.server.log_setup import begin_log
 from tests.support.peer_room import NOW_MS, PeerRoom
 from tests.support.scripted_peer import Authority, a_client
 
@@ -175,6 +176,7 @@ async def gap_house(url: str, directory: Path, authority: Authority) -> AsyncIte
     async with AsyncExitStack() as parts:
         log = parts.enter_context(closing(open_embedded(directory / "log")))
         log.ensure_topics([*TOPICS.values(), decisions_topic("g1")])
+        begin_log(log, US)
         stop = threading.Event()
         loop = threading.Thread(target=runner.run, args=(log, url, "g1", US, stop))
         loop.start()

@@ -104,7 +104,7 @@ def test_a_pushed_event_that_lacks_one_afterwards_is_given_up(play: Play) -> Non
         await house.filler.fill(room.id)
         assert (await house.verdicts(room))[last.event_id] == "accepted"
 
-    play(story)
+    play(story, rebuilt=True)
 
 
 def _unsigned(room: PeerRoom, events: list[Any]) -> list[Any]:

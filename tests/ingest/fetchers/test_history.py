@@ -66,7 +66,7 @@ def test_paging_back_reaches_the_create_event(play: Play) -> None:
         assert len(await Pages(house, room).all()) == len(room.events)
         assert room.asked("backfill") == asked, "what is here is not asked for again"
 
-    play(story, late=3 * EVENTS_MIN)
+    play(story, late=3 * EVENTS_MIN, rebuilt=True)
 
 
 def test_a_short_past_needs_no_anchor(play: Play) -> None:
