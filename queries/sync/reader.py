@@ -1,4 +1,4 @@
-"""One /sync answer from one snapshot, in at most eight queries however many rooms there are."""
+"""One /sync answer from one snapshot, in at most ten queries however many rooms and invites there are."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from annals.database.snapshot import Snapshot
 from annals.projectors.positions.read import vector_of
 from annals.queries.client_events import EventRow, shown
 from annals.queries.room_facts import room_facts
+from annals.queries.sync.elsewhere import own_events, previews, unwanted_inviters
 from annals.queries.sync.event_fields import only_fields
 from annals.queries.sync.extras import Extras, extras, stripped_state
 from annals.queries.sync.request import SyncRequest
@@ -91,7 +92,9 @@ class _Reading:
         self._request = request
         self._user_id = request.viewer.user_id
         self._joined = [room for room in rooms if room.membership == "join"]
-        self._left = [room for room in rooms if room.membership in ("leave", "ban") and self._shows_left(room)]
+        left = [room for room in rooms if room.membership in ("leave", "ban") and self._shows_left(room)]
+        self._left = [room for room in left if room.preview is None]
+        self._left_elsewhere = [room for room in left if room.preview is not None]
         self._others = [r for r in rooms if r.membership in ("invite", "knock") and (r.changed or r.whole)]
         self.extras = extras
         self._told = self._timelines_and_state([*(r for r in self._joined if r.moved or r.whole), *self._left])
@@ -181,10 +184,15 @@ class _Reading:
 
     def stripped(self) -> dict[str, dict[str, Any]]:
         """The sections of rooms that the user is invited to, or knocks at."""
-        state = stripped_state(self._snapshot, {room.room_id: room.own_event_id for room in self._others})
+        here = {room.room_id: room.own_event_id for room in self._others if room.preview is None}
+        elsewhere = [room for room in self._others if room.preview is not None]
+        state = stripped_state(self._snapshot, here) | previews(self._snapshot, elsewhere)
+        unwanted = unwanted_inviters(self._snapshot, self._user_id) if self._others else None
         sections: dict[str, dict[str, Any]] = {"invite": {}, "knock": {}}
         for room in self._others:
             events = {"events": state.get(room.room_id, [])}
+            if unwanted and room.membership == "invite" and unwanted.hides(events["events"], self._user_id):
+                continue
             sections[room.membership][room.room_id] = {f"{room.membership}_state": events}
         return sections
 
@@ -195,4 +203,11 @@ class _Reading:
             room.room_id: self._entry(self._told[room.room_id])
             | {"account_data": {"events": data.get(room.room_id, [])}}
             for room in self._left
+        } | {
+            room_id: {
+                "timeline": {"events": [self._shown(event)], "limited": False},
+                "state": {"events": []},
+                "account_data": {"events": data.get(room_id, [])},
+            }
+            for room_id, event in own_events(self._snapshot, self._left_elsewhere).items()
         }

@@ -38,8 +38,9 @@ _ROOMS_SQL = """
         UNION ALL SELECT room_id, 'leave', FALSE, partition, '' FROM gone
     )
     SELECT m.room_id, m.membership, m.forgotten, m.partition, m.event_id, r.resumed_position, moved.room_id IS NOT NULL,
-        own.positions, own.memberships, own.settings
-    FROM m JOIN rooms r ON r.room_id = m.room_id
+        own.positions, own.memberships, own.settings, p.room_state, p.position
+    FROM m LEFT JOIN rooms r ON r.room_id = m.room_id
+    LEFT JOIN room_previews p ON p.room_id = m.room_id AND p.user_id = %s AND p.event_id = m.event_id
     LEFT JOIN moved ON moved.room_id = m.room_id
     LEFT JOIN LATERAL (
         SELECT
@@ -51,7 +52,8 @@ _ROOMS_SQL = """
                 ORDER BY d.position, d.ordinal) AS memberships,
             ARRAY(SELECT e.client_json FROM current_state_deltas d JOIN events e USING (room_id, event_id)
                 WHERE d.room_id = m.room_id AND d.type = 'm.room.history_visibility' AND d.state_key = '') AS settings
-    ) AS own ON moved.room_id IS NOT NULL OR %s
+    ) AS own ON p.room_id IS NULL AND (moved.room_id IS NOT NULL OR %s)
+    WHERE r.room_id IS NOT NULL OR p.room_id IS NOT NULL
     ORDER BY m.room_id
 """
 # The rooms of the new records, where these are few; else each room that the user ever was in and that has one.
@@ -102,6 +104,8 @@ class SyncRoom:
     #: the user's own membership changed since the token
     changed: bool = False
     transitions: tuple[Transition, ...] = field(default=(), repr=False)
+    #: what there is to show the room by, where we do not have its state: JSON of a list of stripped events
+    preview: str | None = field(default=None, repr=False)
     #: what is known for judging visibility
     known: Known | None = field(default=None, repr=False)
 
@@ -128,7 +132,7 @@ def rooms_of(snapshot: Snapshot, request: SyncRequest, token: SyncToken) -> list
     few = since is None or sum(token.rooms) - sum(since.rooms) <= _RECORDS_FEW
     sql = _ROOMS_SQL.format(moved=(_MOVED_FEW if few else _MOVED_MANY).format(rebuilt=_REBUILT))
     everything = since is None or request.full_state
-    users = [user_id] * (5 if few else 7)
+    users = [user_id] * (6 if few else 8)
     rows = snapshot.rows(sql, (partitions, lows, *users, everything))
     rooms = [_room(row, request, token) for row in rows if request.filter.takes_room(restore(row[0]))]
     return [room for room in rooms if room is not None]
@@ -142,9 +146,11 @@ def _moved_partitions(since: SyncToken | None, token: SyncToken) -> tuple[list[i
 
 
 def _room(row: Sequence[Any], request: SyncRequest, token: SyncToken) -> SyncRoom | None:
-    room_id, membership, forgotten, partition, event_id, resumed, moved, positions, memberships, settings = row
+    room_id, membership, forgotten, partition, event_id, resumed, moved, positions, memberships, settings, *shown = row
     since = request.since
     low = step_start(since.rooms[partition]) if since else 0
+    if shown[0] is not None:
+        return _elsewhere(row, request, step_start(token.rooms[partition]), low)
     own = tuple(Transition(*pair) for pair in zip(positions or (), memberships or (), strict=True))
     changed = any(transition.position >= low for transition in own)
     # Who left and forgot a room since the token is still told that they left.
@@ -165,6 +171,26 @@ def _room(row: Sequence[Any], request: SyncRequest, token: SyncToken) -> SyncRoo
         changed=changed,
         transitions=own,
         known=known_of(membership, own, settings or ()),
+    )
+
+
+def _elsewhere(row: Sequence[Any], request: SyncRequest, now: int, low: int) -> SyncRoom | None:
+    """A room whose state we do not have: all that is new of it is what the user's membership there is."""
+    room_id, membership, forgotten, _, event_id, *_, preview, position = row
+    initial, changed = request.since is None, position >= low
+    if forgotten and (initial or not changed):
+        return None
+    return SyncRoom(
+        room_id=restore(room_id),
+        membership=membership,
+        since=low,
+        now=now,
+        own_event_id=restore(event_id),
+        moved=initial or changed,
+        fresh=initial,
+        whole=initial or request.full_state,
+        changed=changed,
+        preview=preview,
     )
 
 
