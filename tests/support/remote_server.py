@@ -35,6 +35,7 @@ from tests.support.server import SERVER_NAME, LiveServer
 from tests.support.servers import until
 
 _names = itertools.count(1)
+DEPTH_MAX = 2**53 - 1
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -151,7 +152,7 @@ class RemoteServer:
             "state_key": state_key,
             "prev_events": heads,
             "auth_events": [state[key] for key in keys if key in state],
-            "depth": depth + 1,
+            "depth": min(depth + 1, DEPTH_MAX),
             "origin_server_ts": now_ms(),
             "server_name": sender.partition(":")[2],
             "key": self.key,
@@ -167,7 +168,7 @@ class RemoteServer:
         for text in texts:
             upon: dict[str, Any] = {}
             if events:
-                upon = {"prev_events": [events[-1].event_id], "depth": events[-1].depth + 1}
+                upon = {"prev_events": [events[-1].event_id], "depth": min(events[-1].depth + 1, DEPTH_MAX)}
             events.append(self.build(room_id, sender, "m.room.message", {"msgtype": "m.text", "body": text}, **upon))
         return events
 
