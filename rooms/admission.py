@@ -13,7 +13,7 @@ from annals.rooms.ancestors import missing_ancestors
 from annals.rooms.asking import ask_at_once, needs_of_events
 from annals.rooms.judging import Arrival, judge
 from annals.rooms.needs import FirstOfKey, Needs
-from annals.rooms.parking import OTHER_ROOM_VERSION, close_wanted, drop_arrival, park, unpark
+from annals.rooms.parking import OTHER_ROOM_VERSION, abandon, close_wanted, drop_arrival, park, unpark
 from annals.rooms.step import Step
 from annals.rooms.view import DROPPED, Entry, RoomView
 from annals.schemas.facts.decisions import Duplicate, Skipped
@@ -26,6 +26,7 @@ _OUTLIER_PURPOSES = frozenset(("state", "auth", "anchor"))
 UNKNOWN_ROOM_VERSION = "unknown_room_version"
 OTHER_ROOM = "other_room"
 MALFORMED = "malformed"
+_NEVER_OURS = frozenset((OTHER_ROOM, MALFORMED))
 
 #: Of events of ours.
 ANCESTOR_NOT_HERE = "ancestor_not_here"
@@ -36,6 +37,9 @@ def admit(step: Step, fact: PduFact, source: int) -> None:
     event = event_or_reason(step.view.room_id, fact)
     if isinstance(event, str):
         step.decide(Skipped, source, reason=event, event_id=fact.event_id)
+        if isinstance(fact, PduFetched) and event in _NEVER_OURS:
+            # Who cites it waits for nothing: what has this id is no event of this room.
+            abandon(step, (fact.event_id,), source)
         return
     outlier = isinstance(fact, PduFetched) and fact.purpose in _OUTLIER_PURPOSES
     ask_at_once(step.view, fact, event, outlier)
