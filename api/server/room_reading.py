@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from annals.api.answers import answer
+from annals.api.answers import answer, text_answer
 from annals.api.auth.server import WithServer
 from annals.api.bodies import Body, checked, query_int
 from annals.api.errors import invalid_param, missing_param
@@ -42,7 +42,7 @@ async def event(event_id: str, services: WithServices, server: WithServer) -> Re
 @router.get(_BASE + "/state/{room_id:id}")
 async def state(room_id: str, request: Request, services: WithServices, server: WithServer) -> Response:
     """GET /_matrix/federation/v1/state/{roomId}."""
-    return answer(await services.federation_reads.state(server.origin, room_id, _event_id(request)))
+    return text_answer(await services.federation_reads.state(server.origin, room_id, _event_id(request)))
 
 
 @router.get(_BASE + "/state_ids/{room_id:id}")

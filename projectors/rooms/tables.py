@@ -63,6 +63,14 @@ Index(
     postgresql_where=EVENTS.c.idempotency_key.is_not(None),
 )
 Index("events_parked", EVENTS.c.room_id, postgresql_where=EVENTS.c.verdict == "parked")
+# What other servers look for: an event by its id alone, and the nearest one to a moment.
+Index("events_by_id", EVENTS.c.event_id, postgresql_using="hash")
+Index(
+    "events_by_time",
+    EVENTS.c.room_id,
+    EVENTS.c.origin_server_ts,
+    postgresql_where=(EVENTS.c.verdict == "accepted") & ~EVENTS.c.outlier,
+)
 Index("events_related", EVENTS.c.room_id, EVENTS.c.relates_to, postgresql_where=EVENTS.c.relates_to.is_not(None))
 
 # Facts that repeat the idempotency key of an earlier one of their room.

@@ -1,21 +1,19 @@
 """What another server is given when one of its users has joined, or knocks: the room's state and its auth chain.
 
-A room of 10,000 members makes an answer of more than 10 MB: its events go from the rows into the answer as the texts
-that they are stored as, without being parsed.
+A room of 10,000 members makes an answer of more than 10 MB (annals.queries.federation.texts).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.canonical_json import canonical_bytes
-from annals.matrix.room_versions import ROOM_VERSIONS, EventIdFormat
 from annals.queries.errors import NotThere
-from annals.queries.federation.pdus import auth_chain_ids, current_state_ids, pdus_of, state_ids_before, wire_pdu
+from annals.queries.federation.pdus import auth_chain_ids, current_state_ids, pdus_of, state_ids_before
+from annals.queries.federation.texts import array_of, pdu_texts
 
 #: "A list of state events to help the initiator of the knock identify the room", the recommended ones.
 SHOWN_TYPES = (
@@ -29,11 +27,6 @@ SHOWN_TYPES = (
 )
 #: Of what a room is shown by. Where its texts are larger, the smaller ones must do.
 SHOWN_BYTES_MAX = 64 * 1024
-_PAGE = 2_000
-_PDUS_SQL = """
-    SELECT event_id, type, room_version, client_json, federation_json, redacted_by IS NOT NULL
-    FROM events WHERE room_id = %s AND event_id = ANY (%s) AND verdict = 'accepted'
-"""
 _SERVERS_SQL = """
     SELECT DISTINCT substr(user_id, strpos(user_id, ':') + 1) FROM room_memberships
     WHERE room_id = %s AND event_id = ANY (%s) AND membership = 'join' ORDER BY 1
@@ -59,12 +52,12 @@ class RoomAnswers:
             members = [held for (event_type, _), held in state.items() if event_type == "m.room.member"]
             servers = [restore(name) for (name,) in snapshot.rows(_SERVERS_SQL, (room_id, members))]
             parts = {
-                b"auth_chain": _array(_texts(snapshot, room_id, list(chain))),
+                b"auth_chain": array_of(pdu_texts(snapshot, room_id, list(chain))),
                 b"event": event,
                 b"members_omitted": b"false",
                 b"origin": canonical_bytes(self._server_name),
                 b"servers_in_room": canonical_bytes(servers),
-                b"state": _array(_texts(snapshot, room_id, ids)),
+                b"state": array_of(pdu_texts(snapshot, room_id, ids)),
             }
             return b"{" + b",".join(b'"%b":%b' % part for part in parts.items()) + b"}"
 
@@ -90,28 +83,3 @@ def _bounded(pdus: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if size_bytes <= SHOWN_BYTES_MAX or not kept:
             kept.append(pdu)
     return kept
-
-
-def _array(texts: Iterable[bytes]) -> bytes:
-    return b"[" + b",".join(texts) + b"]"
-
-
-def _texts(snapshot: Snapshot, room_id: str, event_ids: list[str]) -> Iterable[bytes]:
-    for start in range(0, len(event_ids), _PAGE):
-        for row in snapshot.rows(_PDUS_SQL, (room_id, event_ids[start : start + _PAGE])):
-            yield _text(*row)
-
-
-def _text(
-    event_id: str, event_type: str, room_version: str, client_json: str, federation_json: str, redacted: bool
-) -> bytes:
-    """The PDU's JSON. The two texts are put together as they are where that gives the event (projectors/rooms/
-    event_json): of an event with a hash for an id, no other key can hold that id, nor stand before the content."""
-    rules = ROOM_VERSIONS[room_version]
-    named = f',"event_id":"{event_id}"'
-    hashed = rules.event_id_format is not EventIdFormat.CHOSEN_BY_SENDER
-    plain = hashed and not redacted and event_type not in ("m.room.create", "m.room.redaction")
-    if not plain or client_json.count(named) != 1 or restore(federation_json) != federation_json:
-        return canonical_bytes(wire_pdu(room_version, client_json, federation_json, redacted))
-    client = restore(client_json).replace(named, "", 1)
-    return f"{client[:-1]},{federation_json[1:]}".encode()

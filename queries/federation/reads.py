@@ -13,6 +13,7 @@ from annals.queries.errors import NoAccess, NotThere
 from annals.queries.federation.access import ServerAccess, access_of, visible_to_server
 from annals.queries.federation.pdus import auth_chain_ids, pdus_of, state_ids_before
 from annals.queries.federation.stored import COLUMNS, SERVABLE, StoredEvent, stored_event, stored_events
+from annals.queries.federation.texts import array_of, pdu_texts
 from annals.queries.federation.walks import Walk, ancestors
 
 #: Whatever is asked for (security row 21).
@@ -53,15 +54,13 @@ class FederationReads:
         """One PDU, by its id alone."""
         return await self._database.read(lambda snapshot: _event(snapshot, server, event_id))
 
-    async def state(self, server: str, room_id: str, event_id: str) -> Answer:
-        """The state before an event with its auth chain, as PDUs."""
+    async def state(self, server: str, room_id: str, event_id: str) -> bytes:
+        """The state before an event with its auth chain, as PDUs; a JSON text, since it may be large."""
 
-        def read(snapshot: Snapshot) -> Answer:
+        def read(snapshot: Snapshot) -> bytes:
             state_ids, chain_ids = _state_ids(snapshot, server, room_id, event_id)
-            return {
-                "pdus": pdus_of(snapshot, room_id, state_ids),
-                "auth_chain": pdus_of(snapshot, room_id, chain_ids),
-            }
+            chain = array_of(pdu_texts(snapshot, room_id, chain_ids))
+            return b'{"auth_chain":%b,"pdus":%b}' % (chain, array_of(pdu_texts(snapshot, room_id, state_ids)))
 
         return await self._database.read(read)
 

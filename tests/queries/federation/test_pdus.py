@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from annals.matrix.canonical_json import canonical_bytes, loads
 from annals.matrix.redaction import redact
 from annals.queries.federation.pdus import auth_chain_ids, current_state_ids, pdus_by_id, pdus_of, state_ids_before
+from annals.queries.federation.texts import pdu_texts
 from tests.support.room_weaver import CAROL, Weaver, plain_room, woven
 from tests.support.rooms import received
 from tests.support.statements import count_statements
@@ -50,6 +52,8 @@ def test_woven_rooms_are_read_as_they_are(world: World, version: str) -> None:
     assert found == {
         event.event_id: redact(event.pdu, event.rules) if rows[event.event_id] else event.pdu for event in weaver.events
     }
+    texts = _read(world, lambda *named: list(pdu_texts(*named)), room_id, list(rows))
+    assert sorted(map(canonical_bytes, map(loads, texts))) == sorted(map(canonical_bytes, found.values()))
     assert _read(world, current_state_ids, room_id) == oracle.current
     for event in weaver.events:
         event_id = event.event_id
