@@ -67,6 +67,8 @@ class SynapseServer(Homeserver):
             "allow_public_rooms_over_federation": True,
             "room_list_publication_rules": [{"action": "allow"}],
             "presence": {"enabled": True},
+            # An initial sync is answered from what is true now.
+            "caches": {"sync_response_cache_duration": 0},
             # A destination that failed is asked again soon, as the tests cut and heal wires.
             "federation": {"destination_min_retry_interval": "1s", "destination_max_retry_interval": "2s"},
             "rc_federation": {
