@@ -9,6 +9,7 @@ What a failure says is kept short, on a CI system too: who looks for one failure
 from __future__ import annotations
 
 import logging
+import gc
 import os
 import random
 from collections import defaultdict
@@ -74,6 +75,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """The workers of a run that is spread over several take its seed, or the printed one would repeat nothing."""
     node.workerinput["seed"] = node.config.option.seed
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Finalizers run here, not while a module is compiled that some plugin imports last of all: CPython 3.11 gives up
+    then ("AST constructor recursion depth mismatch"), and with it the whole run."""
+    gc.collect()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -75,20 +75,6 @@ def test_knocked_and_let_in(sides: Sides, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_knocked_and_sent_away(sides: Sides, version: str) -> None:
-    ann, bob = sides.here.person("ann"), sides.there.person("bob")
-    room_id = ann.create_room(
-        preset="private_chat",
-        room_version=version,
-        initial_state=[{"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}],
-    )
-    bob.ok("POST", f"/knock/{room_id}", {}, {"server_name": sides.here.name, "via": sides.here.name})
-    until_membership(ann, room_id, bob, "knock")
-    ann.room(room_id, "kick", user_id=bob.user_id)
-    eventually(lambda: in_section(bob, "knock", room_id) is None, "the knock is answered")
-
-
-@pytest.mark.parametrize("version", VERSIONS)
 def test_a_room_for_the_members_of_another(sides: Sides, version: str) -> None:
     ann, bob, eve = sides.here.person("ann"), sides.there.person("bob"), sides.there.person("eve")
     club = ann.create_room(preset="public_chat", room_version=version)
