@@ -8,8 +8,8 @@ What a failure says is kept short, on a CI system too: who looks for one failure
 
 from __future__ import annotations
 
-import logging
 import gc
+import logging
 import os
 import random
 from collections import defaultdict
