@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from annals.audit.room_log import room_log
 from annals.audit.row_diff import COMPARED
 from annals.database.pool import Database
 from annals.database.write_connection import WriteConnection
@@ -15,12 +16,13 @@ from annals.migrations.tables import all_tables
 from annals.projectors.rebuild import replay
 from annals.projectors.rooms.fold import users_moved
 from annals.projectors.rooms.read import handshake_of, open_handshakes, preview_of, wanted_of
-from annals.schemas.facts.rooms import RoomFact
+from annals.rooms import machine
+from annals.schemas.facts.rooms import HandshakeStarted, RoomFact, RoomResumed, StateSetChunk, StateSetClosed
 from annals.schemas.topics import TOPICS, decisions_topic
 from tests.support.decisions import decisions_that_count
 from tests.support.projectors import SERVER_NAME, append, connector, dump, empty, running
 from tests.support.room_weaver import ALICE, MEMBER, VERSIONS, plain_room
-from tests.support.rooms import Driver, received
+from tests.support.rooms import Driver, envelope, received
 from tests.support.rooms_elsewhere import ERIN, FRANK, STRIPPED, failed, outsider, started, story
 
 
@@ -112,3 +114,54 @@ def test_who_was_invited_is_told(log: EmbeddedLog, tables_url: str) -> None:
     invite = weaver.add((MEMBER, ALICE, FRANK, {"membership": "invite"}))
     driver = Driver(weaver.room_id)
     assert users_moved(driver.feed(outsider(invite))) == {FRANK}
+
+
+def test_a_join_in_a_room_that_halts(tables_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows are those of a room that never halted, but for where they come from."""
+    room_id, facts = story("12", 4)
+    apply_fact = machine.apply_fact
+    resumed = RoomResumed(envelope(), room_id, "@admin:test", "fixed", ())
+    outcomes = []
+    for number, broken in enumerate((None, StateSetChunk, StateSetClosed, HandshakeStarted)):
+
+        def failing(step: Any, fact: Any, source: int, broken: Any = broken) -> None:
+            if broken is not None and isinstance(fact, broken):
+                raise ValueError("a defect")
+            apply_fact(step, fact, source)
+
+        empty(tables_url)
+        log = open_embedded(tmp_path / f"log{number}")
+        log.ensure_topics([*TOPICS.values(), decisions_topic("g1")])
+        with monkeypatch.context() as patch:
+            patch.setattr(machine, "apply_fact", failing)
+            _fill(log, tables_url, facts)
+        assert bool(dump(tables_url)["waiting_facts"]) == (broken is not None)
+        _fill(log, tables_url, [resumed])
+        log.close()
+        connection = WriteConnection(tables_url, "g1")
+        outcomes.append([sorted(connection.rows(sql), key=str) for sql in _WITHOUT_POSITIONS])
+        connection.close()
+    assert outcomes[1:] == outcomes[:1] * 3
+
+
+_WITHOUT_POSITIONS = (
+    "SELECT handshake_id, kind, user_id, servers, content, outcome, errcode, reason, event_id, source FROM handshakes",
+    "SELECT source FROM queued_facts",
+    "SELECT source FROM waiting_facts",
+    "SELECT set_id, role, event_id, source FROM state_sets",
+    "SELECT user_id, event_id, room_state, source FROM room_previews",
+    "SELECT user_id, event_id, membership, forgotten FROM local_current_membership",
+    "SELECT event_id, verdict, outlier, reason, source FROM events",
+    "SELECT type, state_key, event_id FROM current_state",
+)
+
+
+def test_an_operator_is_shown_it(log: EmbeddedLog, tables_url: str) -> None:
+    room_id, facts = story("12")
+    _fill(log, tables_url, facts)
+    lines = list(room_log(log, room_id, "g1"))
+    assert [line.what for line in lines if line.kind == "fact"] == [type(fact).__name__ for fact in facts]
+    shown = {line.what for line in lines if line.kind == "decision"}
+    assert {"HandshakeOpened", "HandshakeEnded", "Queued", "SetGathered", "RoomEntered", "MembershipTaken"} <= shown
+    # The state that the join brought is not printed whole.
+    assert max(len(line.detail) for line in lines if line.kind == "decision") < 2_000
