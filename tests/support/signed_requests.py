@@ -23,7 +23,10 @@ from annals.ingest.requests import RequestVerifier
 from annals.matrix.server_keys import KnownKey
 from annals.matrix.signing import SigningKey
 from annals.matrix.x_matrix import authorization
+from annals.queries.federation.devices import FederationDevices
 from annals.queries.federation.reads import FederationReads
+from annals.queries.hierarchy import Spaces
+from annals.queries.public_rooms import PublicRooms
 
 NOW_MS = 1_700_000_000_000
 US = "test"
@@ -69,6 +72,9 @@ def app_services(database: Database, **given: Any) -> Services:
         "serving": lambda: True,
         "requests": verifier(),
         "federation_reads": FederationReads(database),
+        "federation_devices": FederationDevices(database),
+        "public_rooms": PublicRooms(database),
+        "spaces": Spaces(database),
         **given,
     }
     needed = {wanted.name for wanted in fields(Services) if wanted.default is wanted.default_factory is MISSING}
