@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from annals.server.config import Config
 from tests.support.federation.homeserver import Homeserver, inherited
 from tests.support.scripted_peer import Authority
 
@@ -17,6 +18,11 @@ class AnnalsServer(Homeserver):
     def __init__(self, folder: Path, authority: Authority, more: Mapping[str, str] | None = None) -> None:
         super().__init__(folder, authority)
         self._more = dict(more or {})
+
+    @property
+    def config(self) -> Config:
+        """Its settings, as far as they say where log and tables are."""
+        return Config(server_name=self.name, data_dir=self.folder / "data" / "annals")
 
     def command(self) -> tuple[Sequence[str], Mapping[str, str]]:
         """See Homeserver."""

@@ -1,4 +1,7 @@
-"""One Synapse and one server of ours for the whole run of a worker: stories share them, each with people of its own."""
+"""One Synapse and one server of ours for the whole run of a worker: stories share them, each with people of its own.
+
+When all is told, the tables of ours must follow from its log.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pytest
 from tests.support.federation.annals import AnnalsServer
 from tests.support.federation.homeserver import Homeserver
 from tests.support.federation.synapse import SynapseServer
+from tests.support.rebuild_check import assert_rebuild_equal
 from tests.support.scripted_peer import Authority
 
 
@@ -23,5 +27,8 @@ def synapse(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="session")
 def annals(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homeserver]:
     folder: Path = tmp_path_factory.mktemp("annals")
-    with AnnalsServer(folder, authority) as server:
+    server = AnnalsServer(folder, authority)
+    with server:
         yield server
+        server.stop()
+        assert_rebuild_equal(server.config)
