@@ -36,17 +36,18 @@ class Anchors:
 
     by_id: ById
 
-    async def set(self, source: Source, event_id: str) -> bool:
-        """Fetch the event and the state before it from one server, and log both. False: it does not have them, or
-        what it has is worth nothing. Raises FederationError where it cannot be asked."""
+    async def set(self, source: Source, event_id: str, anchor: Verified | None = None) -> bool:
+        """Fetch the event (unless it is given) and the state before it from one server, and log both.
+
+        False: it does not have them, or what it has is worth nothing. Raises FederationError where it cannot be asked.
+        """
         ids = await self.by_id.questions.state_ids(source.server, source.room_id, event_id)
         if source.create_event_id not in ids.state:
             # By an empty state, or one of another room, everything above would be rejected, for good.
             raise BadAnswer(source.server, f"the state before {event_id} is not one of this room")
-        found = await self.by_id.fetch(source, [event_id])
-        if event_id not in found or event_id in ids.state:
+        anchor = anchor or (await self.by_id.fetch(source, [event_id])).get(event_id)
+        if anchor is None or event_id in ids.state:
             return False
-        anchor = found[event_id]
         named = dict.fromkeys((*ids.auth_chain, *ids.state, *anchor.event.auth_events))
         named.pop(event_id, None)
         here = await self.by_id.present(source.room_id, named.keys())

@@ -25,6 +25,7 @@ from annals.ingest.fetchers.graph import by_auth, by_prev, ordered, reached, wel
 from annals.ingest.fetchers.origins import BACKFILL, MISSING_EVENTS, Brought, Origins
 from annals.ingest.fetchers.questions import Questions
 from annals.ingest.fetchers.room_gaps import RoomGaps, Waiting, gaps_of, is_being_entered, placed, servers_in
+from annals.ingest.verification import Verified
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import GapAbandoned
 
@@ -36,6 +37,8 @@ LATEST_MAX = 20
 MISSING_EVENTS_LIMIT = 20
 MISSING_EVENTS_ROUNDS = 5
 SERVERS_PER_QUESTION = 3
+#: Events of a run that are fetched by their ids, as they may stand on what we have; and anchors.
+SINGLES_PER_RUN = 200
 ANCHORS_PER_RUN = 20
 AUTH_PER_RUN = 40
 #: Auth events of one answer: a room that we are in lacks few.
@@ -59,6 +62,8 @@ class _Run:
 
     asked_missing: set[str] = field(default_factory=set)
     asked_auth: set[str] = field(default_factory=set)
+    asked_single: set[str] = field(default_factory=set)
+    singles: dict[str, Verified] = field(default_factory=dict)
     anchored: set[str] = field(default_factory=set)
     pulled: set[str] = field(default_factory=set)
     """Events that this run asked for and logged: where they had been pushed before, the log's first fact says so."""
@@ -100,7 +105,9 @@ class Filler:
                 await self._abandon(room_id, (*gaps.prev, *gaps.auth), NOT_IN_ROOM)
                 continue
             look = await self._look(gaps)
-            if await self._auth(look, run) or await self._missing(look, run) or await self._anchor(look, run):
+            if await self._auth(look, run) or await self._missing(look, run):
+                continue
+            if await self._singles(look, run) or await self._anchor(look, run):
                 continue
             if run.unanswered and not last_try:
                 raise Unanswered(room_id)
@@ -213,6 +220,35 @@ class Filler:
         await self._answers.write(self._answers.facts(source, new, found, MISSING_EVENTS))
         return bool(new)
 
+    async def _singles(self, look: _Look, run: _Run) -> bool:
+        """Ask for the wanted events themselves: where a fork has many ends, they stand on what we have by now."""
+        wanted = [
+            event_id
+            for event_id in look.gaps.prev
+            if event_id not in run.asked_single
+            and any(self._purpose(look, run, parked) == MISSING_EVENTS for parked in look.gaps.behind(event_id))
+        ][: SINGLES_PER_RUN - len(run.asked_single)]
+        if not wanted:
+            return False
+        run.asked_single.update(wanted)
+
+        async def ask(server: str) -> bool:
+            return await self._ask_singles(look.rules_source(server, "event"), wanted, run)
+
+        await self._ask_some(self._candidates(look, look.gaps.behind(wanted[0])), ask, run)
+        return True
+
+    async def _ask_singles(self, source: Source, wanted: Sequence[str], run: _Run) -> bool:
+        """Log those of them that lack nothing. True if the server has some of them at all."""
+        found = await self._by_id.fetch(source, wanted)
+        run.singles |= found
+        prev = {other for verified in found.values() for other in verified.event.prev_events}
+        here = await self._database.read(lambda snapshot: placed(snapshot, source.room_id, prev))
+        new = well_founded((verified.event for verified in found.values()), here, by_prev)
+        run.pulled.update(event.event_id for event in new)
+        await self._answers.write(self._answers.facts(source, new, found, MISSING_EVENTS))
+        return bool(found)
+
     async def _anchor(self, look: _Look, run: _Run) -> bool:
         for event_id in look.gaps.prev:
             above = [parked for parked in look.gaps.behind(event_id) if self._purpose(look, run, parked) is not None]
@@ -221,7 +257,7 @@ class Filler:
             run.anchored.add(event_id)
 
             async def ask(server: str, wanted: str = event_id) -> bool:
-                return await self._anchors.set(look.rules_source(server, "state_ids"), wanted)
+                return await self._anchors.set(look.rules_source(server, "state_ids"), wanted, run.singles.get(wanted))
 
             await self._ask_some(self._candidates(look, above), ask, run)
             return True

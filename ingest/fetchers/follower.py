@@ -36,6 +36,7 @@ RENEW_S = 3.0
 # Another process has the lease; or a notification was lost.
 STANDBY_S, IDLE_S = 5.0, 30.0
 NOT_YET_S = 1.0
+LOOK_EVERY_S = 0.05
 
 _NOT_NOW: tuple[type[Exception], ...] = (*NOT_NOW, DatabaseError, LogError)
 
@@ -82,6 +83,7 @@ class WantedFollower:
         self._woken = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._later: dict[str, _Later] = {}
+        self._last_look_s = 0.0
 
     def moved(self, rooms: Iterable[str], everything: bool = False) -> None:
         """Something happened in these rooms, so they may lack something."""
@@ -92,6 +94,7 @@ class WantedFollower:
         """Until cancelled; then the runs under way end too, and others may go on with them."""
         try:
             while True:
+                await self._breathe()
                 self._woken.clear()
                 wait_s = await self._start_what_is_due()
                 with suppress(TimeoutError):
@@ -101,6 +104,14 @@ class WantedFollower:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _breathe(self) -> None:
+        """In the midst of traffic there is a notice for every commit, and next to never anything lacking. What comes
+        after a pause is looked at at once."""
+        now_s = time.monotonic()
+        if now_s < self._last_look_s + LOOK_EVERY_S:
+            await asyncio.sleep(self._last_look_s + LOOK_EVERY_S - now_s)
+        self._last_look_s = time.monotonic()
 
     async def _start_what_is_due(self) -> float:
         """Start a run for each room that lacks something; the seconds until one that waits is due."""

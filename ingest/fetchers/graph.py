@@ -58,10 +58,10 @@ def ordered(events: Iterable[Event], edges: Edges) -> list[Event]:
     return done
 
 
-def well_founded(events: Iterable[Event], here: Collection[str]) -> list[Event]:
-    """In order of the auth graph: those whose auth_events are all here, or among these and well founded themselves."""
+def well_founded(events: Iterable[Event], here: Collection[str], edges: Edges = by_auth) -> list[Event]:
+    """In their order: the events that lead only to what is here, or to others of these that are well founded."""
     kept: dict[str, Event] = {}
-    for event in ordered(events, by_auth):
-        if all(other in kept or other in here for other in event.auth_events):
+    for event in ordered(events, edges):
+        if all(other in kept or other in here for other in edges(event)):
             kept[event.event_id] = event
     return list(kept.values())

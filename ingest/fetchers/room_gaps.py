@@ -12,7 +12,7 @@ from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 #: What one look takes up; the rest comes with the next.
 WANTED_MAX = 200
 WAITING_MAX = 1_000
-EXTREMITIES_MAX = 20
+EXTREMITIES_MAX = 100
 SERVERS_MAX = 20
 
 #: Verdicts of events that are there for others to cite (annals.rooms.view.IN_DAG).

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from annals.ingest.fetchers.filling import NOBODY_HAS_IT, Unanswered
+from annals.ingest.fetchers.filling import NOBODY_HAS_IT, NOT_IN_ROOM, Unanswered
 from annals.schemas.facts.rooms import PduFetched
 from tests.support.gap_fixtures import Play
-from tests.support.gap_house import GapHouse, ids, until
+from tests.support.gap_house import ALICE, GapHouse, ids, until
 from tests.support.gap_stories import abandoned, good_event_after
 from tests.support.peer_room import PeerRoom, signing_key
 from tests.support.scripted_peer import ScriptedPeer
@@ -289,5 +289,64 @@ def test_a_follower_that_ends_in_the_midst_leaves_the_rest_to_the_next(play: Pla
         async with house.following(owner="two"):
             await until(filled)
         assert (await house.verdicts(room))[last.event_id] == "accepted"
+
+    play(story)
+
+
+def test_gaps_of_two_origins_are_filled_each_by_its_own(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, other: ScriptedPeer) -> None:
+        room.keys[other.name] = signing_key(other, 6)
+        guest = f"@guest:{other.name}"
+        base = room.join(guest)
+        await house.push(base)
+        theirs = [room.say("theirs", sender=guest, prev=[base]), room.say("theirs again", sender=guest)]
+        mine = [room.say("mine", prev=[base]), room.say("mine again")]
+        first, second = theirs[0].pdu, mine[0].pdu
+        other.on("POST", room.path("get_missing_events"), {"events": [first]})
+        room.peer.on("POST", room.path("get_missing_events"), {"events": [second]})
+        await house.push(theirs[1], mine[1])
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert {verdicts[event_id] for event_id in ids([*theirs, *mine])} == {"accepted"}
+        assert await house.extremities(room) == {theirs[1].event_id, mine[1].event_id}
+        fetched = {fact.event_id: fact.origin for fact in house.facts() if isinstance(fact, PduFetched)}
+        assert fetched == {theirs[0].event_id: other.name, mine[0].event_id: room.peer.name}
+
+    play(story)
+
+
+def test_a_room_that_we_have_left_is_not_asked_about(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        last = room.talk(2)[-1]
+        await house.push(last)
+        left = room.event(
+            "m.room.member",
+            {"membership": "leave"},
+            ALICE,
+            sender=ALICE,
+            prev=[room.events[i] for i in await house.extremities(room)],
+        )
+        await house.push(left)
+        await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[last.event_id] == "dropped"
+        assert room.asked("get_missing_events") == 0
+        assert [fact.reason for fact in abandoned(house)] == [NOT_IN_ROOM]
+
+    play(story)
+
+
+def test_a_fork_of_many_ends_is_put_together_again(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        base = room.last
+        ends = [room.say(f"end {number}", prev=[base]) for number in range(60)]
+        merges = [room.say("merge", prev=ends[start : start + 20]) for start in (0, 20, 40)]
+        last = room.say("all", prev=merges)
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert verdicts[last.event_id] == "accepted"
+        assert await house.wants(room) == []
+        assert await house.extremities(room) == {last.event_id}
+        await good_event_after(house, room)
 
     play(story)

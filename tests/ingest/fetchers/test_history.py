@@ -16,6 +16,7 @@ from annals.queries.sync.filters import EventFilter
 from annals.schemas.facts.rooms import PduFetched
 from tests.support.gap_fixtures import Play
 from tests.support.gap_house import ALICE, GapHouse, ids
+from tests.support.gap_stories import deep_gap
 from tests.support.peer_room import NOW_MS, PeerRoom
 from tests.support.scripted_peer import ScriptedPeer
 
@@ -132,3 +133,17 @@ def test_context_at_the_edge_has_the_past_fetched(play: Play) -> None:
         assert [event["event_id"] for event in before] == list(reversed(ids(room.events.values())))[1:5]
 
     play(story, late=10)
+
+
+def test_a_hole_that_a_gap_left_is_filled_when_somebody_pages_over_it(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        hidden_and_more = 2 + len(room.events)
+        last = deep_gap(room, hidden=30)[1]
+        await house.push(last)
+        await house.filler.fill(room.id)
+        assert len(await house.verdicts(room)) == hidden_and_more + 1
+        async with remote(house):
+            found = await Pages(house, room).all(limit=10)
+        assert found == list(reversed(ids(room.events.values())))
+
+    play(story)
