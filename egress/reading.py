@@ -36,7 +36,8 @@ _STRETCH_SQL = f"""
     {_BEFORE}
     ORDER BY e.partition, e.position
 """
-SERVER_OF = "substring({0} from strpos({0}, ':') + 1)"
+# As the index current_state_joined_by_server has it.
+SERVER_OF = "substr({0}, strpos({0}, ':') + 1)"
 # The rooms of one server: those with a member of its now, and those in which one of its members changed since.
 _OF_SERVER_SQL = f"""
     WITH w AS (SELECT * FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS w(partition, low, high)),

@@ -68,7 +68,8 @@ class Sender:
     lanes: Lanes = field(default_factory=Lanes)
     chance: Callable[[], float] = random
     _pdus: Pdus = field(init=False)
-    _generation: str | None = None
+    #: whose tables were read last
+    generation: str | None = None
     _due: list[tuple[int, int, Destination]] = field(default_factory=list)
     _due_sooner: asyncio.Event = field(default_factory=asyncio.Event)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -123,6 +124,9 @@ class Sender:
                 _logger.warning("egress_not_read", error=repr(error))
                 await asyncio.sleep(AGAIN_S)
                 continue
+            if batch.generation != self.generation:
+                self._pdus.forget()
+                self.generation = batch.generation
             if batch.high != self.position:
                 self._take(batch)
             else:
@@ -130,9 +134,6 @@ class Sender:
 
     def _take(self, batch: Batch) -> None:
         """Hand a batch to its destinations."""
-        if batch.generation != self._generation:
-            self._pdus.forget()
-            self._generation = batch.generation
         events: dict[str, list[Any]] = {}
         for event, servers in batch.events:
             for server in servers:

@@ -5,7 +5,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, Column, Index, Integer, LargeBinary, SmallInteger, Table, Text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+    literal_column,
+    text,
+)
 
 from annals.projectors.columns import provenance
 from annals.projectors.metadata import METADATA
@@ -147,6 +161,15 @@ CURRENT_STATE = Table(
     Column("membership", Text),
     *provenance(),
     info=_EXACT,
+)
+
+# The rooms that a server is in: what it is sent when it comes back, and whether it may ask.
+Index(
+    "current_state_joined_by_server",
+    func.substr(CURRENT_STATE.c.state_key, func.strpos(CURRENT_STATE.c.state_key, literal_column("':'")) + text("1")),
+    CURRENT_STATE.c.room_id,
+    postgresql_where=text("type = 'm.room.member' AND membership = 'join'"),
+    _table=CURRENT_STATE,
 )
 
 # The stream of changes of current states, by stream position; event_id null: the key is gone.
