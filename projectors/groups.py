@@ -11,6 +11,7 @@ from annals.projectors.operations.fold import OperationsProjection
 from annals.projectors.receipts.fold import ReceiptsProjection
 from annals.projectors.servers.fold import ServersProjection
 from annals.projectors.subject_keys.fold import SubjectKeysProjection
+from annals.projectors.to_device.fold import ToDeviceProjection
 from annals.projectors.users.fold import UsersProjection
 from annals.schemas.topics import TOPICS
 
@@ -41,6 +42,7 @@ GROUPS: Mapping[str, Group] = {
         Group("servers", "servers", ServersProjection()),
         Group("users", "users", UsersProjection()),
         Group("directory", "directory", DirectoryProjection()),
+        Group("to_device", "to_device", ToDeviceProjection()),
         Group("receipts", "receipts", ReceiptsProjection()),
         ROOMS,
     )

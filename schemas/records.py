@@ -89,6 +89,15 @@ def _receipt(fact: Any) -> tuple[str, bytes]:
     return fact.room_id, _key(fact.room_id, fact.user_id, fact.receipt_type, fact.thread_id)
 
 
+def _to_device(fact: Any) -> tuple[str, bytes]:
+    return fact.user_id, to_device_key(fact.user_id, fact.device_id, fact.message_id)
+
+
+def to_device_key(user_id: str, device_id: str, message_id: str) -> bytes:
+    """The key by which a message to a device is compacted, and taken away."""
+    return _key(user_id, device_id, message_id)
+
+
 def _subject_key(fact: Any) -> tuple[str, bytes]:
     # By key and not by subject alone: should two processes make a first key at once, compaction must not drop the one
     # that counts, which is the earlier.
@@ -112,6 +121,7 @@ _KEYS: dict[str, Callable[[Any], tuple[str, bytes]]] = {
     "users": _by_user,
     "directory": _by_name,
     "receipts": _receipt,
+    "to_device": _to_device,
     "ephemeral": _by_room,
     "servers": _by_server,
     "quarantine": _by_origin,

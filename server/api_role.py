@@ -128,7 +128,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         invites=Invites(appender, database, pdus, identity),
         room_answers=RoomAnswers(database, config.server_name),
         notary=_notary(house, own_keys),
-        receiver=Receiver(appender, database, house.peers.pdus, house.peers.threads, now_ms),
+        receiver=Receiver(appender, database, house.peers.pdus, house.peers.threads, config.server_name, now_ms),
         federation_reads=FederationReads(database),
         federation_devices=FederationDevices(database),
         openid=OpenIdTokens(database, now_ms),

@@ -6,7 +6,7 @@ A server speaks for its own users only. What an EDU claims about a room counts w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ def room_claims(edus: list[Any], origin: str) -> list[RoomClaim]:
     return list(claims.values())
 
 
-def count_unknown(edus: list[Any], known: Mapping[str, object]) -> None:
+def count_unknown(edus: list[Any], known: Collection[str]) -> None:
     """Count the EDUs that nothing here reads."""
     for edu in edus:
         kind, _ = _kind_and_content(edu)

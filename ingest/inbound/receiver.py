@@ -21,6 +21,7 @@ import orjson
 from annals.database.pool import Database
 from annals.federation.flights import Flights
 from annals.ingest.inbound.answers import keep_answer
+from annals.ingest.inbound.devices import KINDS, DeviceClaims, device_claims, device_facts
 from annals.ingest.inbound.edus import RoomClaim, count_unknown, room_claims
 from annals.ingest.inbound.intake import Arrived, not_ready, room_of, take_claims, take_pdus
 from annals.ingest.inbound.metrics import count
@@ -63,10 +64,11 @@ class Receiver:
         database: Database,
         verifier: PduVerifier,
         threads: Executor,
+        server_name: str,
         now_ms: Callable[[], int],
     ) -> None:
         self._writer, self._database, self._verifier = writer, database, verifier
-        self._threads, self._now_ms = threads, now_ms
+        self._threads, self._server_name, self._now_ms = threads, server_name, now_ms
         self._quota = Quota(now_ms)
         self._flights: Flights[tuple[str, str], bytes] = Flights()
         self._turns: dict[str, _Turn] = {}
@@ -103,7 +105,8 @@ class Receiver:
     async def _take(self, transaction: Transaction) -> bytes:
         arrived = await self._verified(transaction)
         claims = room_claims(transaction.edus, transaction.origin)
-        wanted = _wanted(transaction, arrived, claims)
+        devices = device_claims(transaction.edus, transaction.origin, self._server_name)
+        wanted = _wanted(transaction, arrived, claims, devices)
         found = await self._database.read(lambda snapshot: look(snapshot, wanted))
         if found.answer is not None:
             return found.answer.encode()
@@ -119,8 +122,10 @@ class Receiver:
         taken.results |= {event_id: {} for event_id in answers.event_ids}
         taken.facts += not_ready(transaction, found, envelope, now_ms, may_keep)
         self._count_elsewhere(transaction, found)
-        count_unknown(transaction.edus, {})
-        await self._append([*taken.facts, *take_claims(claims, transaction.origin, found, envelope, now_ms)])
+        count_unknown(transaction.edus, KINDS)
+        taken.facts += take_claims(claims, transaction.origin, found, envelope, now_ms)
+        taken.facts += device_facts(devices, found.devices, found.sharing, envelope)
+        await self._append(taken.facts)
         return await self._answered(transaction, {"pdus": taken.results}, now_ms)
 
     async def _verified(self, transaction: Transaction) -> list[Arrived]:
@@ -185,12 +190,16 @@ class _Turn:
         self.waiting = 0
 
 
-def _wanted(transaction: Transaction, arrived: Sequence[Arrived], claims: Sequence[RoomClaim]) -> Wanted:
+def _wanted(
+    transaction: Transaction, arrived: Sequence[Arrived], claims: Sequence[RoomClaim], devices: DeviceClaims
+) -> Wanted:
     rooms = {room_id for pdu in transaction.pdus if (room_id := room_of(pdu)) is not None}
     return Wanted(
         rooms | {claim.room_id for claim in claims},
         {(item.room_id, event_id) for item in arrived if (event_id := item.event_id) is not None},
         {(claim.room_id, claim.user_id) for claim in claims},
+        devices.receivers,
+        devices.owners,
         (transaction.origin, transaction.transaction_id),
     )
 

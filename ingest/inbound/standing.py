@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,6 +44,16 @@ _VERSIONS_SQL = """
 """
 
 
+_DEVICES_SQL = "SELECT user_id, device_id FROM devices WHERE user_id = ANY (%s) ORDER BY user_id, device_id"
+_SHARING_SQL = """
+    SELECT w.user_id FROM unnest(%s::text[]) AS w(user_id) WHERE EXISTS (
+        SELECT 1 FROM room_memberships m
+        JOIN current_state cs ON cs.room_id = m.room_id AND cs.type = 'm.room.member' AND cs.state_key = m.user_id
+        JOIN local_current_membership ours ON ours.room_id = m.room_id AND ours.membership = 'join'
+        WHERE m.user_id = w.user_id AND m.membership = 'join' AND cs.membership = 'join')
+"""
+
+
 class Elsewhere(StrEnum):
     """What a room is to us that none of our users is in."""
 
@@ -71,6 +81,10 @@ class Wanted:
     rooms: Collection[str] = ()
     events: Collection[_Pair] = ()
     members: Collection[_Pair] = ()
+    receivers: Collection[str] = ()
+    """Users of ours whose devices are wanted."""
+    owners: Collection[str] = ()
+    """Users of others of whom to know whether they share a room with us."""
     transaction: _Pair | None = None
     """(origin, transaction id)."""
 
@@ -86,6 +100,8 @@ class Found:
     asked: Mapping[str, Asked]
     known: frozenset[_Pair]
     joined: frozenset[_Pair]
+    devices: Mapping[str, Sequence[str]]
+    sharing: frozenset[str]
     answer: str | None
 
     def rules_of(self, room_id: str | None) -> RoomRules | None:
@@ -110,6 +126,8 @@ def look(snapshot: Snapshot, wanted: Wanted) -> Found:
         _held(snapshot, asked) if asked else {},
         _pairs(snapshot, _KNOWN_SQL, wanted.events),
         _pairs(snapshot, _JOINED_SQL, wanted.members),
+        _devices(snapshot, wanted.receivers) if wanted.receivers else {},
+        _sharing(snapshot, wanted.owners) if wanted.owners else frozenset(),
         answer,
     )
 
@@ -135,6 +153,17 @@ def _held(snapshot: Snapshot, room_ids: list[str]) -> dict[str, Asked]:
 def _versions(snapshot: Snapshot, room_ids: list[str]) -> dict[str, RoomRules]:
     rows = snapshot.rows(_VERSIONS_SQL, (room_ids,))
     return {restore(room_id): ROOM_VERSIONS[version] for room_id, version in rows if version in ROOM_VERSIONS}
+
+
+def _devices(snapshot: Snapshot, user_ids: Collection[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for user_id, device_id in snapshot.rows(_DEVICES_SQL, (sorted(user_ids),)):
+        found.setdefault(restore(user_id), []).append(restore(device_id))
+    return found
+
+
+def _sharing(snapshot: Snapshot, user_ids: Collection[str]) -> frozenset[str]:
+    return frozenset(restore(user_id) for (user_id,) in snapshot.rows(_SHARING_SQL, (sorted(user_ids),)))
 
 
 def _pairs(snapshot: Snapshot, sql: str, wanted: Collection[_Pair]) -> frozenset[_Pair]:

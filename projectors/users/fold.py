@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from annals.database.rows import Row
 from annals.projectors.folding import At, Moved, Overlay, Touch, UnknownFact
 from annals.projectors.sealables import packed, packed_or_none
 from annals.projectors.users import tables
@@ -15,10 +16,12 @@ from annals.schemas.facts.users import (
     CommandFinished,
     CommandStarted,
     DeviceGiven,
+    DeviceListChanged,
     DeviceLoggedIn,
     DeviceLoggedOut,
     FilterAdded,
     ProfileFieldSet,
+    SigningKeysChanged,
     UserFact,
 )
 
@@ -43,6 +46,8 @@ class UsersProjection:
                 yield Touch(tables.COMMANDS, (user_id, command_id))
             case CommandFinished(user_id=user_id, command_id=command_id):
                 yield Touch(tables.COMMANDS, (user_id, command_id))
+            case SigningKeysChanged(user_id=user_id):
+                yield Touch(tables.DEVICE_LISTS_SIGNING_KEYS, (user_id,))
 
     def fold(self, fact: Fact, at: At, rows: Overlay) -> None:
         """See Projection."""
@@ -69,6 +74,10 @@ class UsersProjection:
                 _start(fact, at, rows)
             case CommandFinished():
                 _finish(fact, at, rows)
+            case DeviceListChanged():
+                rows.put(tables.DEVICE_LISTS, {**_remote_device(fact), **at.provenance()})
+            case SigningKeysChanged():
+                _set_signing_keys(fact, at, rows)
             case _:
                 raise UnknownFact(type(fact).__name__)
 
@@ -82,6 +91,26 @@ class UsersProjection:
     def moved(self, fact: Fact) -> Moved:
         """See Projection."""
         return Moved(users={fact.user_id}) if isinstance(fact, UserFact) else Moved()
+
+
+def _remote_device(fact: DeviceListChanged) -> Row:
+    return {
+        "user_id": fact.user_id,
+        "device_id": fact.device_id,
+        "stream_id": fact.stream_id,
+        "prev_ids": list(fact.prev_ids),
+        "deleted": fact.deleted,
+        "display_name": packed_or_none(fact.display_name),
+        "keys": packed_or_none(fact.keys),
+    }
+
+
+def _set_signing_keys(fact: SigningKeysChanged, at: At, rows: Overlay) -> None:
+    before = rows.get(tables.DEVICE_LISTS_SIGNING_KEYS, fact.user_id) or {}
+    told = {"master_key": fact.master_key, "self_signing_key": fact.self_signing_key}
+    # What is not told of stays.
+    kept = {name: before.get(name) if key is None else packed(key) for name, key in told.items()}
+    rows.put(tables.DEVICE_LISTS_SIGNING_KEYS, {"user_id": fact.user_id, **kept, **at.provenance()})
 
 
 def _register(fact: AccountRegistered, at: At, rows: Overlay) -> None:

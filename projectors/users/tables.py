@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, Table, Text
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, Index, LargeBinary, Table, Text
 
 from annals.projectors.columns import provenance
 from annals.projectors.metadata import METADATA
@@ -98,4 +98,31 @@ Index(
     COMMANDS.c.user_id,
     COMMANDS.c.idempotency_key,
     postgresql_where=COMMANDS.c.idempotency_key.is_not(None),
+)
+
+# Devices of users of other servers, as these told us. keys: JSON; deleted devices keep their row, and their number.
+DEVICE_LISTS = Table(
+    "device_lists",
+    METADATA,
+    Column("user_id", Text, primary_key=True),
+    Column("device_id", Text, primary_key=True),
+    Column("stream_id", BigInteger, nullable=False),
+    Column("prev_ids", ARRAY(BigInteger), nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("display_name", LargeBinary),
+    Column("keys", LargeBinary),
+    *provenance(),
+    Index("device_lists_by_position", "partition", "position"),
+    info={"rebuild": "exact"},
+)
+
+# By which keys they sign them.
+DEVICE_LISTS_SIGNING_KEYS = Table(
+    "device_lists_signing_keys",
+    METADATA,
+    Column("user_id", Text, primary_key=True),
+    Column("master_key", LargeBinary),
+    Column("self_signing_key", LargeBinary),
+    *provenance(),
+    info={"rebuild": "exact"},
 )

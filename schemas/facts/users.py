@@ -92,3 +92,27 @@ class CommandFinished(UserFact):
     command_id: str
     outcome: str
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceListChanged(UserFact):
+    """Another server says what a device of its user is now. `keys` (JSON) and the name are None where it has none.
+
+    `stream_id` numbers what that server says about the user; `prev_ids` are the numbers before it: where none of them
+    is known something was lost.
+    """
+
+    device_id: str
+    stream_id: int
+    prev_ids: tuple[int, ...]
+    deleted: bool
+    display_name: Sealable | None
+    keys: Sealable | None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeysChanged(UserFact):
+    """Another server says by which keys its user signs devices now, JSON each; None where it says nothing of one."""
+
+    master_key: Sealable | None
+    self_signing_key: Sealable | None

@@ -11,6 +11,7 @@ def test_topics_have_their_partitions() -> None:
         "rooms": 8,
         "users": 8,
         "directory": 1,
+        "to_device": 8,
         "receipts": 8,
         "ephemeral": 1,
         "servers": 1,
@@ -22,7 +23,12 @@ def test_topics_have_their_partitions() -> None:
 
 
 def test_what_is_compacted_and_what_ages() -> None:
-    assert {name for name, spec in TOPICS.items() if spec.compacted} == {"receipts", "schemas", "subject_keys"}
+    assert {name for name, spec in TOPICS.items() if spec.compacted} == {
+        "receipts",
+        "schemas",
+        "subject_keys",
+        "to_device",
+    }
     assert {name for name, spec in TOPICS.items() if spec.retention_ms is not None} == {"ephemeral", "quarantine"}
 
 

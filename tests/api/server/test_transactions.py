@@ -98,7 +98,7 @@ def test_the_same_transaction_gets_the_same_answer(server: LiveServer) -> None:
     async def elsewhere() -> bytes:
         with ThreadPoolExecutor(1) as threads:
             verifier = PduVerifier(house.peers.keyring, threads)
-            other = Receiver(house.appender, house.database, verifier, threads, now_ms)
+            other = Receiver(house.appender, house.database, verifier, threads, "test", now_ms)
             return await other.receive(remote.name, "same", {"pdus": [event.pdu]})
 
     assert first[1] == json.loads(server.on_loop(elsewhere()))
@@ -266,3 +266,59 @@ def test_edus_that_make_no_sense_are_left_out(server: LiveServer) -> None:
     [kept] = [fact for fact in facts_of(server, "receipts", ReceiptSet) if fact.room_id == room_id]
     assert (kept.user_id, kept.event_id, kept.receipt_type) == (bob, event_id, "m.read")
     assert abs(kept.ts_ms - now_ms()) < 3600 * 1000
+
+
+def rows(server: LiveServer, sql: str, *params: Any) -> list[tuple[Any, ...]]:
+    """Rows of the tables."""
+    return server.on_loop(server.database.read(lambda snapshot: snapshot.rows(sql, params)))
+
+
+def to_device(sender: str, messages: Any, message_id: str = "m1") -> dict[str, Any]:
+    """An m.direct_to_device EDU."""
+    content = {"sender": sender, "type": "m.x", "message_id": message_id, "messages": messages}
+    return {"edu_type": "m.direct_to_device", "content": content}
+
+
+def test_messages_for_devices_are_kept_for_devices_that_are_there(server: LiveServer) -> None:
+    alice, carol, remote = server.user("alice"), server.user("carol"), RemoteServer(server)
+    bob = remote.user("bob")
+    messages = {
+        alice.id: {alice.device_id: {"n": 1}, "NONE": {"n": 2}},
+        carol.id: {"*": {"n": 3}, carol.device_id: "text"},
+        "@nobody:test": {"*": {"n": 4}},
+        "@other:elsewhere": {"*": {"n": 5}},
+        "junk": {"*": {}},
+        alice.id.upper(): 7,
+    }
+    edus = [to_device(bob, messages), to_device(bob, 7), to_device("@x:y", messages), to_device(bob, {}, "")]
+    for _ in range(2):
+        assert remote.send(edus=edus) == (200, {"pdus": {}})
+    sql = "SELECT user_id, device_id, message_id, sender, content FROM to_device WHERE sender = %s ORDER BY 1"
+    expected = [
+        (alice.id, alice.device_id, f"{remote.name}/m1", bob, b'{"n":1}'),
+        (carol.id, carol.device_id, f"{remote.name}/m1", bob, b'{"n":3}'),
+    ]
+    until(lambda: [(*row[:4], bytes(row[4])[1:]) for row in rows(server, sql, bob)] == expected, 60.0, "the messages")
+
+
+def test_what_is_told_of_devices_is_kept_of_users_that_share_a_room(server: LiveServer) -> None:
+    _, remote, _, bob = shared_room(server)
+    stranger = remote.user("stranger")
+
+    def told(user_id: str, **more: Any) -> list[dict[str, Any]]:
+        device = {"user_id": user_id, "device_id": "D", "stream_id": 5, "prev_id": [4, "x"], "keys": {"a": 1}, **more}
+        return [
+            {"edu_type": "m.device_list_update", "content": device},
+            {"edu_type": "m.signing_key_update", "content": {"user_id": user_id, "master_key": {"k": 1}}},
+            {"edu_type": "m.signing_key_update", "content": {"user_id": user_id, "self_signing_key": {"k": 2}}},
+            {"edu_type": "m.signing_key_update", "content": {"user_id": user_id, "master_key": "junk"}},
+        ]
+
+    edus = [*told(bob), *told(bob, device_id=7), *told(bob, stream_id=2**64), *told(stranger)]
+    assert remote.send(edus=[*edus, *told(bob, stream_id=6, deleted=True, keys=None)])[0] == 200
+    sql = "SELECT user_id, device_id, stream_id, prev_ids, deleted, keys FROM device_lists WHERE user_id = ANY (%s)"
+    expected = [(bob, "D", 6, [4], True, None)]
+    until(lambda: rows(server, sql, [bob, stranger]) == expected, 60.0, "the device")
+    sql = "SELECT user_id, master_key, self_signing_key FROM device_lists_signing_keys WHERE user_id = ANY (%s)"
+    [(user_id, master, self_signing)] = rows(server, sql, [bob, stranger])
+    assert (user_id, bytes(master)[1:], bytes(self_signing)[1:]) == (bob, b'{"k":1}', b'{"k":2}')

@@ -1,0 +1,1 @@
+"""Messages to devices: the projection of topic `to_device`."""
