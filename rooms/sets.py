@@ -15,7 +15,7 @@ from annals.matrix.events import StateKey
 from annals.rooms.ancestors import missing_ancestors
 from annals.rooms.judging import Arrival, judge
 from annals.rooms.needs import Glimpse, Needs
-from annals.rooms.state import Lacking, RoomState, empty_state
+from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState
 from annals.rooms.step import Step
 from annals.rooms.view import PLACED, Entry, RoomView
 from annals.schemas.facts.decisions import SetGathered
@@ -68,8 +68,9 @@ def entries_of_set(step: Step, fact: StateSetClosed, room_version: str) -> dict[
 def make_state(step: Step, entries: Mapping[StateKey, str]) -> RoomState:
     """The state as one of the room's: as its difference from the current one, if there is one; so that it is cheap to
     resolve the two, and to store it."""
-    has_state = step.header.create_event_id is not None
-    base = step.view.current_state() if has_state else empty_state(step.view.room_id)
+    base = step.view.current_state()
+    if base.state_id == EMPTY_STATE_ID:
+        return step.root_state(entries)
     old = base.entries()
     delta: dict[StateKey, str | None] = {key: new for key, new in entries.items() if old.get(key) != new}
     delta.update({key: None for key in old if key not in entries})

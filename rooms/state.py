@@ -24,6 +24,7 @@ from annals.schemas.facts.decisions import StateEntry, StateMade
 SKIP_BASE = 8
 SKIP_POWER_MAX = 4
 EMPTY_STATE_ID = 0
+_ROOT_CHANGES_KEPT = 500
 
 Entries = Map[StateKey, str | None]
 
@@ -105,6 +106,36 @@ def stored_state(room_id: str, stored: StoredState, element_sum: int) -> RoomSta
     for state_id, depth in reversed(((stored.state_id, stored.depth), *stored.chain)):
         link = Link(state_id, depth, None, link)
     return RoomState(room_id, stored.state_id, stored.depth, element_sum, Map(), False, stored.state_id, link)
+
+
+def root_state(room_id: str, entries: Mapping[StateKey, str], state_id: int) -> tuple[RoomState, StateMade]:
+    """A whole state as the first one of a line, at depth 0: all that follow it lead to it, and none copies it."""
+    total = EMPTY_SUM
+    for key, event_id in entries.items():
+        total = changed_sum(total, key, None, event_id)
+    made = RoomState(
+        room_id=room_id,
+        state_id=state_id,
+        depth=0,
+        element_sum=total,
+        known=Map(entries),
+        complete=True,
+        stored_id=EMPTY_STATE_ID,
+        link=Link(state_id, 0, dict(entries), None),
+    )
+    ordered = tuple(StateEntry(t, k, entries[(t, k)]) for t, k in sorted(entries))
+    return made, StateMade(state_id, None, 0, ordered, sum_bytes(total))
+
+
+def without_large_changes(state: RoomState) -> RoomState:
+    """The state without the stored delta of a root that is large: it is seldom asked for, and can be loaded."""
+    line = list(_line(state.link, -1))
+    if not line or line[-1].changes is None or len(line[-1].changes) <= _ROOT_CHANGES_KEPT:
+        return state
+    link: Link | None = None
+    for step in reversed(line):
+        link = Link(step.state_id, step.depth, step.changes if step is not line[-1] else None, link)
+    return replace(state, link=link)
 
 
 def with_changes(state: RoomState, delta: Mapping[StateKey, str | None], state_id: int) -> tuple[RoomState, StateMade]:

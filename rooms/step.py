@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from annals.rooms.state import RoomState, with_changes
+from annals.rooms.state import RoomState, root_state, with_changes
 from annals.rooms.view import Entry, Header, RoomView
 from annals.schemas.facts.decisions import Decision, StateMade
 from annals.schemas.position import pack
@@ -51,8 +52,16 @@ class Step:
 
     def follow_state(self, state: RoomState, delta: dict[tuple[str, str], str | None]) -> RoomState:
         """The state that follows `state` by `delta`; its record goes out with the next decision."""
-        state_id = self.position * _STATES_PER_DECISION + len(self._states_made) + 1
-        made, record = with_changes(state, delta, state_id)
+        return self._take_state(*with_changes(state, delta, self._next_state_id()))
+
+    def root_state(self, entries: Mapping[tuple[str, str], str]) -> RoomState:
+        """A whole state that follows none; its record goes out with the next decision."""
+        return self._take_state(*root_state(self.view.room_id, entries, self._next_state_id()))
+
+    def _next_state_id(self) -> int:
+        return self.position * _STATES_PER_DECISION + len(self._states_made) + 1
+
+    def _take_state(self, made: RoomState, record: StateMade) -> RoomState:
         self._states_made.append(record)
         self.view = self.view.with_state(made)
         return made

@@ -34,6 +34,7 @@ from annals.rooms.state import (
     known_changes,
     learn_changes,
     stored_state,
+    without_large_changes,
 )
 from annals.schemas.facts.rooms import RoomFact
 
@@ -400,4 +401,4 @@ def _kept_states(view: RoomView) -> Map[int, RoomState]:
         entry = view.events.get(event_id)
         if entry is not None and entry.state_after is not None:
             kept.add(entry.state_after)
-    return Map({state_id: state for state_id, state in view.states.items() if state_id in kept})
+    return Map({i: without_large_changes(state) for i, state in view.states.items() if i in kept})

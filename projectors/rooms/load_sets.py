@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from sys import intern
 
 from annals.database.text import restore
 from annals.projectors.rooms.found import Found, Reads, columns_of, names_of
@@ -40,11 +41,11 @@ def load_glimpses(connection: Reads, wanted: Collection[tuple[str, str]], answer
         room_id, event_id, version, event_type, state_key, membership, verdict, out_of_band = row
         found = Glimpse(
             event_id=restore(event_id),
-            room_version=version,
-            type=restore(event_type),
+            room_version=intern(version),
+            type=intern(restore(event_type)),
             state_key=None if state_key is None else restore(state_key),
-            membership=membership and restore(membership),
-            verdict=verdict,
+            membership=membership and intern(restore(membership)),
+            verdict=intern(verdict),
             out_of_band=out_of_band,
         )
         answers[names[room_id]].glimpses[names[room_id], found.event_id] = found

@@ -263,3 +263,40 @@ def test_rejoining_joins_the_old_heads_and_the_new(version: str, cold: bool) -> 
     )
     made = _verdict(driver, answer.event).states_made
     assert made[0].base_id is not None, "it is stored as a difference"
+
+
+@both
+@every_version
+def test_what_the_old_state_says_does_not_soft_fail_a_join(version: str, cold: bool) -> None:
+    """By what we last knew of the room she is banned; it has forgiven her since."""
+    weaver = plain_room(version)
+    driver = Driver(weaver.room_id, cold=cold)
+    driver.feed(started(weaver.room_id), *join_facts(weaver).facts)
+    ban = weaver.add((MEMBER, ALICE, ERIN, {"membership": "ban"}))
+    driver.feed(received(ban))
+    driver.tables.local.clear()
+    driver.forget()
+    known = set(driver.tables.events)
+    weaver.add((MEMBER, ALICE, ERIN, {"membership": "leave"}))
+    driver.feed(started(weaver.room_id, "h2"))
+    answer = join_facts(weaver, "s2", "h2", known)
+    driver.feed(*answer.facts)
+    assert driver.verdict(answer.event.event_id) == "accepted"
+    assert driver.tables.current == weaver.oracle.current
+
+
+@both
+@every_version
+def test_no_state_behind_a_join_copies_it(version: str, cold: bool) -> None:
+    """The states that follow are differences from it, however many."""
+    weaver = plain_room(version)
+    for name in range(30):
+        weaver.add(("org.free", ALICE, str(name), {}))
+    driver = Driver(weaver.room_id, cold=cold)
+    driver.feed(started(weaver.room_id), *join_facts(weaver).facts)
+    for number in range(70):
+        driver.feed(received(weaver.add(("m.room.topic", ALICE, "", {"topic": str(number)}))))
+    sizes = sorted(len(made.delta) for made in driver.tables.states.values())
+    assert sizes[-1] > 30
+    assert sizes[-2] <= 3
+    assert driver.tables.current == weaver.oracle.current
