@@ -101,15 +101,21 @@ class Desk:
         """An event that we signed a moment ago, as one that was verified."""
         return Verified(event, (SignatureChecked(self.server_name, self.key.key_id, VALID),), True)
 
-    async def write(self, facts: Sequence[Fact]) -> None:
-        """On the log, and in the tables, so that nothing live queues behind more than one batch of ours."""
+    async def submit(self, facts: Sequence[Fact]) -> Submitted:
+        """On the log; waits where its queue is full."""
         while True:
             try:
-                submitted = await self.writer.submit(facts)
-                break
+                return await self.writer.submit(facts)
             except BackPressure:
                 await asyncio.sleep(_QUEUE_FULL_S)
+
+    async def settle(self, submitted: Submitted) -> None:
+        """Until the tables have it. So nothing live queues behind more than two batches of ours."""
         await self.writer.settle(submitted, SETTLE_TIMEOUT_S)
+
+    async def write(self, facts: Sequence[Fact]) -> None:
+        """Both."""
+        await self.settle(await self.submit(facts))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Work that would hold up everybody else here."""

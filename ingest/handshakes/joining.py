@@ -26,6 +26,7 @@ from annals.ingest.pdu_facts import pdu_fetched, pdu_quarantined
 from annals.ingest.verification import Candidate, Outcome, Verified
 from annals.matrix.events import Event
 from annals.matrix.room_versions import RoomRules
+from annals.projectors.positions.appending import Submitted
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.rooms import PduFact, StateSetChunk, StateSetClosed
 
@@ -112,10 +113,14 @@ async def _quarantine(
 async def _write(desk: Desk, handshake: Handshake, server: str, room: WholeRoom, anchor: Verified) -> None:
     known = await desk.known_events(handshake.room_id, [item.event.event_id for item in room.events])
     batches = _batches(desk, handshake, server, room, known)
-    # Each batch is made in a thread, while others use the loop.
+    before: Submitted | None = None
+    # Each batch is made in a thread, while others use the loop, and while the tables take the one before it.
     while batch := await desk.in_thread(lambda: next(batches, None)):
-        await desk.write(batch)
+        submitted = await desk.submit(batch)
         EVENTS.inc(len(batch))
+        if before is not None:
+            await desk.settle(before)
+        before = submitted
     set_id = f"{handshake.handshake_id}.{desk.new_id()}"
     for role, event_ids in (("auth", room.auth_chain), ("state", room.state)):
         for index, chunk in enumerate(chunks(event_ids)):
