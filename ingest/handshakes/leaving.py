@@ -61,7 +61,7 @@ def _event_after(desk: Desk, handshake: Handshake, before: Event) -> Event:
     auth_events = [*before.auth_events, before.event_id][-_AUTH_EVENTS_MAX:]
     hashes: dict[str, str] = {}
     if rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER:
-        hashes = {item[0]: str(item[1].get("sha256", "")) for item in before.pdu["auth_events"]}
+        hashes = {item[0]: item[1]["sha256"] for item in before.pdu["auth_events"] if "sha256" in item[1]}
         hashes[before.event_id] = reference_hash(before.pdu, rules)
     content: dict[str, Any] = {**handshake.content, "membership": LEAVE}
     try:

@@ -53,7 +53,7 @@ class Template:
     authoriser: str | None
     """Who of the resident server vouches for a restricted join."""
     reference_hashes: Mapping[str, str]
-    """Versions 1 and 2: of all events that are named, by id."""
+    """Versions 1 and 2: of the events that are named, by id, as far as they were told."""
 
 
 def read_template(answer: Any, asked: Asked) -> Template:
@@ -162,11 +162,11 @@ def _references(event: dict[str, Any], name: str, rules: RoomRules, hashes: dict
 
 
 def _with_hash(item: Any, name: str, hashes: dict[str, str]) -> Any:
-    # v1-2: [event id, {"sha256": hash}]
-    named = item[1].get("sha256") if type(item) is list and len(item) == 2 and type(item[1]) is dict else None
-    if type(named) is not str or type(item[0]) is not str:
-        raise TemplateRefused(f"{name} has an entry that is not an id and its hash")
-    hashes[item[0]] = named
+    # v1-2: [event id, {"sha256": hash}]. Synapse writes no hashes any more, and nobody reads them.
+    if type(item) is not list or len(item) != 2 or type(item[0]) is not str or type(item[1]) is not dict:
+        raise TemplateRefused(f"{name} has an entry that is not an id and its hashes")
+    if type(item[1].get("sha256")) is str:
+        hashes[item[0]] = item[1]["sha256"]
     return item[0]
 
 

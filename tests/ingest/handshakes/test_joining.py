@@ -12,7 +12,7 @@ from annals.ingest.handshakes.joining import chunks
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.schemas.facts.quarantine import InputQuarantined
 from annals.schemas.facts.rooms import HandshakeFailed, PduFact, PduFetched, StateSetChunk, StateSetClosed
-from tests.support.handshake_desk import US, Us, play
+from tests.support.handshake_desk import US, USER, Us, play
 from tests.support.scripted_peer import Authority
 from tests.support.scripted_room import MEMBER, RoomPeer, ScriptedRoom
 
@@ -271,6 +271,21 @@ def test_a_restricted_join_carries_both_signatures(authority: Authority, tmp_pat
             room.answer_lie = lie
             failed = await us.failure(us.start("join", room.room_id, peer.name))
             assert "vouches" in failed.reason or "does not pass" in failed.reason
+
+    play(authority, tmp_path, scenario)
+
+
+def test_references_of_old_rooms_may_come_without_hashes(authority: Authority, tmp_path: Path) -> None:
+    async def scenario(us: Us, peer: RoomPeer, _: RoomPeer) -> None:
+        room = peer.make_room("1")
+        bare = [[event_id, {}] for event_id, _ in room.template(USER, "join")["event"]["auth_events"]]
+        room.template_lie = _event(auth_events=bare)
+        assert await us.ended(us.start("join", room.room_id, peer.name)) == "completed"
+        assert room.sent[0].pdu["auth_events"] == bare
+        for wrong in (["$one"], [["$one"]], [["$one", "hash"]], [[{}, {}]]):
+            room.template_lie = _event(auth_events=wrong)
+            failed = await us.failure(us.start("join", room.room_id, peer.name))
+            assert "not an id and its hashes" in failed.reason
 
     play(authority, tmp_path, scenario)
 
