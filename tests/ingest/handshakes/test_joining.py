@@ -281,7 +281,9 @@ def test_references_of_old_rooms_may_come_without_hashes(authority: Authority, t
         bare = [[event_id, {}] for event_id, _ in room.template(USER, "join")["event"]["auth_events"]]
         room.template_lie = _event(auth_events=bare)
         assert await us.ended(us.start("join", room.room_id, peer.name)) == "completed"
-        assert room.sent[0].pdu["auth_events"] == bare
+        # What prev_events tells of an event is used for it everywhere.
+        assert room.sent[0].pdu["auth_events"][:-1] == bare[:-1]
+        wrong: list[Any]
         for wrong in (["$one"], [["$one"]], [["$one", "hash"]], [[{}, {}]]):
             room.template_lie = _event(auth_events=wrong)
             failed = await us.failure(us.start("join", room.room_id, peer.name))
