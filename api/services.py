@@ -18,6 +18,7 @@ from annals.commands.profiles import Profiles
 from annals.commands.receipts import Receipts
 from annals.commands.rooms.service import Rooms
 from annals.commands.rooms.templates import Templates
+from annals.commands.rooms.third_party import ThirdPartyInvites
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
 from annals.ingest.inbound.receiver import Receiver
@@ -104,6 +105,7 @@ class Services:
     templates: Templates
     sent_handshakes: SentHandshakes
     invites: Invites
+    third_party_invites: ThirdPartyInvites
     room_answers: RoomAnswers
     receiver: Receiver
     federation_reads: FederationReads

@@ -17,6 +17,7 @@ from annals.commands.passwords import Passwords
 from annals.commands.profiles import Profiles
 from annals.commands.receipts import Receipts
 from annals.commands.rooms.templates import Templates
+from annals.commands.rooms.third_party import ThirdPartyInvites
 from annals.commands.subject_keys import SubjectKeys
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
@@ -126,6 +127,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         templates=templates,
         sent_handshakes=SentHandshakes(appender, database, pdus, identity, templates.check_authorised),
         invites=Invites(appender, database, pdus, identity),
+        third_party_invites=ThirdPartyInvites(database, house.builders, house.outgoing, config.server_name),
         room_answers=RoomAnswers(database, config.server_name),
         notary=_notary(house, own_keys),
         receiver=Receiver(appender, database, house.peers.pdus, house.peers.threads, config.server_name, now_ms),

@@ -47,6 +47,7 @@ class House:
     appender: Appender
     builders: Builders
     drafts: Drafts
+    outgoing: OutgoingInvites
     creation: RoomCreation
     aliases: Aliases
     rooms: Rooms
@@ -103,7 +104,9 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
         # Whoever wrote to such a log would be answered with the outcome of another fact.
         if offset > ends.get((topic, partition), 0):
             raise LogWentBack(topic, partition, f"the tables are at {offset}, the log ends before")
-    return House(log, database, reached, appender, builders, drafts, creation, aliases, rooms, signer, peers, ends)
+    return House(
+        log, database, reached, appender, builders, drafts, outgoing, creation, aliases, rooms, signer, peers, ends
+    )
 
 
 def _expecting(reached: Reached) -> Callable[[Snapshot], None]:

@@ -107,6 +107,15 @@ async def invite_v1(
     return answer([200, {"event": signed}])
 
 
+@router.put(_V1 + "exchange_third_party_invite/{room_id:id}")
+async def exchange_third_party_invite(
+    room_id: str, request: Request, services: WithServices, server: WithServer
+) -> Response:
+    """PUT /_matrix/federation/v1/exchange_third_party_invite/{roomId}."""
+    await services.third_party_invites.exchange(server.origin, room_id, server.content, request_id_of(request))
+    return answer({})
+
+
 def _versions(request: Request) -> list[str]:
     # "The room versions the sending server has support for. Defaults to `["1"]`."
     return request.query_params.getlist("ver") or ["1"]

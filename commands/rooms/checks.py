@@ -13,6 +13,7 @@ from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.canonical_json import loads
 from annals.matrix.identifiers import is_room_alias
+from annals.projectors.sealables import unpacked
 
 _ANNOTATIONS_SQL = """
     SELECT client_json FROM events
@@ -20,6 +21,10 @@ _ANNOTATIONS_SQL = """
         AND redacted_by IS NULL AND idempotency_key IS DISTINCT FROM %s
 """
 _ALIASES_SQL = "SELECT alias, room_id FROM aliases WHERE alias = ANY (%s)"
+_PERMISSION_SQL = """
+    SELECT content FROM account_data
+    WHERE user_id = %s AND room_id = '' AND type = 'm.invite_permission_config'
+"""
 _CURRENT_SQL = """
     SELECT e.client_json FROM current_state cs JOIN events e ON e.room_id = cs.room_id AND e.event_id = cs.event_id
     WHERE cs.room_id = %s AND cs.type = 'm.room.canonical_alias' AND cs.state_key = ''
@@ -53,6 +58,15 @@ def check_aliases(snapshot: Snapshot, room_id: str, content: Mapping[str, Any]) 
     for alias in new:
         if targets.get(alias) != room_id:
             raise Refused(400, "M_BAD_ALIAS", f"The alias {alias} does not point to this room.")
+
+
+def check_takes_invites(snapshot: Snapshot, user_id: str) -> None:
+    """Refuse an invite of a user of ours who blocks them ("Invite permission")."""
+    row = snapshot.one(_PERMISSION_SQL, (user_id,))
+    value = unpacked(bytes(row[0])) if row else b"{}"
+    content = loads(value) if isinstance(value, bytes) else {}
+    if isinstance(content, dict) and content.get("default_action") == "block":
+        raise Refused(403, "M_INVITE_BLOCKED", "The user takes no invites")
 
 
 def _checked(content: Mapping[str, Any]) -> set[str]:

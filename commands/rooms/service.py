@@ -10,7 +10,7 @@ import orjson
 from annals.commands.aliases import CANONICAL_ALIAS
 from annals.commands.errors import Refused
 from annals.commands.rooms.builder import Builders
-from annals.commands.rooms.checks import check_aliases, check_annotation
+from annals.commands.rooms.checks import check_aliases, check_annotation, check_takes_invites
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.creation import RoomRequest
 from annals.commands.rooms.handshakes import Handshakes
@@ -103,6 +103,8 @@ class Rooms:
         if is_invite and state_key is not None and self._is_elsewhere(state_key):
             rest = {name: value for name, value in content.items() if name != "membership"}
             return await self._outgoing.invite(room_id, Change(sender, state_key, "invite", rest, key, cause))
+        if is_invite and state_key is not None:
+            await self._database.read(lambda snapshot: check_takes_invites(snapshot, state_key))
         plan = send(intent) if intent.redacts is None else redact(intent, intent.redacts)
         return (await self._builders.carry_out(room_id, plan)).event_ids[0]
 
@@ -167,6 +169,7 @@ class Rooms:
         if self._is_elsewhere(target):
             await self._outgoing.invite(room_id, change)
         else:
+            await self._database.read(lambda snapshot: check_takes_invites(snapshot, target))
             await self._carry_out(room_id, invite(change))
 
     async def kick(self, sender: str, target: str, room_id: str, reason: str | None, cause: str) -> None:

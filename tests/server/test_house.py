@@ -26,7 +26,8 @@ TOPICS = {group.topic for group in GROUPS.values()}
 def house_at(known: int, log: Log) -> House:
     reached = SimpleNamespace(known={(topic, 0): known for topic in TOPICS}, generation="g1")
     others: dict[str, Any] = dict.fromkeys(
-        ("database", "appender", "builders", "drafts", "creation", "aliases", "rooms", "signer", "peers"), None
+        ("database", "appender", "builders", "drafts", "outgoing", "creation", "aliases", "rooms", "signer", "peers"),
+        None,
     )
     starting_ends = {(topic, 0): 5 for topic in TOPICS}
     return House(log=log, reached=reached, starting_ends=starting_ends, **others)  # type: ignore[arg-type]

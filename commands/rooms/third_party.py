@@ -1,0 +1,60 @@
+"""Third-party invites whose token somebody of another server has redeemed (server-server API, "Third-party invites").
+
+The server that sent the m.room.third_party_invite turns it into an invite of the user whom it turned out to mean; the
+auth rules check the proof, which is signed by the identity server's key of that first event.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from annals.commands.errors import Refused
+from annals.commands.rooms.builder import Builders
+from annals.commands.rooms.inviting import OutgoingInvites
+from annals.commands.rooms.membership import Change, invite
+from annals.commands.rooms.reading import MEMBER
+from annals.database.pool import Database
+from annals.matrix.identifiers import domain_of, is_user_id
+from annals.projectors.rooms.standing import standings
+
+
+class ThirdPartyInvites:
+    """Exchanges third-party invites of our users for invites."""
+
+    def __init__(self, database: Database, builders: Builders, outgoing: OutgoingInvites, server_name: str) -> None:
+        self._database, self._builders, self._outgoing = database, builders, outgoing
+        self._server_name = server_name
+
+    async def exchange(self, origin: str, room_id: str, partial: dict[str, Any], cause: str) -> None:
+        """PUT exchange_third_party_invite. Raises Refused: 400 for what is none, 403 what the room forbids, 404."""
+        change = self._change(room_id, partial, cause)
+        standing = (await self._database.read(lambda snapshot: standings(snapshot, [room_id]))).get(room_id)
+        if standing is None or not standing.joined:
+            raise Refused(404, "M_NOT_FOUND", "This server is not in the room")
+        if not standing.admits(origin):
+            raise Refused(403, "M_FORBIDDEN", "The room's access control list bars the server")
+        if domain_of(change.target) == self._server_name:
+            await self._builders.carry_out(room_id, invite(change))
+        else:
+            await self._outgoing.invite(room_id, change)
+
+    def _change(self, room_id: str, partial: dict[str, Any], cause: str) -> Change:
+        content = partial.get("content")
+        sender, target = partial.get("sender"), partial.get("state_key")
+        if partial.get("type") != MEMBER or partial.get("room_id") != room_id or type(content) is not dict:
+            raise _invalid("Not a member event of the room in the path")
+        named = content.get("third_party_invite")
+        if content.get("membership") != "invite" or type(named) is not dict:
+            raise _invalid("Not a third-party invite")
+        # "The user ID of the user who sent the original `m.room.third_party_invite` event."
+        if type(sender) is not str or not is_user_id(sender) or domain_of(sender) != self._server_name:
+            raise _invalid("The sender is not of this server")
+        if type(target) is not str or not is_user_id(target):
+            raise _invalid("The state key is no user id")
+        # We sign it in our user's name: nothing goes into it but the proof.
+        proof = {key: named[key] for key in ("display_name", "signed") if key in named}
+        return Change(sender, target, "invite", {"third_party_invite": proof}, None, cause)
+
+
+def _invalid(reason: str) -> Refused:
+    return Refused(400, "M_INVALID_PARAM", reason)
