@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from annals.eventlog.api import Append
-from annals.ingest.inbound.receiver import Receiver
+from annals.ingest.inbound.receiver import WAITING_MAX, Receiver
+from annals.ingest.inbound.transaction import Transaction, TransactionRefused
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.schemas.codec import decode
 from annals.schemas.facts.quarantine import InputQuarantined
@@ -322,3 +323,36 @@ def test_what_is_told_of_devices_is_kept_of_users_that_share_a_room(server: Live
     sql = "SELECT user_id, master_key, self_signing_key FROM device_lists_signing_keys WHERE user_id = ANY (%s)"
     [(user_id, master, self_signing)] = rows(server, sql, [bob, stranger])
     assert (user_id, bytes(master)[1:], bytes(self_signing)[1:]) == (bob, b'{"k":1}', b'{"k":2}')
+
+
+def test_a_server_that_sends_too_many_at_once_is_told_to_wait(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, remote, room_id, bob = shared_room(server)
+    other, receiver = RemoteServer(server), server.services.receiver
+    [event] = remote.chain(room_id, bob, ["x"])
+    take = receiver._take
+
+    async def scenario() -> tuple[list[Any], bytes]:
+        gate = asyncio.Event()
+
+        async def slow(transaction: Transaction) -> bytes:
+            if transaction.origin == remote.name:
+                await gate.wait()
+            return await take(transaction)
+
+        monkeypatch.setattr(receiver, "_take", slow)
+        asked = [
+            asyncio.ensure_future(receiver.receive(remote.name, f"flood{n}", {"pdus": [event.pdu]}))
+            for n in range(WAITING_MAX + 5)
+        ]
+        # Another server waits for nobody.
+        answer = await receiver.receive(other.name, "1", {"pdus": []})
+        gate.set()
+        return await asyncio.gather(*asked, return_exceptions=True), answer
+
+    outcomes, answer = server.on_loop(scenario())
+    refused = [outcome.status for outcome in outcomes if isinstance(outcome, TransactionRefused)]
+    assert refused == [429] * 5
+    assert answer == b'{"pdus":{}}'
+    assert len([outcome for outcome in outcomes if isinstance(outcome, bytes)]) == WAITING_MAX
