@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,11 +15,11 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.federation.homeserver import Homeserver
-from tests.support.federation.stories import eventually, membership
+from tests.support.federation.stories import eventually, membership, waits_to_see
 from tests.support.matrix_client import Client
 from tests.support.room_peers import ThreadedRoomPeer, room_peer
-from tests.support.scripted_peer import Authority
-from tests.support.scripted_room import ScriptedRoom
+from tests.support.scripted_peer import Authority, a_client
+from tests.support.scripted_room import PREFIX, ScriptedRoom
 
 VERSIONS = ("1", "6", "10", "12")
 
@@ -153,6 +154,32 @@ def test_a_join_survives_the_death_of_who_carries_it_out(annals: Homeserver, pee
     assert len(killed) == 1
     state = {event["event_id"] for event in ann.state(room.room_id)}
     assert state == {event.event_id for event in room.state.values()}
+
+
+def test_what_is_said_during_the_join_waits_for_its_end(
+    annals: Homeserver, peer: ThreadedRoomPeer, authority: Authority
+) -> None:
+    """The room is active: its events are answered at once, before we can judge them, and are there after the join."""
+    people, room = [annals.person() for _ in range(3)], peer.make_room("10", members=20)
+    said: list[str] = []
+
+    async def talk() -> None:
+        events = [room.say(f"meanwhile {number}") for number in range(30)]
+        said.extend(event.event_id for event in events)
+        transaction = {"origin": peer.name, "origin_server_ts": 1, "pdus": [event.pdu for event in events]}
+        async with a_client(authority, server_name=peer.name, key=peer.key, now_ms=peer.now_ms) as client:
+            await client.put(annals.name, f"{PREFIX}v1/send/during{len(said)}", transaction)
+
+    peer.before_answer = talk
+    with ThreadPoolExecutor(len(people)) as threads:
+        answers = list(threads.map(lambda person: _join(person, room), people))
+    assert answers == [(200, {"room_id": room.room_id})] * len(people)
+    assert len(said) == 30, "one join went by way of the other server, the others are attached to it"
+    for person in people:
+        waits_to_see(person, room.room_id, *said)
+    messages = people[0].ok("GET", f"/rooms/{quote(room.room_id)}/messages", query={"dir": "b", "limit": 100})
+    shown = [event["event_id"] for event in reversed(messages["chunk"]) if event["event_id"] in said]
+    assert shown == said
 
 
 def test_the_same_join_asked_twice_is_one(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
