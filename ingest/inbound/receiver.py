@@ -14,7 +14,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -39,8 +39,9 @@ from annals.schemas.records import Addressed, record_of
 WAITING_MAX = 20
 """Transactions of one server that wait for their turn: a well-behaved one has one under way."""
 _ROOMS_MAX = 100_000
-# Fewer are encoded sooner than a thread is asked.
-_ENCODED_HERE_MAX = 4
+# Fewer are done sooner than a thread is asked.
+_DONE_HERE_MAX = 4
+T = TypeVar("T")
 
 
 class RecordWriter(Protocol):
@@ -110,13 +111,16 @@ class Receiver:
         found = await self._database.read(lambda snapshot: look(snapshot, wanted))
         if found.answer is not None:
             return found.answer.encode()
+        if _was_overtaken(transaction, arrived, found):
+            # A join has gone on since the rooms were looked up: now they can be verified.
+            return await self._take(transaction)
         self._forget(found.elsewhere)
         now_ms, envelope = self._now_ms(), self._writer.envelope(transaction.cause)
 
         def may_keep(size_bytes: int) -> bool:
             return self._quota.take(transaction.origin, size_bytes)
 
-        taken = take_pdus(transaction, arrived, found, envelope, may_keep)
+        taken = await self._off_loop(len(arrived), lambda: take_pdus(transaction, arrived, found, envelope, may_keep))
         answers = await take_answers(transaction, found, self._verifier, envelope)
         taken.facts += answers.facts
         taken.results |= {event_id: {} for event_id in answers.event_ids}
@@ -166,11 +170,13 @@ class Receiver:
     async def _append(self, facts: Sequence[Fact]) -> None:
         if not facts:
             return
-        if len(facts) <= _ENCODED_HERE_MAX:
-            records = [record_of(fact) for fact in facts]
-        else:
-            records = await asyncio.get_running_loop().run_in_executor(self._threads, _encoded, facts)
+        records = await self._off_loop(len(facts), lambda: [record_of(fact) for fact in facts])
         await self._writer.submit_records(records)
+
+    async def _off_loop(self, count_of_items: int, work: Callable[[], T]) -> T:
+        if count_of_items <= _DONE_HERE_MAX:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _answered(self, transaction: Transaction, answer: dict[str, Any], now_ms: int) -> bytes:
         text = orjson.dumps(answer).decode()
@@ -204,8 +210,11 @@ def _wanted(
     )
 
 
-def _encoded(facts: Sequence[Fact]) -> list[Addressed]:
-    return [record_of(fact) for fact in facts]
+def _was_overtaken(transaction: Transaction, arrived: Sequence[Arrived], found: Found) -> bool:
+    """Whether there are PDUs that were not verified, of rooms whose rules are known by now."""
+    verified = {item.room_id for item in arrived}
+    rooms = {room_id for pdu in transaction.pdus if (room_id := room_of(pdu)) is not None}
+    return any(found.rules_of(room_id) is not None for room_id in rooms - verified)
 
 
 __all__ = ["Elsewhere", "Receiver", "TransactionRefused"]

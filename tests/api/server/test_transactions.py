@@ -356,3 +356,22 @@ def test_a_server_that_sends_too_many_at_once_is_told_to_wait(
     assert refused == [429] * 5
     assert answer == b'{"pdus":{}}'
     assert len([outcome for outcome in outcomes if isinstance(outcome, bytes)]) == WAITING_MAX
+
+
+def test_a_join_that_ends_while_a_transaction_is_taken_loses_nothing(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, remote, room_id, bob = shared_room(server)
+    [event] = remote.chain(room_id, bob, ["just in time"])
+    receiver = server.services.receiver
+    learn, asked = receiver._learn, []
+
+    async def too_early(room_ids: Any) -> None:
+        asked.append(room_ids)
+        if len(asked) > 1:
+            await learn(room_ids)
+
+    receiver._rules.clear()
+    monkeypatch.setattr(receiver, "_learn", too_early)
+    remote.push(event)
+    assert len(asked) == 2
