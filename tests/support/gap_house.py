@@ -22,6 +22,7 @@ from annals.database.leases import OpsLease
 from annals.database.pool import Database
 from annals.eventlog.api import Log
 from annals.eventlog.embedded import open_embedded
+from annals.federation.backoff import BackoffRule
 from annals.federation.client import FederationClient
 from annals.ingest.fetchers.answers import Answers
 from annals.ingest.fetchers.filling import Filler
@@ -191,9 +192,11 @@ async def gap_house(url: str, directory: Path, authority: Authority) -> AsyncIte
         keyring = open_keyring(client, US, [KEY], MemoryKeyStore(), [], lambda: NOW_MS, lambda: 0.5)
         parts.push_async_callback(keyring.close)
         threads = parts.enter_context(ThreadPoolExecutor(1))
-        servers = ServersAsked(lambda: int(time.monotonic() * 1000), lambda: 0.5)
+        # Longer waits than in production: on a slow machine, too, they are not over before the test is.
+        rule = BackoffRule(first_ms=600_000, factor=2, longest_ms=600_000)
+        servers = ServersAsked(lambda: int(time.monotonic() * 1000), lambda: 0.5, rule)
         questions = Questions(client, servers, threads)
         answers = Answers(PduVerifier(keyring, threads), appender, threads)
         filler = Filler(US, questions, answers, database, Origins(log.read))
-        history = History(US, questions, answers, database, reached, time.monotonic)
+        history = History(US, questions, answers, database, reached, time.monotonic, wait_s=60.0)
         yield GapHouse(log, database, reached, appender, client, filler, answers, history, servers)

@@ -138,6 +138,8 @@ def test_a_state_that_cannot_be_is_not_believed(play: Play, lie: Any) -> None:
         verdicts = await house.verdicts(room)
         assert verdicts[last.event_id] == "dropped"
         assert await state_of(house, room) == before
+        closed = any(isinstance(fact, StateSetClosed) for fact in house.facts())
+        assert closed == (lie is _two_of_one_key), "what is no state at all is not even logged"
         assert await house.wants(room) == []
         await no_dangling_auth(house, room)
         await good_event_after(house, room)

@@ -124,7 +124,7 @@ def _rubbish(room: PeerRoom, events: list[Any]) -> list[Any]:
 
 
 def _far_too_many(room: PeerRoom, events: list[Any]) -> list[Any]:
-    return [event.pdu for event in events] * 1000
+    return [event.pdu for event in events] * 20
 
 
 @pytest.mark.parametrize("lie", [_unsigned, _of_another_room, _disconnected, _rubbish, _far_too_many])
@@ -348,5 +348,20 @@ def test_a_fork_of_many_ends_is_put_together_again(play: Play) -> None:
         assert await house.wants(room) == []
         assert await house.extremities(room) == {last.event_id}
         await good_event_after(house, room)
+
+    play(story)
+
+
+def test_an_event_of_another_room_is_no_prev_event(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        elsewhere = PeerRoom(room.peer, name="elsewhere")
+        strange = elsewhere.last
+        room.state_before[strange.event_id] = room.state_before[room.last.event_id]
+        bridging = room.event("m.room.message", {}, prev=[strange], known=False, auth=room.say("x").auth_events)
+        room.peer.on("POST", room.path("get_missing_events"), {"events": [strange.pdu]})
+        await house.push(bridging)
+        await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[bridging.event_id] == "dropped"
+        assert not any(isinstance(fact, PduFetched) for fact in house.facts())
 
     play(story)
