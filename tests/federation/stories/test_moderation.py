@@ -63,7 +63,8 @@ def test_the_last_one_is_kicked_while_looking(sides: Sides) -> None:
     ann, bob, room_id = _shared(sides, "12")
     ann.room(room_id, "kick", user_id=bob.user_id)
     assert _until_left(bob, room_id)
-    assert bob.call("POST", f"/rooms/{room_id}/leave", {})[0] == 200
+    # Synapse refuses to leave once more, we do not.
+    assert bob.call("POST", f"/rooms/{room_id}/leave", {})[0] in (200, 403)
     joins(bob, room_id, sides.here)
     until_membership(ann, room_id, bob, "join")
 
@@ -80,7 +81,7 @@ def _until_left(person: Client, room_id: str) -> bool:
 
 def test_a_server_that_is_shut_out(sides: Sides) -> None:
     ann, bob, room_id = _shared(sides, "12")
-    acl = {"allow": ["*"], "deny": ["127.0.0.1*", sides.there.name], "allow_ip_literals": True}
+    acl = {"allow": ["*"], "deny": [sides.there.host], "allow_ip_literals": True}
     ann.set_state(room_id, "m.room.server_acl", acl)
     inside = sides.here.person("inside")
     joins(inside, room_id, sides.here)

@@ -24,7 +24,9 @@ _numbers = itertools.count(1)
 
 
 class Homeserver(ABC):
-    """One server on 127.0.0.1. `with` it; `name` is its server name, `port` that of its client API."""
+    """One server on loopback. `with` it; `name` is its server name, `port` that of its client API."""
+
+    host = "127.0.0.1"
 
     def __init__(self, folder: Path, authority: Authority) -> None:
         self.folder, self.authority = folder, authority
@@ -37,7 +39,7 @@ class Homeserver(ABC):
     @property
     def name(self) -> str:
         """The server name: host and port of the wire."""
-        return f"127.0.0.1:{self.link.port}"
+        return f"{self.host}:{self.link.port}"
 
     @abstractmethod
     def command(self) -> tuple[Sequence[str], Mapping[str, str]]:

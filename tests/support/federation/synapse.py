@@ -24,12 +24,15 @@ _RUN = "import sys; sys.argv[0] = 'synapse'; from synapse.app.homeserver import 
 class SynapseServer(Homeserver):
     """One process, no rate limits, federation with loopback allowed."""
 
+    # Another host than ours has: ACLs of rooms know nothing of ports.
+    host = "localhost"
+
     def command(self) -> tuple[Sequence[str], Mapping[str, str]]:
         """See Homeserver."""
         yaml = self.folder / "homeserver.yaml"
         if not yaml.exists():
             certificate = make_certificate(
-                "127.0.0.1", "127.0.0.1", self.authority.cert, self.authority.key, self.folder / "tls"
+                self.host, "127.0.0.1", self.authority.cert, self.authority.key, self.folder / "tls"
             )
             # JSON is YAML.
             yaml.write_text(json.dumps(self._configuration(*certificate), indent=1))
