@@ -17,7 +17,7 @@ class Places:
     """How many of each lane. Their sum is below the client's connections, which others need too."""
 
     living: int = 128
-    unknown: int = 192
+    unknown: int = 256
     failing: int = 32
 
 

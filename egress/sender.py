@@ -32,11 +32,12 @@ from annals.egress.vectors import Vector
 from annals.eventlog.errors import LogError
 from annals.federation.backoff import after_failure
 from annals.federation.client import path_of
-from annals.federation.errors import FederationError, Refused
+from annals.federation.errors import FederationError, Refused, Unreachable
 
 _logger = structlog.get_logger(__name__)
 
 SEND_TIMEOUT_S = 60.0
+UNKNOWN_TIMEOUT_S = 3.0
 #: After an error of our own database or log.
 AGAIN_S = 1.0
 
@@ -142,8 +143,10 @@ class Sender:
         self.changed(None)
         for server, its in events.items():
             destination = self._destination(server)
+            if destination.low is None:
+                # Of one that lags already, nothing changes that is stored.
+                self.changed(destination)
             destination.add(its, batch.low)
-            self.changed(destination)
             self._start(destination)
 
     def _destination(self, server: str) -> Destination:
@@ -205,10 +208,11 @@ class Sender:
     async def _put(self, destination: Destination, transaction: Transaction) -> bool:
         path = path_of("federation", "v1", "send", transaction.txn_id)
         try:
-            await self.client.put(destination.server, path, transaction.content, timeout_s=SEND_TIMEOUT_S)
+            await self._ask(destination, path, transaction.content)
         except FederationError as error:
             if not _is_refused_for_good(error):
-                _logger.info("transaction_failed", server=destination.server, reason=error.reason)
+                if destination.backoff is None:
+                    _logger.info("destination_fails", server=destination.server, reason=error.reason)
                 self._failed(destination)
                 return False
             # It will be refused again, and must not stand before all that comes.
@@ -218,6 +222,18 @@ class Sender:
         self.changed(destination)
         return True
 
+    async def _ask(self, destination: Destination, path: str, content: dict[str, Any]) -> None:
+        """Put it. A server of which nothing is known has little time where others wait for its place."""
+        put = asyncio.ensure_future(self.client.put(destination.server, path, content, timeout_s=SEND_TIMEOUT_S))
+        is_unknown = not (destination.reached or destination.heard or destination.backoff)
+        try:
+            while not (await asyncio.wait((put,), timeout=UNKNOWN_TIMEOUT_S if is_unknown else None))[0]:
+                if self.lanes.unknown.locked():
+                    raise Unreachable(destination.server, "others wait for its place")
+        finally:
+            put.cancel()
+        put.result()
+
     def _failed(self, destination: Destination) -> None:
         now_ms = self.now_ms()
         destination.backoff = backoff = after_failure(destination.backoff, now_ms, self.chance())
@@ -226,6 +242,7 @@ class Sender:
         self._put_off(destination, backoff.retry_at_ms)
 
     def _put_off(self, destination: Destination, due_ms: int) -> None:
+        """Look at it again then. An entry of a time that does not hold any more is passed over when it comes up."""
         if destination.put_off_to_ms != due_ms:
             destination.put_off_to_ms = due_ms
             heappush(self._due, (due_ms, next(self._order), destination))

@@ -165,7 +165,10 @@ async def test_a_server_that_talks_to_us_is_tried_at_once(world: World) -> None:
             await out.until(lambda: _say(told) or peers.got(ONE))
         finally:
             await told.close()
-    assert peers.got(ONE) == [said.event_id]
+        # And from then on as any other, though its time has not come.
+        more = world.say(room, "alice", "more")
+        await out.until(lambda: len(peers.got(ONE)) == 2)
+    assert peers.got(ONE) == [said.event_id, more.event_id]
 
 
 def _say(told: HeardFrom) -> bool:
@@ -224,6 +227,22 @@ async def test_thousands_that_never_answer_keep_none_waiting_that_do(world: Worl
         await out.until(lambda: all(len(peers.got(server)) == 6 for server in living))
         assert all(len(peers.attempts[server]) == 1 for server in dead)
     assert all(peers.got(server) == said for server in living)
+
+
+async def test_who_is_not_known_does_not_keep_a_place_that_others_wait_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("annals.egress.sender.UNKNOWN_TIMEOUT_S", 0.01)
+    dead, living = [f"dead{n}.example" for n in range(12)], ["live1.example", "live2.example"]
+    room = world.room()
+    world.put(*[membership_at(room, f"@u:{server}") for server in (*dead, *living)])
+    peers = Peers(gates={server: asyncio.Event() for server in dead})
+    async with sending(world, peers, lanes=Lanes(Places(living=1, unknown=3, failing=1))) as out:
+        said = world.say(room, "alice")
+        await out.until(lambda: all(peers.got(server) for server in living))
+        assert all(peers.got(server) == [said.event_id] for server in living)
+        # The last three have their places for as long as nobody else wants them.
+        await out.until(lambda: sum(fails(out, server) for server in dead) == len(dead) - 3)
 
 
 async def test_the_dead_that_are_due_take_few_places(world: World) -> None:
