@@ -93,6 +93,9 @@ def test_the_same_transaction_gets_the_same_answer(server: LiveServer) -> None:
     wrong = {**event.pdu, "depth": 1}
     first = remote.send([event.pdu, wrong], transaction_id="same")
     assert remote.send([], transaction_id="same") == first
+    [another] = remote.chain(room_id, bob, ["not in it"])
+    assert remote.send([another.pdu], transaction_id="same") == first
+    assert another.event_id not in {fact.event_id for fact in received(server, remote)}
     # Another process, which has nothing in memory, says the same.
     house = server.house
 
