@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from annals.matrix.events import Event
+from annals.schemas.facts.decisions import Skipped
 from tests.support.room_weaver import ALICE, VERSIONS, Weaver, driver_of, plain_room
 from tests.support.rooms import Driver, fetched, received
 from tests.support.rooms_elsewhere import chunks, join_facts, started
@@ -61,6 +62,25 @@ def test_a_gap_whose_state_is_that_of_another_creation(version: str, cold: bool)
     driver.feed(fetched(missing, "anchor"), *chunks(weaver.room_id, "g", "state", state), closed)
     assert driver.verdict(child.event_id) == "dropped"
     assert driver.tables.room["create"] == weaver.events[0].event_id
+
+
+@both
+@pytest.mark.parametrize("version", ["10", "11"])
+def test_a_create_event_that_came_first_as_an_outlier(version: str, cold: bool) -> None:
+    """Accepted while nothing was known of the room, it is still not the room's."""
+    weaver = plain_room(version)
+    second = _second_create(weaver)
+    driver = Driver(weaver.room_id, cold=cold)
+    driver.feed(fetched(second, "state"), *map(received, weaver.events))
+    assert driver.verdict(second.event_id) == "accepted"
+    missing = weaver.add(("m.room.message", ALICE, None, {}))
+    state = {**weaver.oracle.before[missing.event_id], ("m.room.create", ""): second.event_id}
+    closed = replace(join_facts(weaver).closed, purpose="gap", event_id=missing.event_id, set_id="g", handshake_id=None)
+    named = chunks(weaver.room_id, "g", "state", sorted(state.values()))
+    driver.feed(fetched(missing, "anchor"), *named, replace(closed, state_count=len(state)))
+    skipped = driver.decided[-1][0]
+    assert isinstance(skipped, Skipped)
+    assert skipped.reason == "set_has_another_create_event"
 
 
 @both
