@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import replay, resolution, scale
+from benchmarks.federation import beside
 from benchmarks.figures import as_markdown, as_text, medians, parts_table, table
 from benchmarks.generator import Job, Preparation, measure, prepared
 from benchmarks.peers import CHECKOUT, PEERS, DidNotStart, Peer
@@ -89,6 +90,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--replay", action="store_true", help="replays of a log of 100,000 PDUs instead")
     parser.add_argument("--resolution", action="store_true", help="a resolution of 20 states of 5,000 members instead")
     parser.add_argument("--scale", action="store_true", help="states and auth chains of large rooms instead")
+    parser.add_argument("--federation", action="store_true", help="what other servers push, and joins of large rooms")
     parser.add_argument("--runs", type=int, default=None, help="number of runs (3)")
     parser.add_argument("--seconds", type=float, default=None, help="length of each measurement (6)")
     return parser.parse_args(arguments)
@@ -102,6 +104,8 @@ def main(arguments: Sequence[str]) -> int:
         return resolution.main()
     if chosen.scale:
         return scale.main([])
+    if chosen.federation:
+        return beside.main(["--runs", str(chosen.runs or 3)])
     runs = chosen.runs or (1 if chosen.quick else 3)
     seconds = chosen.seconds or (2.0 if chosen.quick else 6.0)
     names = ["annals"] if chosen.profile else [chosen.only] if chosen.only else list(PEERS)

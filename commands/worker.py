@@ -115,7 +115,9 @@ class Worker:
             if complete:
                 failures = 0
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), self._idle_s())
+                    # Not wait_for: on Python 3.11 it swallows a cancellation that comes together with the event.
+                    async with asyncio.timeout(self._idle_s()):
+                        await self._woken.wait()
             else:
                 failures += 1
                 await asyncio.sleep(min(RETRY_S_MAX, RETRY_S_MIN * 2 ** min(failures, 10)))

@@ -30,4 +30,4 @@ class FederationSettings:
 
 
 KEYS_BYTES_MAX = 64 << 10
-JOIN_BYTES_MAX = 512 << 20
+JOIN_BYTES_MAX = 192 << 20

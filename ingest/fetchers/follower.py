@@ -98,7 +98,9 @@ class WantedFollower:
                 self._woken.clear()
                 wait_s = await self._start_what_is_due()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), wait_s)
+                    # Not wait_for: on Python 3.11 it swallows a cancellation that comes together with the event.
+                    async with asyncio.timeout(wait_s):
+                        await self._woken.wait()
         finally:
             tasks = list(self._running.values())
             for task in tasks:

@@ -148,7 +148,8 @@ class History:
                 if not waiting:
                     return bool(there)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(moved.wait(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await moved.wait()
         finally:
             end()
 

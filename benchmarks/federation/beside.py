@@ -1,4 +1,4 @@
-"""`python -m benchmarks.federation`: start both servers, let other servers push into them in turn, print one table."""
+"""`make bench ARGS=--federation`: start both servers, let other servers push into them in turn, print one table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def flood(job: Flood) -> Figures:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks.federation")
+    parser = argparse.ArgumentParser(prog="benchmarks.federation.beside")
     parser.add_argument("--only", choices=SERVERS)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--divide", type=int, default=1, help="push so many times less (for a quick look)")
