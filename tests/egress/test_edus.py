@@ -71,7 +71,7 @@ async def test_public_receipts_of_our_users_go_out_and_private_ones_do_not(world
         def reads(user_id: str, kind: str, thread: str | None = None) -> None:
             append(world.log, [ReceiptSet(envelope(1), room.room_id, user_id, kind, event.event_id, thread, NOW_MS)])
 
-        reads(user("alice"), "m.read.private")
+        reads(user("dora"), "m.read.private")
         reads(BOB, "m.read")
         reads(user("alice"), "m.read")
         reads(user("alice"), "m.read", "main")
