@@ -56,6 +56,7 @@ from annals.server.appservices import load_appservices
 from annals.server.clock import now_ms
 from annals.server.config import Config
 from annals.server.fetching import room_history
+from annals.server.handshakes import room_asker
 from annals.server.house import House, open_house
 from annals.server.http import serve
 from annals.server.keys import load_master_key
@@ -84,6 +85,7 @@ async def run(config: Config) -> None:
         await serve(app, config, services.stopping.set)
     finally:
         expiry.cancel()
+        await services.receiver.close()
         await heard.close()
         await asyncio.to_thread(tail.close)
         await house.close()
@@ -130,7 +132,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         third_party_invites=ThirdPartyInvites(database, house.builders, house.outgoing, config.server_name),
         room_answers=RoomAnswers(database, config.server_name),
         notary=_notary(house, own_keys),
-        receiver=Receiver(appender, database, house.peers.pdus, house.peers.threads, config.server_name, now_ms),
+        receiver=Receiver(appender, database, pdus, house.peers.threads, config.server_name, now_ms, room_asker(house)),
         federation_reads=FederationReads(database),
         federation_devices=FederationDevices(database),
         openid=OpenIdTokens(database, now_ms),

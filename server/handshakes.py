@@ -1,4 +1,4 @@
-"""The runner of handshakes, as the process `remote` has it."""
+"""The runner of handshakes, as the process `remote` has it, and the asker after rooms of the process `api`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,28 @@ from annals.database.leases import OpsLease
 from annals.ingest.handshakes.desk import Desk
 from annals.ingest.handshakes.runner import Runner
 from annals.ingest.handshakes.table import HandshakeTable
+from annals.ingest.recovery.asker import RoomAsker
+from annals.ingest.recovery.claims import Claims
 from annals.server.clock import now_ms
 from annals.server.house import House
 
 
 def handshake_runner(house: House, process: str) -> Runner:
     """Put it together; `process` is a name that no other process has. It hears of new handshakes from now on."""
-    peers, table = house.peers, HandshakeTable(house.database)
-    desk = Desk(
+    table = HandshakeTable(house.database)
+    runner = Runner(_desk(house, table), table, lambda name: OpsLease(house.database, name, process, now_ms))
+    house.reached.subscribe(lambda notice: runner.wake() if notice.rooms or notice.everything else None)
+    return runner
+
+
+def room_asker(house: House) -> RoomAsker:
+    """Put it together."""
+    return RoomAsker(_desk(house, HandshakeTable(house.database)), Claims(house.database))
+
+
+def _desk(house: House, table: HandshakeTable) -> Desk:
+    peers = house.peers
+    return Desk(
         server_name=house.signer.server_name,
         key=house.signer.key,
         client=peers.client,
@@ -26,6 +40,3 @@ def handshake_runner(house: House, process: str) -> Runner:
         new_id=lambda: secrets.token_hex(6),
         known_events=table.known_events,
     )
-    runner = Runner(desk, table, lambda name: OpsLease(house.database, name, process, now_ms))
-    house.reached.subscribe(lambda notice: runner.wake() if notice.rooms or notice.everything else None)
-    return runner

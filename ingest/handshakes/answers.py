@@ -63,9 +63,24 @@ def read_join_answer(body: bytes, *, is_v1: bool = False) -> JoinAnswer:
     # We did not say `omit_members`: a part of the state is no state.
     if value.get("members_omitted") is True:
         raise AnswerRefused("members are omitted, which nobody asked for")
-    state, auth_chain = value.get("state"), value.get("auth_chain")
+    return _answer(value, "state")
+
+
+def read_state_answer(body: bytes) -> JoinAnswer:
+    """The answer to GET state in the bytes, which has no event of ours; raises `AnswerRefused`. May take long."""
+    try:
+        value = loads(body)
+    except MatrixError as error:
+        raise AnswerRefused(f"the answer is not JSON: {error}") from error
+    if type(value) is not dict:
+        raise AnswerRefused("the answer is not an object")
+    return _answer(value, "pdus")
+
+
+def _answer(value: dict[str, Any], state_key: str) -> JoinAnswer:
+    state, auth_chain = value.get(state_key), value.get("auth_chain")
     if type(state) is not list or type(auth_chain) is not list:
-        raise AnswerRefused("state or auth_chain is missing or not an array")
+        raise AnswerRefused(f"{state_key} or auth_chain is missing or not an array")
     known: dict[bytes, int] = {}
     pdus: list[Any] = []
     indices = [_indices(listed, known, pdus) for listed in (state, auth_chain)]

@@ -49,11 +49,11 @@ async def join(desk: Desk, handshake: Handshake, server: str) -> None:
     answer = await _send(desk, asked, ours)
     anchor = await _anchor(desk, template, answer, ours)
     log.info("join_answered", handshake=handshake.handshake_id, server=server, pdus=len(answer.pdus))
-    outcomes = await _verify(desk, answer.pdus, template.rules)
-    await _quarantine(desk, handshake, server, template.rules, answer.pdus, outcomes)
+    outcomes = await verify(desk, answer.pdus, template.rules)
+    await quarantine(desk, handshake, server, template.rules, answer.pdus, outcomes)
     room = await desk.in_thread(partial(whole_room, answer, outcomes, asked, template.rules, ours))
     log.info("join_verified", handshake=handshake.handshake_id, server=server, events=len(room.events))
-    await _write(desk, handshake, server, room, anchor)
+    await write_room(desk, handshake, server, room, anchor)
 
 
 async def _send(desk: Desk, asked: Asked, ours: Event) -> JoinAnswer:
@@ -90,7 +90,8 @@ async def _anchor(desk: Desk, template: Template, answer: JoinAnswer, ours: Even
     return outcome
 
 
-async def _verify(desk: Desk, pdus: Sequence[Any], rules: RoomRules) -> list[Outcome]:
+async def verify(desk: Desk, pdus: Sequence[Any], rules: RoomRules) -> list[Outcome]:
+    """What each PDU of an answer is, in their order."""
     outcomes: list[Outcome] = []
     for first in range(0, len(pdus), VERIFIED_AT_ONCE):
         batch = [Candidate(pdu, rules) for pdu in pdus[first : first + VERIFIED_AT_ONCE]]
@@ -98,9 +99,10 @@ async def _verify(desk: Desk, pdus: Sequence[Any], rules: RoomRules) -> list[Out
     return outcomes
 
 
-async def _quarantine(
+async def quarantine(
     desk: Desk, handshake: Handshake, server: str, rules: RoomRules, pdus: Sequence[Any], outcomes: Sequence[Outcome]
 ) -> None:
+    """Write down what of an answer cannot be verified, up to a number."""
     envelope, via = desk.writer.envelope(cause=handshake.handshake_id), handshake.handshake_id
     bad = [(item, pdu) for item, pdu in zip(outcomes, pdus, strict=True) if not isinstance(item, Verified)]
     if not bad:
@@ -110,7 +112,8 @@ async def _quarantine(
     await desk.writer.submit(facts)
 
 
-async def _write(desk: Desk, handshake: Handshake, server: str, room: WholeRoom, anchor: Verified) -> None:
+async def write_room(desk: Desk, handshake: Handshake, server: str, room: WholeRoom, anchor: Verified) -> None:
+    """The room on the log: its events, the set of their ids, our join, and that the set is whole."""
     known = await desk.known_events(handshake.room_id, [item.event.event_id for item in room.events])
     batches = _batches(desk, handshake, server, room, known)
     before: Submitted | None = None

@@ -31,6 +31,7 @@ from annals.ingest.inbound.standing import Elsewhere, Found, Wanted, look
 from annals.ingest.inbound.transaction import Transaction, TransactionRefused, read_transaction
 from annals.ingest.pdu_facts import PDU
 from annals.ingest.pdu_verifier import PduVerifier
+from annals.ingest.recovery.asker import Pushed, RoomAsker
 from annals.ingest.verification import Candidate
 from annals.matrix.room_versions import RoomRules
 from annals.schemas.facts.envelope import Envelope, Fact
@@ -67,9 +68,11 @@ class Receiver:
         threads: Executor,
         server_name: str,
         now_ms: Callable[[], int],
+        asker: RoomAsker | None = None,
     ) -> None:
         self._writer, self._database, self._verifier = writer, database, verifier
         self._threads, self._server_name, self._now_ms = threads, server_name, now_ms
+        self._asker = asker
         self._quota = Quota(now_ms)
         self._flights: Flights[tuple[str, str], bytes] = Flights()
         self._turns: dict[str, _Turn] = {}
@@ -88,6 +91,8 @@ class Receiver:
 
     async def close(self) -> None:
         """Give up what is under way."""
+        if self._asker is not None:
+            await self._asker.close()
         await self._flights.close()
 
     async def _in_turn(self, transaction: Transaction) -> bytes:
@@ -125,7 +130,7 @@ class Receiver:
         taken.facts += answers.facts
         taken.results |= {event_id: {} for event_id in answers.event_ids}
         taken.facts += not_ready(transaction, found, envelope, now_ms, may_keep)
-        self._count_elsewhere(transaction, found)
+        self._tell_elsewhere(transaction, found)
         count_unknown(transaction.edus, KINDS)
         taken.facts += take_claims(claims, transaction.origin, found, envelope, now_ms)
         taken.facts += device_facts(devices, found.devices, found.sharing, envelope)
@@ -161,11 +166,15 @@ class Receiver:
         for room_id in room_ids:
             self._rules.pop(room_id, None)
 
-    def _count_elsewhere(self, transaction: Transaction, found: Found) -> None:
+    def _tell_elsewhere(self, transaction: Transaction, found: Found) -> None:
         for pdu in transaction.pdus:
-            where = found.elsewhere.get(room_of(pdu) or "")
+            room_id = room_of(pdu) or ""
+            where = found.elsewhere.get(room_id)
             if where is not None:
                 count(PDU, f"room_{where}")
+            # What we have left is dropped without a question: after a state reset whole rooms are sent to us.
+            if where is Elsewhere.UNKNOWN and self._asker is not None:
+                self._asker.heard(Pushed(transaction.origin, room_id, pdu, self.receive))
 
     async def _append(self, facts: Sequence[Fact]) -> None:
         if not facts:

@@ -114,6 +114,7 @@ class LiveServer:
         self.services.stopping.set()
         await self._client.aclose()
         await asyncio.to_thread(self._tail.close)
+        await self.services.receiver.close()
         # The log stays open for the projectors, which end later.
         await self.house.peers.close()
         await self.house.reached.close()
