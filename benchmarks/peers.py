@@ -108,16 +108,19 @@ class Annals(Peer):
             check=True,
             capture_output=True,
         )
+        self.serve("annals.localhost", _free_port(), {"TLS_CERT": str(certificate), "TLS_KEY": str(key)})
+
+    def serve(self, server_name: str, federation_port: int, certificates: Mapping[str, str]) -> None:
+        """Start it under a name; returns when its tables have all of the log."""
         told = {
-            "SERVER_NAME": "annals.localhost",
+            "SERVER_NAME": server_name,
             "BIND_ADDRESS": "127.0.0.1",
             "CLIENT_PORT": str(self.port),
-            "FEDERATION_PORT": str(_free_port()),
-            "TLS_CERT": str(certificate),
-            "TLS_KEY": str(key),
+            "FEDERATION_PORT": str(federation_port),
             "DATA_DIR": str(self.folder / "data"),
             "REGISTRATION_SHARED_SECRET": "only here",
             "LOG_LEVEL": "WARNING",
+            **certificates,
         }
         self._launch([CHECKOUT / "tests" / "support" / "homeserver-up"], {**environment(), **told})
         deadline = time.monotonic() + START_TIMEOUT_S

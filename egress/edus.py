@@ -7,7 +7,6 @@ the room now, only about users of ours, and of receipts only the public ones.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from annals.database.pool import Database
 from annals.egress.audiences import Audiences
 from annals.egress.reading import server_of
 from annals.eventlog.api import Log, Record
-from annals.eventlog.errors import LogError
+from annals.eventlog.tail_thread import TailThread
 from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
 from annals.schemas.facts.ephemeral import TypingSet
@@ -29,7 +28,6 @@ from annals.schemas.facts.receipts import ReceiptSet
 _logger = structlog.get_logger(__name__)
 
 EPHEMERAL, RECEIPTS = "ephemeral", "receipts"
-_AGAIN_S = 1.0
 #: Of a burst, the rest is dropped: it is of no use later.
 _WAITING_MAX = 2_000
 
@@ -62,7 +60,7 @@ class Edus:
     us: str
     now_ms: Callable[[], int]
     _audiences: Audiences = field(init=False)
-    _reader: _Reader | None = None
+    _reader: TailThread | None = None
     _waiting: list[Said] = field(default_factory=list)
     _came: asyncio.Event = field(default_factory=asyncio.Event)
     _typing: dict[tuple[str, str], _Typing] = field(default_factory=dict)
@@ -73,7 +71,7 @@ class Edus:
     async def start(self) -> None:
         """Listen: nothing that is said from now on is missed."""
         loop = asyncio.get_running_loop()
-        self._reader = await asyncio.to_thread(_Reader, self.log, loop, self._take)
+        self._reader = await asyncio.to_thread(_followed, self.log, loop, self._take)
 
     async def close(self) -> None:
         """Listen no more."""
@@ -144,34 +142,10 @@ class Edus:
         return _typing_edu(*key, types=types)
 
 
-class _Reader:
-    """A thread that waits for records and hands them to the event loop."""
-
-    def __init__(self, log: Log, loop: asyncio.AbstractEventLoop, take: Callable[[list[Record]], None]) -> None:
-        topics = (EPHEMERAL, RECEIPTS)
-        ends = {(topic, partition): end for topic in topics for partition, end in enumerate(log.ends(topic))}
-        self._tail, self._loop, self._take = log.tail(ends), loop, take
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="edus", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        self._tail.wake()
-        self._thread.join()
-        self._tail.close()
-
-    def _follow(self) -> None:
-        while not self._stop.is_set():
-            try:
-                records = self._tail.poll(None)
-            except LogError as error:
-                _logger.warning("edus_not_read", error=str(error))
-                self._stop.wait(_AGAIN_S)
-                continue
-            if records and not self._stop.is_set():
-                self._loop.call_soon_threadsafe(self._take, records)
+def _followed(log: Log, loop: asyncio.AbstractEventLoop, take: Callable[[list[Record]], None]) -> TailThread:
+    topics = (EPHEMERAL, RECEIPTS)
+    ends = {(topic, partition): end for topic in topics for partition, end in enumerate(log.ends(topic))}
+    return TailThread(log, ends, loop, take, "edus")
 
 
 def _key(fact: Said) -> tuple[str, ...]:

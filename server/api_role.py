@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import structlog
 
@@ -22,8 +21,6 @@ from annals.commands.subject_keys import SubjectKeys
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
 from annals.egress.heard import HeardFrom
-from annals.eventlog.api import Log
-from annals.eventlog.errors import LogError
 from annals.federation.client import Identity
 from annals.ingest.inbound.receiver import Receiver
 from annals.ingest.key_notary import KeyNotary
@@ -50,8 +47,6 @@ from annals.queries.space_walk import SpaceWalks
 from annals.queries.sync.notifier import Notifier
 from annals.queries.sync.service import Sync
 from annals.queries.sync.typing import Typing
-from annals.schemas.codec import decode
-from annals.schemas.facts.ephemeral import TypingSet
 from annals.server.appservices import load_appservices
 from annals.server.clock import now_ms
 from annals.server.config import Config
@@ -61,11 +56,11 @@ from annals.server.house import House, open_house
 from annals.server.http import serve
 from annals.server.keys import load_master_key
 from annals.server.operational import operational_routes
+from annals.server.typing_tail import TypingTail, expire_typing
 from annals.server.version import VERSION
 
-_EPHEMERAL, _SERVERS = "ephemeral", "servers"
+_SERVERS = "servers"
 _KEYS_SETTLE_S = 5.0
-_TYPING_STEP_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -75,8 +70,7 @@ async def run(config: Config) -> None:
     house = await open_house(config, "api")
     services, notifier, typing = make_services(config, house)
     tail = TypingTail(house.log, typing, notifier)
-    tail.start()
-    expiry = asyncio.create_task(_expire(typing, notifier))
+    expiry = asyncio.create_task(expire_typing(typing, notifier))
     heard = HeardFrom(house.database, now_ms)
     await heard.start()
     house.peers.requests.tell(heard)
@@ -191,55 +185,3 @@ def _tell(tokens: Tokens, notifier: Notifier, notice: Notice) -> None:
     else:
         tokens.cache.users_moved(notice.users)
     notifier.moved(notice.rooms, notice.users, notice.everything)
-
-
-class TypingTail:
-    """A thread that follows topic `ephemeral` from its end and hands what it reads to the event loop."""
-
-    def __init__(self, eventlog: Log, typing: Typing, notifier: Notifier) -> None:
-        end = eventlog.end(_EPHEMERAL, 0)
-        typing.offset = end
-        self._tail = eventlog.tail({(_EPHEMERAL, 0): end})
-        self._typing = typing
-        self._notifier = notifier
-        self._loop = asyncio.get_running_loop()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="typing", daemon=True)
-
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        self._tail.wake()
-        self._thread.join()
-        self._tail.close()
-
-    def _follow(self) -> None:
-        while not self._stop.is_set():
-            try:
-                records = self._tail.poll(None)
-            except LogError as error:
-                log.warning("typing_not_read", error=str(error))
-                self._stop.wait(_TYPING_STEP_S)
-                continue
-            facts = [(decode(record.value), record.offset) for record in records if record.value is not None]
-            if facts:
-                self._loop.call_soon_threadsafe(self._apply, facts)
-
-    def _apply(self, facts: list[tuple[object, int]]) -> None:
-        rooms = set()
-        for fact, offset in facts:
-            if isinstance(fact, TypingSet):
-                self._typing.apply(fact, offset)
-                rooms.add(fact.room_id)
-        self._notifier.moved(rooms, ())
-
-
-async def _expire(typing: Typing, notifier: Notifier) -> None:
-    while True:
-        await asyncio.sleep(_TYPING_STEP_S)
-        if changed := typing.expire():
-            notifier.moved(changed, ())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from pathlib import Path
 
-from benchmarks.peers import CHECKOUT, PEER_PYTHON, START_TIMEOUT_S, Annals, DidNotStart, Synapse, answers, environment
+from benchmarks.peers import PEER_PYTHON, Annals, Synapse, environment
 from benchmarks.synapse import configuration, write_configuration
 from tests.support.certificate import make_certificate
 from tests.support.scripted_peer import Authority
@@ -22,23 +21,8 @@ class FederatedAnnals(Annals):
         self.authority, self.federation_port = authority, free_port()
 
     def start(self) -> None:
-        told = {
-            "SERVER_NAME": f"127.0.0.1:{self.federation_port}",
-            "BIND_ADDRESS": "127.0.0.1",
-            "CLIENT_PORT": str(self.port),
-            "FEDERATION_PORT": str(self.federation_port),
-            "CA_CERT": str(self.authority.cert),
-            "CA_KEY": str(self.authority.key),
-            "DATA_DIR": str(self.folder / "data"),
-            "REGISTRATION_SHARED_SECRET": "only here",
-            "LOG_LEVEL": "WARNING",
-        }
-        self._launch([CHECKOUT / "tests" / "support" / "homeserver-up"], {**environment(), **told})
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not answers(f"{self.url}/ready"):
-            if time.monotonic() > deadline:
-                raise DidNotStart(f"Annals does not become ready: see {self.folder / 'log'}")
-            time.sleep(0.05)
+        authority = {"CA_CERT": str(self.authority.cert), "CA_KEY": str(self.authority.key)}
+        self.serve(f"127.0.0.1:{self.federation_port}", self.federation_port, authority)
 
 
 class FederatedSynapse(Synapse):

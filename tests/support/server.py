@@ -35,10 +35,11 @@ from annals.projectors.runner import run
 from annals.queries.sync.notifier import Notifier
 from annals.queries.sync.typing import Typing
 from annals.server import keys
-from annals.server.api_role import TypingTail, make_services
+from annals.server.api_role import make_services
 from annals.server.config import Config
 from annals.server.house import House, open_house
 from annals.server.log_setup import init_log
+from annals.server.typing_tail import TypingTail
 from tests.support.servers import until
 
 T = TypeVar("T")
@@ -108,7 +109,6 @@ class LiveServer:
 
     def _follow_typing(self, typing: Typing, notifier: Notifier) -> None:
         self._tail = TypingTail(self.house.log, typing, notifier)
-        self._tail.start()
 
     async def _close(self) -> None:
         self.services.stopping.set()

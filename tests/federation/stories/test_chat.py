@@ -11,6 +11,7 @@ from tests.support.federation.stories import (
     eventually,
     joins,
     same_state,
+    shared_room,
     until_membership,
     waits_to_see,
 )
@@ -36,10 +37,7 @@ def test_made_here_joined_there(sides: Sides, version: str) -> None:
 
 @pytest.mark.parametrize("version", ["10", "12"])
 def test_many_talk_at_once(sides: Sides, version: str) -> None:
-    ann, bob = sides.here.person("ann"), sides.there.person("bob")
-    room_id = ann.create_room(preset="public_chat", room_version=version)
-    joins(bob, room_id, sides.here)
-    until_membership(ann, room_id, bob, "join")
+    ann, bob, room_id = shared_room(sides, version)
     said = [person.say(room_id, f"{n}") for n in range(20) for person in (ann, bob)]
     waits_to_see(bob, room_id, *said)
     waits_to_see(ann, room_id, *said)

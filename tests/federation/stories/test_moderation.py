@@ -5,23 +5,23 @@ from __future__ import annotations
 import pytest
 
 from tests.support.federation.homeserver import Homeserver
-from tests.support.federation.stories import Sides, in_section, joins, same_state, until_membership, waits_to_see
+from tests.support.federation.stories import (
+    Sides,
+    in_section,
+    joins,
+    same_state,
+    shared_room,
+    until_membership,
+    waits_to_see,
+)
 from tests.support.matrix_client import Client
 
 VERSIONS = ("10", "12")
 
 
-def _shared(sides: Sides, version: str) -> tuple[Client, Client, str]:
-    ann, bob = sides.here.person("ann"), sides.there.person("bob")
-    room_id = ann.create_room(preset="public_chat", room_version=version)
-    joins(bob, room_id, sides.here)
-    until_membership(ann, room_id, bob, "join")
-    return ann, bob, room_id
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kicked_and_banned(sides: Sides, version: str) -> None:
-    ann, bob, room_id = _shared(sides, version)
+    ann, bob, room_id = shared_room(sides, version)
     carol = sides.there.person("carol")
     joins(carol, room_id, sides.here)
     until_membership(ann, room_id, carol, "join")
@@ -45,7 +45,7 @@ def _tries_to_join(person: Client, room_id: str, via: Homeserver) -> int:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_last_one_leaves_and_comes_back(sides: Sides, version: str) -> None:
-    ann, bob, room_id = _shared(sides, version)
+    ann, bob, room_id = shared_room(sides, version)
     bob.room(room_id, "leave")
     until_membership(ann, room_id, bob, "leave")
     meanwhile = [ann.say(room_id, f"alone {n}") for n in range(3)]
@@ -60,7 +60,7 @@ def test_the_last_one_leaves_and_comes_back(sides: Sides, version: str) -> None:
 
 
 def test_the_last_one_is_kicked_while_looking(sides: Sides) -> None:
-    ann, bob, room_id = _shared(sides, "12")
+    ann, bob, room_id = shared_room(sides, "12")
     ann.room(room_id, "kick", user_id=bob.user_id)
     assert _until_left(bob, room_id)
     # Synapse refuses to leave once more, we do not.
@@ -80,7 +80,7 @@ def _until_left(person: Client, room_id: str) -> bool:
 
 
 def test_a_server_that_is_shut_out(sides: Sides) -> None:
-    ann, bob, room_id = _shared(sides, "12")
+    ann, bob, room_id = shared_room(sides, "12")
     acl = {"allow": ["*"], "deny": [sides.there.host], "allow_ip_literals": True}
     ann.set_state(room_id, "m.room.server_acl", acl)
     inside = sides.here.person("inside")

@@ -9,26 +9,18 @@ from tests.support.federation.stories import (
     eventually,
     joins,
     same_state,
+    shared_room,
     state_ids,
     until_membership,
     waits_to_see,
 )
-from tests.support.matrix_client import Client
 
 VERSIONS = ("10", "12")
 
 
-def _shared(sides: Sides, version: str, **more: object) -> tuple[Client, Client, str]:
-    ann, bob = sides.here.person("ann"), sides.there.person("bob")
-    room_id = ann.create_room(preset="public_chat", room_version=version, **more)
-    joins(bob, room_id, sides.here)
-    until_membership(ann, room_id, bob, "join")
-    return ann, bob, room_id
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_other_server_is_away(sides: Sides, version: str) -> None:
-    ann, bob, room_id = _shared(sides, version)
+    ann, bob, room_id = shared_room(sides, version)
     sides.there.link.cut()
     said = [ann.say(room_id, f"unheard {n}") for n in range(60)]
     said.append(ann.set_state(room_id, "m.room.name", {"name": "meanwhile"}))
@@ -40,7 +32,7 @@ def test_the_other_server_is_away(sides: Sides, version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_both_go_on_apart(sides: Sides, version: str) -> None:
-    ann, bob, room_id = _shared(sides, version)
+    ann, bob, room_id = shared_room(sides, version)
     sides.there.link.cut()
     sides.here.link.cut()
     said = [person.say(room_id, f"apart {n}") for n in range(15) for person in (ann, bob)]
@@ -54,7 +46,7 @@ def test_both_go_on_apart(sides: Sides, version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_fight_for_power(sides: Sides, version: str) -> None:
-    ann, bob, room_id = _shared(sides, version)
+    ann, bob, room_id = shared_room(sides, version)
     carol = sides.there.person("carol")
     joins(carol, room_id, sides.here)
     until_membership(ann, room_id, carol, "join")
@@ -80,7 +72,7 @@ def test_a_fight_for_power(sides: Sides, version: str) -> None:
 
 @pytest.mark.parametrize("version", ["12"])
 def test_a_server_is_restarted(sides: Sides, version: str) -> None:
-    ann, bob, room_id = _shared(sides, version)
+    ann, bob, room_id = shared_room(sides, version)
     sides.there.stop()
     said = [ann.say(room_id, f"while it is away {n}") for n in range(5)]
     sides.there.start()

@@ -92,3 +92,12 @@ def in_section(person: Client, section: str, room_id: str) -> dict[str, Any] | N
     rooms = person.sync(timeout=0, filter='{"room": {"include_leave": true}}').get("rooms", {})
     found: dict[str, Any] | None = rooms.get(section, {}).get(room_id)
     return found
+
+
+def shared_room(sides: Sides, version: str) -> tuple[Client, Client, str]:
+    """Somebody here, somebody from there, and a public room that the one made and the other joined."""
+    ann, bob = sides.here.person("ann"), sides.there.person("bob")
+    room_id = ann.create_room(preset="public_chat", room_version=version)
+    joins(bob, room_id, sides.here)
+    until_membership(ann, room_id, bob, "join")
+    return ann, bob, room_id
