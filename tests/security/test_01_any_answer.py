@@ -40,6 +40,8 @@ ROOM_ID, EVENT_ID, SERVER = "!r:peer.example", "$" + "A" * 43, "peer.example"
 ANN = "@ann:us.example"
 OURS, THEIRS = SigningKey("ed25519:u_1", b"\7" * 32), SigningKey("ed25519:a_1", b"\5" * 32)
 _numbers = itertools.count(1)
+# These look at values only, and are quick.
+many = settings(max_examples=200)
 
 
 class OneAnswer:
@@ -96,6 +98,7 @@ GOOD = {
 }
 
 
+@many
 @given(lies)
 def test_questions(lie: Spoilt) -> None:
     async def run() -> None:
@@ -106,6 +109,7 @@ def test_questions(lie: Spoilt) -> None:
     asyncio.run(run())
 
 
+@many
 @given(lies)
 def test_keys(lie: Spoilt) -> None:
     keys = {THEIRS.key_id: {"key": THEIRS.verify_key.base64}}
@@ -124,6 +128,7 @@ def a_room(version: str) -> tuple[ScriptedRoom, Asked]:
     return room, Asked(room.room_id, ANN, JOIN, SERVER)
 
 
+@many
 @given(st.sampled_from(["1", "6", "10", "12"]), lies)
 def test_templates(version: str, lie: Spoilt) -> None:
     room, asked = a_room(version)
@@ -133,6 +138,7 @@ def test_templates(version: str, lie: Spoilt) -> None:
         assert (ours.type, ours.sender, ours.state_key, ours.room_id) == ("m.room.member", ANN, ANN, room.room_id)
 
 
+@many
 @given(st.sampled_from(["1", "6", "10", "12"]), lies)
 def test_answers_to_send_join(version: str, lie: Spoilt) -> None:
     room, asked = a_room(version)
