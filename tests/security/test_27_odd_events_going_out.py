@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.egress_world import membership, sending
@@ -13,7 +15,7 @@ from tests.support.sync_world import World
 pytestmark = pytest.mark.anyio
 
 ONE, TWO = "peer.one", "peer.two"
-ODD = [
+ODD: list[tuple[str, dict[str, Any]]] = [
     ("m.room.encrypted", {"device_keys": {"\0": [None, True, -1, 2**53 - 1]}}),
     ("\0", {}),
     ("m.room.redaction", {"redacts": {"a": 1}}),
