@@ -30,7 +30,7 @@ else
 endif
 
 test: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## all tests, a file at a time on each core (ARGS="tests/matrix -x" for a part)
-	$(BIN)/pytest -q -n auto --dist loadfile $(ARGS)
+	$(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## style, types, and who may import whom
 	$(BIN)/ruff check

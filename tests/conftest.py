@@ -38,6 +38,12 @@ __all__ = [
 ]
 
 SEED_BITS = 32
+
+#: Folders whose files take minutes come first, or one worker would be left with them while the others have nothing.
+SLOW_FIRST = (
+    *("federation", "cluster", "crash", "generations", "rebuild", "eventlog", "egress", "audit", "e2e", "server"),
+    *("migrations", "postgres15", "projectors", "ingest", "differential", "security", "commands", "api", "queries"),
+)
 CAPTURED_CHARS = 4_000
 
 # Where pytest sees one of these, it shows the whole difference of two lists, however long.
@@ -69,6 +75,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.seed = random.SystemRandom().getrandbits(SEED_BITS) if given is None else given
     if config.getoption("--hypothesis-seed", None) is None:
         hypothesis.core.global_force_seed = config.option.seed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {folder: rank for rank, folder in enumerate(SLOW_FIRST)}
+    items.sort(key=lambda item: ranks.get(_share_of(item.nodeid), len(ranks)))
 
 
 @pytest.hookimpl(optionalhook=True)
