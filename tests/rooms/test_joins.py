@@ -88,7 +88,9 @@ def test_any_room_is_as_if_we_had_been_there(seed: int, version: str, before: in
     driver.feed(*map(received, later[meanwhile:]))
     judged = {decision.event_id for decision in _of_kind(driver, d.Verdict) if not decision.outlier}
     assert judged == {event.event_id for event in (answer.event, *later)}
-    if not any(verdict == "soft_failed" for verdict in weaver.oracle.verdicts.values()):
+    # What soft-fails depends on the order in which events come, and what follows on that.
+    told = {driver.verdict(event_id) for event_id in judged} | set(weaver.oracle.verdicts.values())
+    if "soft_failed" not in told:
         _assert_as_the_oracle(weaver, driver, [answer.event, *later])
 
 

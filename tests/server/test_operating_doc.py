@@ -72,4 +72,4 @@ def test_log_lines_that_the_text_names_are_written() -> None:
     loop = (DOC.parents[1] / "projectors" / "loop.py").read_text()
     assert '"partition_stopped"' in loop
     assert '"partitions_given_up"' in loop
-    assert '"log_behind_tables"' in (DOC.parents[1] / "commands" / "appending.py").read_text()
+    assert '"log_behind_tables"' in (DOC.parents[1] / "projectors" / "positions" / "appending.py").read_text()
