@@ -145,11 +145,19 @@ class Administration:
                 client, tries = self._client, tries + 1
                 futures = client.list_offsets(dict.fromkeys(places.values(), spec), request_timeout=self._timeout_s)
                 try:
-                    return {key: int(futures[place].result(self._timeout_s).offset) for key, place in places.items()}
+                    found = {key: int(futures[place].result(self._timeout_s).offset) for key, place in places.items()}
                 except KafkaException as error:
                     inner = error_of(error)
                     if inner is None or inner.code() not in LEADER_MOVED or time.monotonic() > deadline:
                         raise
+                else:
+                    # A broker that has just come back may answer that it does not know (-1001), and no error: whoever
+                    # took that for an end would believe that the log is gone.
+                    unknown = [key for key, offset in found.items() if offset < 0]
+                    if not unknown:
+                        return found
+                    if time.monotonic() > deadline:
+                        raise LogUnavailable(f"the broker does not say where these end: {unknown}")
                 if tries % 3 == 0 and self._client is client:
                     # It keeps to the latest leader that it knows of, for ever on a broker that was restored from an
                     # older state.
