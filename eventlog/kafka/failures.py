@@ -22,6 +22,8 @@ LEADER_MOVED = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.OFFSET_NOT_AVAILABLE,
+        # "No leaders found": the library's own word, of what it knows, after brokers that did not answer.
+        KafkaError._NOENT,
     )
 )
 NO_TOPIC = frozenset(
