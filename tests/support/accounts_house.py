@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from argon2 import PasswordHasher
 from fastapi import FastAPI
@@ -35,6 +35,9 @@ from annals.database.snapshot import Snapshot
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log, TopicPartition
 from annals.eventlog.embedded import open_embedded
+from annals.ingest.key_notary import KeyNotary
+from annals.ingest.keyring import KeyMissing, KeyNeed, Keyring
+from annals.matrix.server_keys import KnownKey
 from annals.matrix.signing import SigningKey
 from annals.projectors import runner
 from annals.projectors.folding import At, Overlay, load_rows
@@ -109,6 +112,18 @@ class AdminsOnly:
 
     def may_send_state(self, snapshot: Snapshot, room_id: str, user_id: str, event_type: str) -> bool:
         return (room_id, user_id) in self.powerful
+
+
+class Unreachable:
+    """A keyring of a house that reaches no other server."""
+
+    async def keys(self, needs: Collection[KeyNeed]) -> dict[KeyNeed, KnownKey | KeyMissing]:
+        """None, of nobody."""
+        return {}
+
+
+async def _settled() -> None:
+    """Nothing is learnt that tables would have to take."""
 
 
 @dataclass
@@ -222,11 +237,13 @@ def _house(database: Database, log: Log, waiter: Reached, connection: WriteConne
     times = Times()
     appender = Appender(log, waiter, times.now, "test")
     keys = SubjectKeys(appender, database, secrets.token_bytes(32))
+    signing_key = SigningKey("ed25519:1", b"\x01" * 32)
+    own_keys = OwnKeys(SERVER, [signing_key], times.now)
     given: dict[str, Any] = {
         "settings": ApiSettings(SERVER, "0.0.1", registration_enabled=True, registration_shared_secret=SHARED_SECRET),
         "clock": times.now,
         "serving": lambda: True,
-        "server_keys": OwnKeys(SERVER, [SigningKey("ed25519:1", b"\x01" * 32)], times.now),
+        "server_keys": own_keys,
         "tokens": Tokens(database),
         "limits": Limits(times.now),
         "accounts": Accounts(appender, database, keys, passwords, SERVER),
@@ -236,6 +253,7 @@ def _house(database: Database, log: Log, waiter: Reached, connection: WriteConne
         "user_data": UserData(appender, database),
         "aliases": Aliases(appender, database, power, SERVER),
         "alias_reads": AliasReads(database, SERVER),
+        "notary": KeyNotary(SERVER, signing_key, own_keys, cast(Keyring, Unreachable()), database, _settled, times.now),
     }
     # What rooms need is not called here.
     needed = {wanted.name for wanted in fields(Services) if wanted.default is wanted.default_factory is MISSING}
