@@ -22,7 +22,6 @@ _DOTTED_QUAD = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.ASCII)
 _OWN_LOCALPART = re.compile(r"[a-z0-9._=/+-]+", re.ASCII)
 _HASHED_ID = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _NAMESPACED = re.compile(r"[a-z][a-z0-9._-]{0,254}", re.ASCII)
-_ROOM_VERSION = re.compile(r"[a-z0-9.-]{1,32}", re.ASCII)
 
 
 @lru_cache(maxsize=10_000)
@@ -46,12 +45,6 @@ def is_server_name(name: str) -> bool:
 def is_user_id(user_id: str) -> bool:
     """Whether events may carry this user id. Historical ones pass: any localpart without `:` and NUL, even empty."""
     return user_id.startswith("@") and _is_localpart_and_domain(user_id)
-
-
-def is_compliant_user_id(user_id: str) -> bool:
-    """Whether the user id may be shown outside an event: localpart not empty, U+0021 to U+007E only."""
-    localpart = user_id[1:].partition(":")[0]
-    return is_user_id(user_id) and localpart != "" and all("!" <= character <= "~" for character in localpart)
 
 
 def is_new_user_id(user_id: str) -> bool:
@@ -84,23 +77,12 @@ def is_namespaced(identifier: str) -> bool:
     return _NAMESPACED.fullmatch(identifier) is not None
 
 
-def is_room_version(version: str) -> bool:
-    """Whether `version` is in the grammar of room versions (known to us or not)."""
-    return _ROOM_VERSION.fullmatch(version) is not None
-
-
 def domain_of(identifier: str) -> str:
     """The server name in a user id or room alias. Refuses room ids and event ids: theirs means nothing."""
     sigil, (_, colon, domain) = identifier[:1], identifier.partition(":")
     if sigil not in ("@", "#") or not colon:
         raise InvalidIdentifier(f"no user id or alias: {identifier[:300]!r}")
     return domain
-
-
-def localpart_of(identifier: str) -> str:
-    """The part of a user id or room alias between sigil and colon."""
-    domain_of(identifier)
-    return identifier[1:].partition(":")[0]
 
 
 def _is_localpart_and_domain(identifier: str) -> bool:

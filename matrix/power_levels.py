@@ -101,11 +101,6 @@ class PowerLevels:
         level = self._among("events", event_type)
         return self.named("state_default" if is_state else "events_default") if level is None else level
 
-    def notification(self, name: str) -> int:
-        """The level needed to trigger a notification, such as `room` for @room (default 50)."""
-        level = self._among("notifications", name)
-        return 50 if level is None else level
-
     def _among(self, entries: str, name: str) -> int | None:
         if self.event is None:
             return None

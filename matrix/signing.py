@@ -105,16 +105,6 @@ def signature_key_ids(pdu: dict[str, Any], server_name: str) -> list[str]:
     return [key_id for key_id in by_key if type(key_id) is str and key_id.startswith(ALGORITHM + ":")]
 
 
-def key_covers(rules: RoomRules, valid_until_ms: int, origin_server_ts: int, now_ms: int) -> bool:
-    """Whether a key that its server calls valid until then may vouch for an event of that time."""
-    # v5+: "servers MUST enforce the `valid_until_ts` property from a key request is at least as large as the
-    # `origin_server_ts` for the event being validated"
-    if not rules.signing_key_validity:
-        return True
-    # "Servers MUST use the lesser of `valid_until_ts` and 7 days into the future when determining if a key is valid."
-    return origin_server_ts <= min(valid_until_ms, now_ms + KEY_VALIDITY_MAX_MS)
-
-
 def required_signers(pdu: dict[str, Any], rules: RoomRules) -> frozenset[str]:
     """Names of the servers without whose valid signature the event is dropped. `pdu` passed the format check."""
     content, is_member = pdu["content"], pdu["type"] == "m.room.member"

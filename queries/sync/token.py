@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from annals.schemas.position import step_start
-
 _PREFIX = "s1_"
 _LOG_BYTES = 6
 _OFFSET_MAX = (1 << 42) - 1  # packed into a stream position it still fits 63 bits
@@ -54,10 +52,6 @@ class SyncToken:
             for mine, theirs in zip(getattr(self, name), getattr(other, name), strict=False)
         )
 
-    def room_bounds(self) -> tuple[list[int], list[int]]:
-        """(partitions, lowest stream position that is new in each), of topic `rooms`."""
-        return _bounds(self.rooms)
-
 
 def log_mark(log_id: str) -> bytes:
     """What stands for the log in a token."""
@@ -96,10 +90,6 @@ def _count(number: int) -> int:
 def _column(topic: str, offsets: Mapping[tuple[str, int], int]) -> tuple[int, ...]:
     count = 1 + max((partition for name, partition in offsets if name == topic), default=-1)
     return tuple(offsets.get((topic, partition), 0) for partition in range(count))
-
-
-def _bounds(offsets: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    return list(range(len(offsets))), [step_start(offset) for offset in offsets]
 
 
 def _varints(numbers: Iterable[int]) -> Iterator[int]:
