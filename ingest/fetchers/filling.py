@@ -24,7 +24,15 @@ from annals.ingest.fetchers.by_id import ById, Reading
 from annals.ingest.fetchers.graph import by_auth, by_prev, ordered, reached, well_founded
 from annals.ingest.fetchers.origins import BACKFILL, MISSING_EVENTS, Brought, Origins
 from annals.ingest.fetchers.questions import Questions
-from annals.ingest.fetchers.room_gaps import RoomGaps, Waiting, gaps_of, is_being_entered, placed, servers_in
+from annals.ingest.fetchers.room_gaps import (
+    RoomGaps,
+    Waiting,
+    first_waiting,
+    gaps_of,
+    is_being_entered,
+    placed,
+    servers_in,
+)
 from annals.ingest.verification import Verified
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import GapAbandoned
@@ -116,6 +124,12 @@ class Filler:
         if gaps is not None:
             await self._abandon(room_id, (*gaps.prev, *gaps.auth), TOO_MUCH)
             raise Unanswered(room_id)
+
+    async def origin_of(self, room_id: str) -> str | None:
+        """Which server brought the first event that waits in the room, by its fact on the log."""
+        at = await self._database.read(lambda snapshot: first_waiting(snapshot, room_id))
+        found = await self._origins.of([at]) if at is not None else {}
+        return found[at].origin if at in found else None
 
     async def _look(self, gaps: RoomGaps) -> _Look:
         places = {parked.event_id: parked.at for parked in gaps.waiting}

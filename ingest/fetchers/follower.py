@@ -4,8 +4,8 @@
                                                                      └─ nobody could be asked: again later, then for
                                                                         the last time
 
-Bounded: so many rooms at once, one run a room (over all processes), so many seconds a run. A room whose run failed
-keeps none of the others waiting.
+Bounded: so many rooms at once, of which one origin gets some only; one run a room (over all processes), so many seconds
+a run. A room whose run failed keeps none of the others waiting.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from annals.database.errors import DatabaseError
 from annals.eventlog.errors import LogError
 from annals.ingest.fetchers.by_id import Reading
 from annals.ingest.fetchers.filling import NotYet, Unanswered
+from annals.ingest.fetchers.places import Places
 from annals.ingest.fetchers.room_gaps import rooms_that_lack
 from annals.projectors.positions.errors import NOT_NOW
 
 _logger = structlog.get_logger(__name__)
 
 ROOMS_AT_ONCE = 12
+#: Of these, those whose gaps one server brought: it may answer as slowly as it likes.
+ROOMS_PER_ORIGIN = 4
 RUN_S_MAX = 180.0
 #: Waits before a room is tried again where nobody could be asked; after the last one it is for the last time.
 WAITS_S = (5.0, 30.0, 120.0)
@@ -46,6 +49,10 @@ class Filling(Protocol):
 
     async def fill(self, room_id: str, last_try: bool = False) -> None:
         """Raises Unanswered where it is to be tried again."""
+        ...
+
+    async def origin_of(self, room_id: str) -> str | None:
+        """Which server brought the first event that waits in the room."""
         ...
 
 
@@ -77,9 +84,10 @@ class WantedFollower:
         lease_of: Callable[[str], Lease],
         waits_s: tuple[float, ...] = WAITS_S,
         rooms_at_once: int = ROOMS_AT_ONCE,
+        rooms_per_origin: int = ROOMS_PER_ORIGIN,
     ) -> None:
         self._database, self._filler, self._lease_of, self._waits_s = database, filler, lease_of, waits_s
-        self._gate = asyncio.Semaphore(rooms_at_once)
+        self._places = Places(rooms_at_once, rooms_per_origin)
         self._woken = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._later: dict[str, _Later] = {}
@@ -133,11 +141,19 @@ class WantedFollower:
 
     async def _run_room(self, room_id: str) -> None:
         try:
-            async with self._gate:
+            async with self._places.of(await self._origin_of(room_id)):
                 await self._under_lease(room_id)
         finally:
             del self._running[room_id]
             self._woken.set()
+
+    async def _origin_of(self, room_id: str) -> str:
+        """Whose places the room takes; those of whom nothing can be told share some."""
+        try:
+            return await self._filler.origin_of(room_id) or ""
+        except Exception as error:
+            _logger.warning("gap_origin_not_read", room_id=room_id, error=repr(error))
+            return ""
 
     async def _under_lease(self, room_id: str) -> None:
         lease = self._lease_of(room_id)

@@ -24,6 +24,9 @@ _WAITING_SQL = """
     SELECT event_id, partition, source, room_version, prev_events, auth_events, missing, backfilled FROM events
     WHERE room_id = %s AND verdict = 'parked' AND missing && %s::text[] ORDER BY source LIMIT %s
 """
+_FIRST_WAITING_SQL = """
+    SELECT partition, source FROM events WHERE room_id = %s AND verdict = 'parked' ORDER BY source LIMIT 1
+"""
 _ROOM_SQL = """
     SELECT r.room_version, r.create_event_id, r.min_depth,
         EXISTS (SELECT 1 FROM local_current_membership m WHERE m.room_id = r.room_id AND m.membership = 'join'),
@@ -103,6 +106,12 @@ def room_facts(snapshot: Snapshot, room_id: str) -> RoomFacts | None:
 def rooms_that_lack(snapshot: Snapshot) -> list[str]:
     """Every room that wants something."""
     return [restore(room_id) for (room_id,) in snapshot.rows(_ROOMS_SQL)]
+
+
+def first_waiting(snapshot: Snapshot, room_id: str) -> tuple[int, int] | None:
+    """Where the fact of the first parked event stands: (partition, offset) of topic `rooms`."""
+    row = snapshot.one(_FIRST_WAITING_SQL, (storable(room_id),))
+    return None if row is None else (row[0], row[1])
 
 
 def gaps_of(snapshot: Snapshot, room_id: str) -> RoomGaps | None:

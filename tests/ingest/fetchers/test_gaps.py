@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from annals.ingest.fetchers.filling import NOBODY_HAS_IT, NOT_IN_ROOM, Unanswered
+from annals.matrix.events import Event
 from annals.schemas.facts.rooms import PduFetched
 from tests.support.gap_fixtures import Play
 from tests.support.gap_house import ALICE, GapHouse, ids, until
@@ -159,14 +160,19 @@ def test_an_answer_of_another_shape_is_none(play: Play, answer: bytes) -> None:
     play(story)
 
 
+async def _push_what_nobody_can_tell_about(house: GapHouse, room: PeerRoom) -> Event:
+    async def overloaded(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    last = room.talk(2)[-1]
+    room.peer.on("POST", room.path("get_missing_events"), overloaded)
+    await house.push(last)
+    return last
+
+
 def test_who_cannot_be_reached_is_asked_again_and_at_last_given_up(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
-        async def overloaded(_: web.Request) -> web.StreamResponse:
-            return web.Response(status=503)
-
-        last = room.talk(2)[-1]
-        room.peer.on("POST", room.path("get_missing_events"), overloaded)
-        await house.push(last)
+        last = await _push_what_nobody_can_tell_about(house, room)
         with pytest.raises(Unanswered):
             await house.filler.fill(room.id)
         assert (await house.verdicts(room))[last.event_id] == "parked"
@@ -183,12 +189,7 @@ def test_who_cannot_be_reached_is_asked_again_and_at_last_given_up(play: Play) -
 
 def test_the_follower_gives_up_what_is_dead(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
-        async def overloaded(_: web.Request) -> web.StreamResponse:
-            return web.Response(status=503)
-
-        last = room.talk(2)[-1]
-        room.peer.on("POST", room.path("get_missing_events"), overloaded)
-        await house.push(last)
+        last = await _push_what_nobody_can_tell_about(house, room)
 
         async def dropped() -> bool:
             return (await house.verdicts(room))[last.event_id] == "dropped"
@@ -305,6 +306,7 @@ def test_gaps_of_two_origins_are_filled_each_by_its_own(play: Play) -> None:
         other.on("POST", room.path("get_missing_events"), {"events": [first]})
         room.peer.on("POST", room.path("get_missing_events"), {"events": [second]})
         await house.push(theirs[1], mine[1])
+        assert await house.filler.origin_of(room.id) == other.name
         await house.filler.fill(room.id)
         verdicts = await house.verdicts(room)
         assert {verdicts[event_id] for event_id in ids([*theirs, *mine])} == {"accepted"}
