@@ -13,6 +13,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 # pip: nothing but what the lock file names, by its hash.
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
+# A server is five processes: without stored bytecode each compiles all that it imports, for seconds, at every start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help venv serve test check bench soak fmt lock clean need-python need-openssl need-java
 
