@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.federation.homeserver import Homeserver
-from tests.support.federation.stories import eventually, membership, waits_to_see
+from tests.support.federation.stories import eventually, membership, process_of, waits_to_see
 from tests.support.matrix_client import Client
 from tests.support.room_peers import ThreadedRoomPeer, room_peer
 from tests.support.scripted_peer import Authority, a_client
@@ -145,7 +145,7 @@ def test_a_join_survives_the_death_of_who_carries_it_out(annals: Homeserver, pee
 
     async def kill() -> None:
         if not killed:
-            killed.append(_pid_of(annals, "remote"))
+            killed.append(process_of(annals, "remote"))
             os.kill(killed[0], signal.SIGKILL)
 
     peer.before_answer = kill
@@ -201,11 +201,3 @@ def test_a_room_of_ten_thousand(annals: Homeserver, peer: ThreadedRoomPeer) -> N
     sys.stdout.write(f"joined a room of 10,000 members in {time.monotonic() - began_s:.1f} s\n")
     assert membership(ann, room.room_id, f"@member9999:{peer.name}") == "join"
     eventually(lambda: ann.say(room.room_id, "here"), "the room can be talked in")
-
-
-def _pid_of(server: Homeserver, role: str) -> int:
-    """The process of a role, found below the server's own."""
-    for pid in Path(f"/proc/{server.group()}/task/{server.group()}/children").read_text().split():
-        if role in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
-            return int(pid)
-    raise AssertionError(f"no process {role}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.support.federation.homeserver import Homeserver
@@ -101,3 +102,11 @@ def shared_room(sides: Sides, version: str) -> tuple[Client, Client, str]:
     joins(bob, room_id, sides.here)
     until_membership(ann, room_id, bob, "join")
     return ann, bob, room_id
+
+
+def process_of(server: Homeserver, role: str) -> int:
+    """The process of a role of a server of ours, found below the server's own."""
+    for pid in Path(f"/proc/{server.group()}/task/{server.group()}/children").read_text().split():
+        if role in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+            return int(pid)
+    raise AssertionError(f"no process {role}")
