@@ -317,6 +317,23 @@ def test_gaps_of_two_origins_are_filled_each_by_its_own(play: Play) -> None:
     play(story)
 
 
+def test_what_is_fetched_is_taken_whatever_the_acl_says_of_its_senders_server(play: Play) -> None:
+    """Server-server API, "Server Access Control Lists": of requests, and of the PDUs of a transaction."""
+
+    async def story(house: GapHouse, room: PeerRoom, other: ScriptedPeer) -> None:
+        room.keys[other.name] = signing_key(other, 6)
+        guest = f"@guest:{other.name}"
+        acl = {"allow": ["*"], "deny": [other.name.partition(":")[0]]}
+        await house.push(room.join(guest), room.event("m.room.server_acl", acl, ""))
+        denied, last = room.say("from a denied server", sender=guest), room.say("upon it")
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert (verdicts[denied.event_id], verdicts[last.event_id]) == ("accepted", "accepted")
+
+    play(story)
+
+
 def test_a_room_that_we_have_left_is_not_asked_about(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
         last = room.talk(2)[-1]
