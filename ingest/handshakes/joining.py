@@ -20,6 +20,7 @@ from annals.ingest.handshakes.answers import (
 )
 from annals.ingest.handshakes.desk import Desk, Handshake, failure_of, is_unknown_endpoint
 from annals.ingest.handshakes.errors import AnswerRefused
+from annals.ingest.handshakes.foreseeing import check_allowed
 from annals.ingest.handshakes.metrics import EVENTS
 from annals.ingest.handshakes.templates import JOIN, Asked, Template
 from annals.ingest.pdu_facts import pdu_fetched, pdu_quarantined
@@ -52,6 +53,7 @@ async def join(desk: Desk, handshake: Handshake, server: str) -> None:
     outcomes = await verify(desk, answer.pdus, template.rules)
     await quarantine(desk, handshake, server, template.rules, answer.pdus, outcomes)
     room = await desk.in_thread(partial(whole_room, answer, outcomes, asked, template.rules, ours))
+    await desk.in_thread(partial(check_allowed, anchor.event, room))
     log.info("join_verified", handshake=handshake.handshake_id, server=server, events=len(room.events))
     await write_room(desk, handshake, server, room, anchor)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from annals.ingest.handshakes.joining import chunks
+from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.schemas.facts.quarantine import InputQuarantined
 from annals.schemas.facts.rooms import HandshakeFailed, PduFact, PduFetched, StateSetChunk, StateSetClosed
@@ -228,6 +229,52 @@ def test_the_next_server_helps_where_one_lies_breaks_off_or_refuses(authority: A
             [closed] = [fact for fact in us.log.all(StateSetClosed) if fact.handshake_id == handshake]
             assert closed.origin == other.name
         assert not us.log.all(HandshakeFailed)
+
+    play(authority, tmp_path, scenario)
+
+
+def _invite_only(room: ScriptedRoom) -> Event:
+    return room.build("m.room.join_rules", room.creator, "", {"join_rule": "invite"})
+
+
+def _banned(room: ScriptedRoom) -> Event:
+    return room.build(MEMBER, room.creator, USER, {"membership": "ban"})
+
+
+@pytest.mark.parametrize("forbid", [_invite_only, _banned])
+@pytest.mark.parametrize("version", ["10", "12"])
+def test_the_next_server_helps_where_the_state_of_one_does_not_let_us_in(
+    authority: Authority, tmp_path: Path, version: str, forbid: Callable[[ScriptedRoom], Event]
+) -> None:
+    async def scenario(us: Us, peer: RoomPeer, other: RoomPeer) -> None:
+        room = other.make_room(version, members=1)
+        peer.rooms[room.room_id] = room
+        forbidden = forbid(room)
+
+        def lie(answer: dict[str, Any]) -> dict[str, Any]:
+            room.answer_lie = lambda honest: honest
+            return {**answer, "state": [*(p for p in answer["state"] if not _same_key(p, forbidden)), forbidden.pdu]}
+
+        room.answer_lie = lie
+        assert await us.ended(us.start("join", room.room_id, peer.name, other.name)) == "completed"
+        [closed] = us.log.all(StateSetClosed)
+        assert closed.origin == other.name
+        assert forbidden.event_id not in {fact.event_id for fact in us.log.all(PduFact)}
+
+    play(authority, tmp_path, scenario)
+
+
+def _same_key(pdu: dict[str, Any], event: Event) -> bool:
+    return (pdu["type"], pdu["state_key"]) == event.key
+
+
+def test_a_state_that_lets_us_in_against_the_rules_does_not(authority: Authority, tmp_path: Path) -> None:
+    async def scenario(us: Us, peer: RoomPeer, _: RoomPeer) -> None:
+        room = peer.make_room("10", members=1, join_rule={"join_rule": "invite"})
+        room.add("m.room.join_rules", f"@member0:{peer.name}", "", {"join_rule": "public"})
+        failed = await us.failure(us.start("join", room.room_id, peer.name))
+        assert "our join is not allowed" in failed.reason
+        assert us.log.facts == [failed]
 
     play(authority, tmp_path, scenario)
 
