@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 from annals.eventlog.api import Append
-from annals.ingest.inbound.receiver import WAITING_MAX, Receiver
+from annals.ingest.inbound.receiver import WAITING_MAX, Receiver, RecordWriter
 from annals.ingest.inbound.transaction import Transaction, TransactionRefused
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.schemas.codec import decode
+from annals.schemas.facts.decisions import Verdict
+from annals.schemas.facts.envelope import Envelope
 from annals.schemas.facts.quarantine import InputQuarantined
 from annals.schemas.facts.receipts import ReceiptSet
 from annals.schemas.facts.rooms import PduReceived
+from annals.schemas.records import Addressed
 from tests.support.remote_server import RemoteServer, now_ms, verdict
 from tests.support.server import LiveServer, User, bodies
 from tests.support.servers import until
@@ -123,6 +126,56 @@ def test_the_same_transaction_twice_at_once_is_one(server: LiveServer) -> None:
     assert len(set(answers)) == 1
     remote.wait_for(events[-1])
     assert len(received(server, remote)) == 1 + 5
+
+
+class _Together:
+    """Writers of so many processes, each of which has looked at the tables before any of them appends."""
+
+    def __init__(self, writer: RecordWriter, processes: int) -> None:
+        self._writer, self._to_come, self._all = writer, processes, asyncio.Event()
+
+    def envelope(self, cause: str | None = None, idempotency_key: str | None = None) -> Envelope:
+        return self._writer.envelope(cause, idempotency_key)
+
+    async def submit_records(self, records: Sequence[Addressed]) -> object:
+        self._to_come -= 1
+        if not self._to_come:
+            self._all.set()
+        await self._all.wait()
+        return await self._writer.submit_records(records)
+
+
+def test_two_processes_that_take_the_same_transaction_at_once_are_one(server: LiveServer) -> None:
+    """Each may log it: an event is decided once, by its id, and a message for a device by its own."""
+    alice, remote, room_id, bob = shared_room(server, "10")
+    events, house = remote.chain(room_id, bob, ["one", "two"]), server.house
+    stranger = RemoteServer(server).build(room_id, bob, "m.room.message", {"body": "forged"})
+    content = {
+        "pdus": [*(event.pdu for event in events), stranger.pdu],
+        "edus": [to_device(bob, {alice.id: {alice.device_id: {"n": 1}}})],
+    }
+
+    async def at_once() -> list[bytes]:
+        together = _Together(house.appender, processes=2)
+        with ThreadPoolExecutor(1) as threads:
+            verifier = PduVerifier(house.peers.keyring, threads)
+            each = [Receiver(together, house.database, verifier, threads, "test", now_ms) for _ in range(2)]
+            return await asyncio.gather(*(receiver.receive(remote.name, "both", content) for receiver in each))
+
+    one, other = server.on_loop(at_once())
+    assert one == other
+    assert json.loads(one)["pdus"].keys() == {*(event.event_id for event in events), stranger.event_id}
+    remote.wait_for(events[-1])
+    last = remote.chain(room_id, bob, ["behind"])
+    remote.push(*last)
+    ids = [event.event_id for event in (*events, *last)]
+    logged = [fact.event_id for fact in received(server, remote)]
+    assert [logged.count(event_id) for event_id in ids] == [2, 2, 1], "both were in the midst of it"
+    decided = [fact.event_id for fact in facts_of(server, "decisions.g1", Verdict)]
+    assert [decided.count(event_id) for event_id in ids] == [1, 1, 1]
+    assert bodies(alice.messages(room_id)["chunk"])[:3] == ["behind", "two", "one"]
+    sql = "SELECT message_id FROM to_device WHERE sender = %s"
+    until(lambda: rows(server, sql, bob) == [(f"{remote.name}/m1",)], 60.0, "the message, once")
 
 
 def test_a_known_event_is_not_logged_again(server: LiveServer) -> None:
