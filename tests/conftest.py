@@ -24,12 +24,15 @@ import pytest
 from tests.support.backends import log_backend
 from tests.support.kafka import kafka, kafka_namespace, own_kafka
 from tests.support.postgres import database_url, postgres
+from tests.support.server_fixtures import embedded_live_server, kafka_live_server
 from tests.support.shared_server import embedded_server, kafka_server
 
 __all__ = [
     "database_url",
+    "embedded_live_server",
     "embedded_server",
     "kafka",
+    "kafka_live_server",
     "kafka_namespace",
     "kafka_server",
     "log_backend",

@@ -17,7 +17,7 @@ __all__ = ["server"]
 @pytest.mark.parametrize(
     ("name", "acl"),
     [
-        ("evil.example", {"allow": ["*"], "deny": ["evil.example"]}),
+        ("evil1.example", {"allow": ["*"], "deny": ["evil1.example"]}),
         ("evil2.example:8448", {"allow": ["*"], "deny": ["evil2.example"]}),
         ("EVIL3.example", {"allow": ["*"], "deny": ["evil3.EXAMPLE"]}),
         ("sub.evil4.example", {"allow": ["*"], "deny": ["*.evil4.example"]}),
