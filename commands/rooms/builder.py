@@ -32,7 +32,13 @@ from annals.schemas.facts.rooms import EventRefused, PduCreated
 GROUP_MAX = 100
 TRIES_MAX = 5
 NEEDS_ROUNDS_MAX = 50
-_ANSWERS: tuple[type[Exception], ...] = (Refused, *NOT_NOW)
+
+
+class _NothingToDo(Exception):
+    """The plan said so, of the view that it was shown."""
+
+
+_ANSWERS: tuple[type[Exception], ...] = (Refused, _NothingToDo, *NOT_NOW)
 #: Stand-ins for offsets that the log has not given yet; above all real ones, so that state ids do not meet.
 FORESEEN_OFFSET = 1 << 40
 
@@ -69,10 +75,13 @@ class RoomBuilder:
         self._workshop = workshop
         self._queue: deque[Command] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._view = unknown_room(room_id)
+        self._unknown = unknown_room(room_id)
+        self._view = self._unknown
         self._foreseen = FORESEEN_OFFSET
         self._head: str | None = None
         self._is_stale = False
+        #: Whether all that the view says was read after the group's commands came
+        self._is_fresh = True
 
     @property
     def idle(self) -> bool:
@@ -84,7 +93,7 @@ class RoomBuilder:
         where that was said."""
         self._head = head
         if self.idle:
-            self._view = unknown_room(self._room_id)
+            self._view = self._unknown
 
     def all_moved(self) -> None:
         """Other tables answer from now on: nothing that is known of the room is known of them."""
@@ -109,26 +118,38 @@ class RoomBuilder:
     async def _carry_out_group(self, group: Sequence[Command]) -> None:
         try:
             if self._is_stale:
-                self._view, self._is_stale = unknown_room(self._room_id), False
-            view = self._view
+                self._view, self._is_stale = self._unknown, False
+            view, self._is_fresh = self._view, self._view is self._unknown
             for command in group:
                 view = await self._build(view, command)
             self._view = trim(view)
             built = [command for command in group if command.made and not command.answer.done()]
             if built:
                 await self._log(built)
+            else:
+                # Nothing was logged, so nothing will tell whether the room has moved meanwhile.
+                self._view = self._unknown
         except Exception as error:  # whatever it is, everybody who waits must hear of it
-            self._view = unknown_room(self._room_id)
+            self._view = self._unknown
             for command in group:
                 _fail(command, error)
 
     async def _build(self, view: RoomView, command: Command) -> RoomView:
-        """Plan and build one command; where it is refused, the view stays as it was."""
+        """Plan and build one command; where it is refused, the view stays as it was.
+
+        No is said, and that nothing is to be done, of what was read after the command came; else it comes again.
+        """
         view, error = await self._try(view, command)
         if isinstance(error, Refused) and command.assumed:
             # A retry of what is logged is answered as it was then, whatever the room allows by now.
             view, error = await self._try(view, command, Needs(keys=frozenset(command.assumed)))
-        if error is not None:
+        if isinstance(error, (Refused, _NothingToDo)) and not self._is_fresh:
+            # Others may have read from the tables what we have not been told yet, and ask because of it.
+            self._is_stale = True
+            self._queue.append(command)
+        elif isinstance(error, _NothingToDo):
+            _settle(command, Sent(()))
+        elif error is not None:
             _fail(command, error)
         return view
 
@@ -154,8 +175,7 @@ class RoomBuilder:
         command.facts, command.made, command.assumed = [], [], set()
         plan = command.plan(view)
         if isinstance(plan, Already):
-            _settle(command, Sent(()))
-            return view
+            raise _NothingToDo
         for wish in plan.wishes:
             view = self._build_wish(view, command, wish)
         return view
@@ -202,7 +222,7 @@ class RoomBuilder:
         outcomes = await self._workshop.tables.outcomes(self._room_id, event_ids)
         header = self._view.header
         if header is None or outcomes.halted or outcomes.extremities != frozenset(header.extremities):
-            self._view = unknown_room(self._room_id)
+            self._view = self._unknown
         for command in built:
             await self._answer(command, outcomes)
 
@@ -228,7 +248,7 @@ class RoomBuilder:
 
     async def _refuse(self, command: Command, bad: Sequence[tuple[str, str | None, Outcome]]) -> None:
         """A logged event of ours was not accepted: make that last; what was only dropped is built anew."""
-        self._view = unknown_room(self._room_id)
+        self._view = self._unknown
         appender = self._workshop.appender
         refusals = [
             EventRefused(appender.envelope(cause=event_id), self._room_id, event_id, key, o.rule, o.reason or o.verdict)

@@ -11,6 +11,7 @@ import pytest
 
 from annals.commands.errors import Refused
 from annals.commands.rooms.builder import RoomBuilder, Workshop
+from annals.commands.rooms.membership import Change, join
 from annals.commands.rooms.outcomes import Outcome, Outcomes
 from annals.commands.rooms.plans import Sent
 from annals.commands.rooms.sending import send
@@ -129,3 +130,32 @@ def test_a_retry_of_somebody_who_was_banned_since_is_the_first_event() -> None:
     assert asyncio.run(_sent(builder, ["same"], "bob")) == first
     with pytest.raises(Refused):
         asyncio.run(_sent(builder, ["new"], "bob"))
+
+
+def test_what_others_saw_before_the_builder_was_told_counts() -> None:
+    # A ban and its end were in the tables, and read there by somebody else, when the notices had not come yet.
+    driver = numbered_room("12", 1)
+    builder, tables = _builder(driver)
+    coming = join(Change(user("bob"), user("bob"), "join"), frozenset())
+
+    async def scenario() -> None:
+        await _sent(builder, ["first"])
+        await builder.carry_out(coming)
+        for membership in ("ban", "leave"):
+            driver.send(user("alice"), "m.room.member", {"membership": membership}, user("bob"))
+        # Not "nothing to do: he is in the room": he was.
+        assert len((await builder.carry_out(coming)).event_ids) == 1
+        driver.send(user("alice"), "m.room.member", {"membership": "ban"}, user("bob"))
+        with pytest.raises(Refused):
+            await builder.carry_out(coming)
+        await _sent(builder, ["second"])
+        driver.send(user("alice"), "m.room.member", {"membership": "leave"}, user("bob"))
+        # Not "banned": he was.
+        assert len((await builder.carry_out(coming)).event_ids) == 1
+        tables.asked.clear()
+        with pytest.raises(Refused):
+            await _sent(builder, ["third"], "mallory")
+
+    asyncio.run(scenario())
+    # What is refused is looked at again once, not for ever.
+    assert len(tables.asked) < 10
