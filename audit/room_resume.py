@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from annals.audit.operating import Operating
 from annals.eventlog.api import Log
 from annals.eventlog.partition import partition_of
+from annals.projectors.left_out import RESUME
 from annals.projectors.rooms.decided import MARK_KEY, Assembler, DecidedStep
 from annals.projectors.taking import records_between
 from annals.schemas.codec import decode
@@ -34,7 +35,7 @@ def resume_room(operating: Operating, room_id: str, skip: Sequence[int], actor: 
     for offset in skip:
         _check_offset(log, room_id, partition, offset)
     arguments = json.dumps({"room_id": room_id, "skip": sorted(skip)}).encode()
-    command = AdminCommanded(operating.envelope(is_cause=True), actor, "room resume", arguments, reason)
+    command = AdminCommanded(operating.envelope(is_cause=True), actor, RESUME, arguments, reason)
     resumed = RoomResumed(operating.envelope(), room_id, actor, reason, tuple(sorted(skip)))
     (_, (_, partition, offset)) = operating.append([command, resumed])
     return partition, offset

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -23,6 +23,7 @@ from annals.eventlog.errors import RecordsGone, TopicReplaced
 from annals.projectors import metrics
 from annals.projectors.errors import CannotTake, GivenUp, GroupPartition, LogReplaced, StopsHere
 from annals.projectors.groups import GROUPS
+from annals.projectors.left_out import LeftOut
 from annals.projectors.owned import Owned
 from annals.projectors.plain_worker import PlainWorker
 from annals.projectors.poison import Skips
@@ -58,7 +59,8 @@ class Settings:
     """What a loop works on. `owner` names this process, anew at each start; `groups` None: all of them.
 
     `alone`: take all partitions and share with nobody, whatever the log (a replay). `release_wait_s`: how long an owner
-    that lives may take to give back what is ours by now, before its backend is ended.
+    that lives may take to give back what is ours by now, before its backend is ended. `left_out`: by partition of
+    `rooms`, the offsets of facts that nothing comes of (see `projectors.left_out`).
     """
 
     generation: str
@@ -69,6 +71,7 @@ class Settings:
     work_s_max: float = WORK_S_MAX
     alone: bool = False
     release_wait_s: float = 1.0
+    left_out: LeftOut = field(default_factory=dict)
 
 
 class Loop:
@@ -216,8 +219,10 @@ class Loop:
         skips = self._reader.skips
         if taken.mark is None:
             return Owned(PlainWorker(GROUPS[group], partition, taken.epoch, taken.position, skips))
+        left_out = self._settings.left_out.get(partition, frozenset())
         worker = RoomsWorker(
-            self._log, self._decisions, partition, taken.epoch, taken.position, skips, self._views, self._is_local
+            *(self._log, self._decisions, partition, taken.epoch, taken.position),
+            *(skips, self._views, self._is_local, left_out),
         )
         worker.forget()
         return Owned(worker, fold_decided(self._log, self._decisions, worker, taken.mark, self._running()))

@@ -1,7 +1,7 @@
 """Filling a generation from the log, offline: the live loop, driven to the log's end.
 
 fold        re-apply the decisions of another generation: cures a fault of the tables or of a fold
-recompute   decide anew: cures a fault of the room machine
+recompute   decide anew: cures a fault of the room machine. What operators left out stays left out
 
 Killed and started again, it goes on where its last commit left it.
 """
@@ -20,6 +20,7 @@ from annals.database.ops import cursor, save_cursor
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log
 from annals.projectors.interpreter import set_for_replay
+from annals.projectors.left_out import left_out
 from annals.projectors.loop import Loop, Settings
 from annals.projectors.positions.read import projected_ends
 from annals.projectors.refolding import Copied
@@ -123,6 +124,7 @@ def replay(
             alone=True,
             records_max=RECORDS_MAX,
             work_s_max=WORK_S_MAX,
+            left_out=left_out(log) if mode == "recompute" else {},
         ),
     )
 

@@ -49,6 +49,11 @@ def resume(step: Step, fact: RoomResumed, apply_fact: Callable[[Step, RoomFact, 
             wake(step)
 
 
+def leave_out(step: Step, offset: int) -> None:
+    """A fact that an operator left out, when everything is decided anew."""
+    step.decide(Skipped, offset, reason=BY_OPERATOR)
+
+
 def _load_waiting(step: Step) -> None:
     room_id = step.view.room_id
     unloaded = frozenset((room_id, offset) for offset in step.header.waiting if offset not in step.view.facts)

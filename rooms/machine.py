@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from annals.rooms.admission import admit, first_needs
 from annals.rooms.closing import close
 from annals.rooms.forgetting import forget
-from annals.rooms.halting import halt_room, resume, wait
+from annals.rooms.halting import halt_room, leave_out, resume, wait
 from annals.rooms.handshakes import enqueue, fail, queue_holder, start
 from annals.rooms.needs import Needs
 from annals.rooms.out_of_band import take_membership
@@ -39,7 +39,7 @@ from annals.schemas.facts.rooms import (
     StateSetClosed,
 )
 
-__all__ = ["DECIDE_VERSION", "Decided", "UnknownFact", "decide", "halt"]
+__all__ = ["DECIDE_VERSION", "Decided", "UnknownFact", "decide", "halt", "omit"]
 
 
 class UnknownFact(Exception):
@@ -113,4 +113,13 @@ def halt(view: RoomView, fact: RoomFact, offset: int, epoch: int, error: str) ->
     """The pure code failed on this fact: the room stands still, the others go on. Needs a view with its header."""
     step = Step(view, offset, epoch)
     halt_room(step, offset, error, waits=not isinstance(fact, RoomResumed))
+    return Decided(step.view, step.finish())
+
+
+def omit(view: RoomView, offset: int, epoch: int) -> Decided | Needs:
+    """An operator has left out the fact at `offset`: nothing comes of it, whatever it is."""
+    if view.header is None:
+        return Needs(rooms=frozenset([view.room_id]))
+    step = Step(view, offset, epoch)
+    leave_out(step, offset)
     return Decided(step.view, step.finish())

@@ -73,6 +73,9 @@ def _resume_on(arguments: argparse.Namespace, config: Config, log: Log) -> int:
     from annals.server.operator_access import command_on
 
     generation = _written_by_a_server(config)
+    if arguments.skip and generation is not None and not _stands_still(config, arguments.room):
+        _complain(f"annals: {arguments.room} does not stand still: there is nothing to leave out")
+        return 1
     partition = partition_of(arguments.room, log.partitions("rooms"))
     ends = 0 if generation is None else log.end(decisions_topic(generation).name, partition)
     partition, offset = resume_room(command_on(log), arguments.room, arguments.skip, arguments.actor, arguments.reason)
@@ -97,6 +100,15 @@ def _written_by_a_server(config: Config) -> str | None:
         if database is None or generation is None or live_owner(database, generation) is None:
             return None
         return generation
+
+
+def _stands_still(config: Config, room_id: str) -> bool:
+    from annals.audit.halted import halted_rooms
+    from annals.server.operator_access import opened_tables
+
+    with opened_tables(config) as database:
+        assert database is not None
+        return any(room.room_id == room_id for room in database.read_now(halted_rooms))
 
 
 def _outcome(room_id: str, step: object) -> int:

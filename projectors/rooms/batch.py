@@ -19,7 +19,7 @@ from annals.eventlog.errors import LogError
 from annals.projectors.errors import TornDecisions
 from annals.projectors.rooms.chains import InRoom, may_be_cited
 from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed, users_moved
-from annals.rooms.machine import Decided, UnknownFact, decide, halt
+from annals.rooms.machine import Decided, UnknownFact, decide, halt, omit
 from annals.rooms.needs import Loaded, Needs
 from annals.rooms.view import RoomView, learn
 from annals.schemas.facts.decisions import Decision
@@ -55,13 +55,14 @@ class _Room:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a batch needs to know besides its facts."""
+    """What a batch needs to know besides its facts. `left_out`: the offsets of facts that are not to be applied."""
 
     partition: int
     epoch: int
     is_local: Callable[[str], bool]
     encode: Callable[[Decision], list[bytes]]
     fact_at: Callable[[int], RoomFact]
+    left_out: frozenset[int] = frozenset()
     monotonic_s: Callable[[], float] = time.monotonic
 
 
@@ -146,7 +147,10 @@ class RoomBatch:
         if room.failure is not None:
             return self._halt(room, fact, offset)
         try:
-            outcome = decide(room.view, fact, offset, self._around.epoch)
+            if offset in self._around.left_out:
+                outcome = omit(room.view, offset, self._around.epoch)
+            else:
+                outcome = decide(room.view, fact, offset, self._around.epoch)
             if isinstance(outcome, Needs):
                 if outcome == room.asked:
                     raise NeedsUnanswered(f"{outcome} (asked twice)")

@@ -53,7 +53,9 @@ class RoomsWorker:
         skips: Skips,
         views: ViewCache,
         is_local: Callable[[str], bool],
+        left_out: frozenset[int] = frozenset(),
     ) -> None:
+        """`left_out`: offsets of facts that are decided by leaving them out."""
         self.epoch = epoch
         self.position = position
         self._log = log
@@ -62,7 +64,7 @@ class RoomsWorker:
         self._skips = skips
         self._views = views
         self._facts = Facts(log, TOPIC, partition)
-        self._around = Surroundings(partition, epoch, is_local, decisions.encoded, self._facts.at)
+        self._around = Surroundings(partition, epoch, is_local, decisions.encoded, self._facts.at, left_out)
 
     @property
     def key(self) -> GroupPartition:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from annals.database.write_connection import WriteConnection
 from annals.eventlog.embedded import EmbeddedLog
 from annals.projectors import refolding
+from annals.projectors.left_out import RESUME
 from annals.projectors.rebuild import Mode, Progress, replay
+from annals.rooms import machine
+from annals.rooms.step import Step
+from annals.schemas.facts.operations import AdminCommanded
+from annals.schemas.facts.rooms import PduFact, RoomFact, RoomResumed
 from tests.support.decisions import decisions_that_count
-from tests.support.projectors import SERVER_NAME, append, connector, dump, running, simple_facts
+from tests.support.projectors import SERVER_NAME, append, connector, dump, envelope, running, simple_facts
 from tests.support.room_traffic import traffic
 
 
@@ -79,6 +87,47 @@ def test_a_fold_whose_write_fails_is_taken_up_again(
     assert next(numbers) > 6
     assert dump(tables_url, "g2") == dump(tables_url, "g1")
     assert decisions_that_count(log, "g2") == decisions_that_count(log, "g1")
+
+
+def test_what_an_operator_left_out_is_not_decided_anew(
+    log: EmbeddedLog, tables_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, facts = traffic(random.Random(44), rooms=1, length=12)
+    last = max(index for index, fact in enumerate(facts) if isinstance(fact, PduFact))
+    left_out, apply_fact = facts[last], machine.apply_fact
+    assert isinstance(left_out, PduFact)
+
+    def fail_on_it(step: Step, fact: RoomFact, source: int) -> None:
+        if fact == left_out:
+            raise RuntimeError("a defect")
+        apply_fact(step, fact, source)
+
+    monkeypatch.setattr(machine, "apply_fact", fail_on_it)
+    with running(log, connector(tables_url)) as loop:
+        offset = append(log, facts[: last + 1])[-1]
+        loop.catch_up()
+        assert _rows(tables_url, "g1", "SELECT source FROM halted_rooms") == [(offset,)]
+        arguments = json.dumps({"room_id": left_out.room_id, "skip": [offset]}).encode()
+        command = AdminCommanded(envelope(), "olga", RESUME, arguments, "a test")
+        append(log, [command, RoomResumed(envelope(), left_out.room_id, "olga", "a test", (offset,))])
+        loop.catch_up()
+    monkeypatch.undo()
+    assert _rows(tables_url, "g1", "SELECT source FROM halted_rooms") == []
+    replay(log, tables_url, "g2", "recompute", SERVER_NAME)
+    for query in (
+        "SELECT type, state_key, event_id FROM current_state",
+        "SELECT event_id, verdict FROM events",
+        "SELECT event_id FROM forward_extremities",
+    ):
+        rows = _rows(tables_url, "g2", query)
+        assert rows
+        assert rows == _rows(tables_url, "g1", query)
+    assert (left_out.event_id,) not in _rows(tables_url, "g2", "SELECT event_id FROM events")
+
+
+def _rows(url: str, generation: str, query: str) -> list[tuple[Any, ...]]:
+    with closing(WriteConnection(url, generation)) as connection:
+        return sorted(connection.rows(query))
 
 
 def test_a_generation_is_not_its_own_source(log: EmbeddedLog, tables_url: str) -> None:
