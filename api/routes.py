@@ -15,6 +15,7 @@ from annals.api.client import (
     filters,
     login,
     openid,
+    presence,
     profile,
     public_rooms,
     push_rules,
@@ -57,6 +58,7 @@ ROUTERS: Sequence[APIRouter] = (
     server_directory.router,
     public_rooms.router,
     openid.router,
+    presence.router,
 )
 
 HOT_ROUTES: Sequence[HotRoute] = (

@@ -14,6 +14,7 @@ from annals.api.auth.limits import Limits
 from annals.commands.accounts import Accounts
 from annals.commands.aliases import Aliases
 from annals.commands.openid import OpenIdTokens
+from annals.commands.presence import PresenceDesk
 from annals.commands.profiles import Profiles
 from annals.commands.receipts import Receipts
 from annals.commands.rooms.service import Rooms
@@ -35,6 +36,7 @@ from annals.queries.federation.reads import FederationReads
 from annals.queries.hierarchy import Spaces
 from annals.queries.messages import Messages
 from annals.queries.openid import OpenIdReads
+from annals.queries.presence import PresenceReads
 from annals.queries.profiles import ProfileReads
 from annals.queries.public_rooms import PublicRooms
 from annals.queries.remote import RemoteReads
@@ -101,6 +103,8 @@ class Services:
     remote_reads: RemoteReads
     receipts: Receipts
     typing: TypingNotices
+    presence: PresenceDesk
+    presence_reads: PresenceReads
     requests: RequestVerifier
     templates: Templates
     sent_handshakes: SentHandshakes

@@ -1,4 +1,4 @@
-"""EDUs of our users: who types and what was read, tailed from the log and sent while it is new.
+"""EDUs of our users: who types, what was read and who is online, tailed from the log and sent while it is new.
 
 Best effort: what was said while nobody sent, or to a server that fails, is not sent later. Only to servers that are in
 the room now, only about users of ours, and of receipts only the public ones.
@@ -17,12 +17,14 @@ import structlog
 from annals.database.errors import DatabaseError
 from annals.database.pool import Database
 from annals.egress.audiences import Audiences
+from annals.egress.presence import PresenceOut, presence_edu, servers_of
 from annals.egress.reading import server_of
 from annals.eventlog.api import Log, Record
 from annals.eventlog.tail_thread import TailThread
+from annals.matrix.presence import Presence
 from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
-from annals.schemas.facts.ephemeral import TypingSet
+from annals.schemas.facts.ephemeral import PresenceSet, TypingSet
 from annals.schemas.facts.receipts import ReceiptSet
 
 _logger = structlog.get_logger(__name__)
@@ -62,6 +64,8 @@ class Edus:
     _audiences: Audiences = field(init=False)
     _reader: TailThread | None = None
     _waiting: list[Said] = field(default_factory=list)
+    _present: dict[str, PresenceSet] = field(default_factory=dict)
+    _presence: PresenceOut = field(default_factory=PresenceOut)
     _came: asyncio.Event = field(default_factory=asyncio.Event)
     _typing: dict[tuple[str, str], _Typing] = field(default_factory=dict)
 
@@ -85,6 +89,8 @@ class Edus:
             said, self._waiting = self._waiting, []
             self._end_typing()
             await self._send(said)
+            present, self._present = self._present, {}
+            await self._send_presence(self._presence.news(present, self.now_ms()))
 
     async def _wait(self) -> None:
         """Until something was said, or somebody has not typed for long enough."""
@@ -103,6 +109,8 @@ class Edus:
                 continue
             if isinstance(fact, TypingSet | ReceiptSet) and self._is_public(fact):
                 self._waiting.append(fact)
+            elif isinstance(fact, PresenceSet) and server_of(fact.user_id) == self.us:
+                self._present[fact.user_id] = fact
         del self._waiting[:-_WAITING_MAX]
         self._came.set()
 
@@ -133,6 +141,20 @@ class Edus:
         for fact in said:
             edu = self._typing_of(fact, servers[fact.room_id]) if isinstance(fact, TypingSet) else _receipt_edu(fact)
             self.sender.send_edu(servers[fact.room_id], _key(fact), edu)
+
+    async def _send_presence(self, news: dict[str, Presence]) -> None:
+        if not news:
+            return
+        try:
+            servers = await self.database.read(lambda snapshot: servers_of(snapshot, self._audiences, list(news)))
+        except DatabaseError as error:
+            _logger.warning("edus_not_sent", error=repr(error))
+            self._audiences.forget()
+            return
+        now_ms = self.now_ms()
+        for user_id, presence in news.items():
+            edu = presence_edu(user_id, presence, now_ms)
+            self.sender.send_edu(servers.get(user_id, ()), ("m.presence", user_id), edu)
 
     def _typing_of(self, fact: TypingSet, servers: frozenset[str]) -> dict[str, Any]:
         key, types = (fact.room_id, fact.user_id), fact.until_ms > self.now_ms()

@@ -15,6 +15,7 @@ from annals.schemas.codec import encode, schema_file
 from annals.schemas.errors import Unencodable
 from annals.schemas.facts.decisions import Decision, Mark
 from annals.schemas.facts.directory import RoomPublished
+from annals.schemas.facts.ephemeral import PresenceSet
 from annals.schemas.parts import split
 from annals.schemas.patching import with_number
 
@@ -112,6 +113,10 @@ def _by_origin(fact: Any) -> tuple[str, bytes]:
     return fact.origin, fact.origin.encode()
 
 
+def _ephemeral(fact: Any) -> tuple[str, bytes]:
+    return _by_user(fact) if isinstance(fact, PresenceSet) else _by_room(fact)
+
+
 def _one_partition(fact: Any) -> tuple[str, bytes]:
     return "", type(fact).__name__.encode()
 
@@ -122,7 +127,7 @@ _KEYS: dict[str, Callable[[Any], tuple[str, bytes]]] = {
     "directory": _by_name,
     "receipts": _receipt,
     "to_device": _to_device,
-    "ephemeral": _by_room,
+    "ephemeral": _ephemeral,
     "servers": _by_server,
     "quarantine": _by_origin,
     "subject_keys": _subject_key,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import structlog
 
@@ -13,6 +14,7 @@ from annals.api.services import ApiSettings, Services
 from annals.commands.accounts import Accounts
 from annals.commands.openid import OpenIdTokens
 from annals.commands.passwords import Passwords
+from annals.commands.presence import PresenceDesk
 from annals.commands.profiles import Profiles
 from annals.commands.receipts import Receipts
 from annals.commands.rooms.templates import Templates
@@ -38,6 +40,7 @@ from annals.queries.hierarchy import Spaces
 from annals.queries.messages import Messages
 from annals.queries.openid import OpenIdReads
 from annals.queries.places import PlaceReader
+from annals.queries.presence import PresenceReads
 from annals.queries.profiles import ProfileReads
 from annals.queries.public_rooms import PublicRooms
 from annals.queries.remote import RemoteReads
@@ -46,17 +49,16 @@ from annals.queries.room_state import RoomReads
 from annals.queries.space_walk import SpaceWalks
 from annals.queries.sync.notifier import Notifier
 from annals.queries.sync.service import Sync
-from annals.queries.sync.typing import Typing
 from annals.server.appservices import load_appservices
 from annals.server.clock import now_ms
 from annals.server.config import Config
+from annals.server.ephemeral_tail import Ephemerals, EphemeralTail, expire_ephemerals
 from annals.server.fetching import room_history
 from annals.server.handshakes import room_asker
 from annals.server.house import House, open_house
 from annals.server.http import serve
 from annals.server.keys import load_master_key
 from annals.server.operational import operational_routes
-from annals.server.typing_tail import TypingTail, expire_typing
 from annals.server.version import VERSION
 
 _SERVERS = "servers"
@@ -68,9 +70,10 @@ log = structlog.get_logger(__name__)
 async def run(config: Config) -> None:
     """Serve until SIGTERM."""
     house = await open_house(config, "api")
-    services, notifier, typing = make_services(config, house)
-    tail = TypingTail(house.log, typing, notifier)
-    expiry = asyncio.create_task(expire_typing(typing, notifier))
+    services, ephemerals = make_services(config, house)
+    tail = EphemeralTail(house.log, ephemerals, house.database)
+    expiry = asyncio.create_task(expire_ephemerals(ephemerals))
+    desk = asyncio.create_task(services.presence.run())
     heard = HeardFrom(house.database, now_ms)
     await heard.start()
     house.peers.requests.tell(heard)
@@ -79,18 +82,23 @@ async def run(config: Config) -> None:
         await serve(app, config, services.stopping.set)
     finally:
         expiry.cancel()
+        desk.cancel()
         await services.receiver.close()
         await heard.close()
         await asyncio.to_thread(tail.close)
         await house.close()
 
 
-def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typing]:
-    """The services of the endpoints, and what has to be told when something moves."""
+def make_services(config: Config, house: House) -> tuple[Services, Ephemerals]:
+    """The services of the endpoints, and what has to hear of topic `ephemeral`."""
     database, appender = house.database, house.appender
     keys = SubjectKeys(appender, database, load_master_key(config.master_key_path))
     tokens = Tokens(database)
-    notifier, typing = Notifier(), Typing(now_ms)
+    notifier = Notifier()
+    ephemerals = Ephemerals(now_ms, notifier, config.presence.enabled)
+    presences = ephemerals.presences
+    desk = PresenceDesk(appender, ephemerals if presences else None, f"api-{secrets.token_hex(6)}")
+    ephemerals.reconsider = desk.stir
     stopping = asyncio.Event()
     places = PlaceReader(house.log.log_id)
     identity, pdus = Identity(house.signer.server_name, house.signer.key), house.peers.pdus
@@ -112,13 +120,17 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         user_data=UserData(appender, database),
         aliases=house.aliases,
         alias_reads=AliasReads(database, config.server_name),
-        sync=Sync(database, house.log.log_id, notifier, typing, now_ms, stopping),
+        sync=Sync(
+            database, house.log.log_id, notifier, ephemerals.typing, presences, ephemerals.count, now_ms, stopping
+        ),
         rooms=house.rooms,
         messages=Messages(database, places, room_history(house).fetch),
         room_reads=RoomReads(database, places),
         remote_reads=RemoteReads(house.peers.client),
         receipts=Receipts(appender, database),
         typing=TypingNotices(appender, database),
+        presence=desk,
+        presence_reads=PresenceReads(database, presences),
         requests=house.peers.requests,
         templates=templates,
         sent_handshakes=SentHandshakes(appender, database, pdus, identity, templates.check_authorised),
@@ -126,7 +138,16 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         third_party_invites=ThirdPartyInvites(database, house.builders, house.outgoing, config.server_name),
         room_answers=RoomAnswers(database, config.server_name),
         notary=_notary(house, own_keys),
-        receiver=Receiver(appender, database, pdus, house.peers.threads, config.server_name, now_ms, room_asker(house)),
+        receiver=Receiver(
+            appender,
+            database,
+            pdus,
+            house.peers.threads,
+            config.server_name,
+            now_ms,
+            room_asker(house),
+            config.presence.enabled,
+        ),
         federation_reads=FederationReads(database),
         federation_devices=FederationDevices(database),
         openid=OpenIdTokens(database, now_ms),
@@ -138,7 +159,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Notifier, Typ
         appservices=load_appservices(config.appservice_dir, config.server_name),
         stopping=stopping,
     )
-    return services, notifier, typing
+    return services, ephemerals
 
 
 def _notary(house: House, own_keys: OwnKeys) -> KeyNotary:

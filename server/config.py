@@ -149,6 +149,12 @@ class Metrics(Section):
     port: Port | None = None
 
 
+class PresenceSection(Section):
+    """Who is online. Switched off, everybody is offline, and nobody hears of anybody, here or elsewhere."""
+
+    enabled: bool = True
+
+
 class Config(BaseSettings):
     """All settings. Read them with `load`."""
 
@@ -182,6 +188,7 @@ class Config(BaseSettings):
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
     federation: FederationSection = FederationSection()
+    presence: PresenceSection = PresenceSection()
 
     @classmethod
     def settings_customise_sources(

@@ -11,19 +11,20 @@ from annals.api.client.room_reading import viewer_of
 from annals.api.errors import invalid_param
 from annals.api.hot import HotRoute
 from annals.api.services import Services, services_of
+from annals.matrix.presence import ONLINE, STATES
 from annals.queries.sync.filters import BadFilter, SyncFilter, sync_filter
 from annals.queries.sync.token import BadToken
 
 #: Longer than clients ask for, shorter than what proxies cut.
 TIMEOUT_MS_MAX = 90_000
-_PRESENCES = ("offline", "online", "unavailable")
 
 
 async def sync(request: Request, _: dict[str, str]) -> bytes:
     """GET /_matrix/client/v3/sync."""
     services = services_of(request)
     requester = await authenticate(request, services)
-    if request.query_params.get("set_presence", "online") not in _PRESENCES:
+    presence = request.query_params.get("set_presence", ONLINE)
+    if presence not in STATES:
         raise invalid_param("set_presence must be offline, online or unavailable")
     full_state = query_bool(request, "full_state")
     use_state_after = query_bool(request, "use_state_after")
@@ -32,7 +33,8 @@ async def sync(request: Request, _: dict[str, str]) -> bytes:
     since = request.query_params.get("since") or None
     viewer = viewer_of(requester, services)
     try:
-        return await services.sync.sync(viewer, since, wanted, timeout_ms, full_state, use_state_after)
+        with services.presence.polling(requester.user_id, requester.device_id, presence):
+            return await services.sync.sync(viewer, since, wanted, timeout_ms, full_state, use_state_after)
     except BadToken:
         raise invalid_param("since is not a token of this server") from None
 

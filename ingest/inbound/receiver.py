@@ -21,11 +21,12 @@ import orjson
 from annals.database.pool import Database
 from annals.federation.flights import Flights
 from annals.ingest.inbound.answers import keep_answer
-from annals.ingest.inbound.devices import KINDS, DeviceClaims, device_claims, device_facts
+from annals.ingest.inbound.devices import KINDS, device_claims, device_facts
 from annals.ingest.inbound.edus import RoomClaim, count_unknown, room_claims
 from annals.ingest.inbound.intake import Arrived, not_ready, room_of, take_claims, take_pdus
 from annals.ingest.inbound.metrics import count
 from annals.ingest.inbound.out_of_band import take_answers
+from annals.ingest.inbound.presence import PRESENCE, presence_claims, presence_facts
 from annals.ingest.inbound.quota import Quota
 from annals.ingest.inbound.standing import Elsewhere, Found, Wanted, look
 from annals.ingest.inbound.transaction import Transaction, TransactionRefused, read_transaction
@@ -69,10 +70,11 @@ class Receiver:
         server_name: str,
         now_ms: Callable[[], int],
         asker: RoomAsker | None = None,
+        with_presence: bool = True,
     ) -> None:
         self._writer, self._database, self._verifier = writer, database, verifier
         self._threads, self._server_name, self._now_ms = threads, server_name, now_ms
-        self._asker = asker
+        self._asker, self._with_presence = asker, with_presence
         self._quota = Quota(now_ms)
         self._flights: Flights[tuple[str, str], bytes] = Flights()
         self._turns: dict[str, _Turn] = {}
@@ -112,7 +114,8 @@ class Receiver:
         arrived = await self._verified(transaction)
         claims = room_claims(transaction.edus, transaction.origin)
         devices = device_claims(transaction.edus, transaction.origin, self._server_name)
-        wanted = _wanted(transaction, arrived, claims, devices)
+        present = presence_claims(transaction.edus, transaction.origin, self._now_ms()) if self._with_presence else {}
+        wanted = _wanted(transaction, arrived, claims, devices.owners | present.keys(), devices.receivers)
         found = await self._database.read(lambda snapshot: look(snapshot, wanted))
         if found.answer is not None:
             return found.answer.encode()
@@ -131,9 +134,10 @@ class Receiver:
         taken.results |= {event_id: {} for event_id in answers.event_ids}
         taken.facts += not_ready(transaction, found, envelope, now_ms, may_keep)
         self._tell_elsewhere(transaction, found)
-        count_unknown(transaction.edus, KINDS)
+        count_unknown(transaction.edus, KINDS | {PRESENCE})
         taken.facts += take_claims(claims, transaction.origin, found, envelope, now_ms)
         taken.facts += device_facts(devices, found.devices, found.sharing, envelope)
+        taken.facts += presence_facts(present, transaction.origin, found.sharing, envelope)
         await self._append(taken.facts)
         return await self._answered(transaction, {"pdus": taken.results}, now_ms)
 
@@ -206,15 +210,19 @@ class _Turn:
 
 
 def _wanted(
-    transaction: Transaction, arrived: Sequence[Arrived], claims: Sequence[RoomClaim], devices: DeviceClaims
+    transaction: Transaction,
+    arrived: Sequence[Arrived],
+    claims: Sequence[RoomClaim],
+    owners: Collection[str],
+    receivers: Collection[str],
 ) -> Wanted:
     rooms = {room_id for pdu in transaction.pdus if (room_id := room_of(pdu)) is not None}
     return Wanted(
         rooms | {claim.room_id for claim in claims},
         {(item.room_id, event_id) for item in arrived if (event_id := item.event_id) is not None},
         {(claim.room_id, claim.user_id) for claim in claims},
-        devices.receivers,
-        devices.owners,
+        receivers,
+        owners,
         (transaction.origin, transaction.transaction_id),
     )
 

@@ -48,6 +48,15 @@ class Notifier:
         self._by_room: dict[str, set[_Waiter]] = {}
         self._by_user: dict[str, set[_Waiter]] = {}
 
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether a move would wake anybody."""
+        return bool(self._by_user)
+
+    def waiting(self, room_id: str) -> int:
+        """How many wait for something in a room."""
+        return len(self._by_room.get(room_id, ()))
+
     def moved(self, rooms: Collection[str], users: Collection[str], everything: bool = False) -> None:
         """Something of these rooms and users changed: wake who waits for them."""
         self.seen += 1

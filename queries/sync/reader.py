@@ -15,6 +15,7 @@ from annals.queries.room_facts import room_facts
 from annals.queries.sync.elsewhere import own_events, previews, unwanted_inviters
 from annals.queries.sync.event_fields import only_fields
 from annals.queries.sync.extras import Extras, extras, stripped_state
+from annals.queries.sync.presence import NO_NEWS, PresenceNews, told
 from annals.queries.sync.request import SyncRequest
 from annals.queries.sync.rooms import SyncRoom, rooms_of
 from annals.queries.sync.state import questions, state_of
@@ -56,7 +57,12 @@ class _Told:
 
 
 def read_sync(
-    snapshot: Snapshot, request: SyncRequest, log: bytes, typing: Mapping[str, Sequence[str]], ephemeral: int
+    snapshot: Snapshot,
+    request: SyncRequest,
+    log: bytes,
+    typing: Mapping[str, Sequence[str]],
+    ephemeral: int,
+    presence: PresenceNews = NO_NEWS,
 ) -> SyncAnswer:
     """What a /sync shows as of `snapshot`. `typing`: rooms whose typing users are to be told."""
     token = token_of(log, vector_of(snapshot.positions), ephemeral)
@@ -79,9 +85,14 @@ def read_sync(
     shown_rooms = {name: section for name, section in sections.items() if section}
     if shown_rooms:
         body["rooms"] = shown_rooms
+    of_others = False
+    if there := reading.presence(presence):
+        body["presence"] = {"events": list(there.values())}
+        # Nobody waits for what they are themselves.
+        of_others = there.keys() != {request.viewer.user_id}
     # Clients stop making one-time keys at the sight of this list being absent.
     body["device_one_time_keys_count"] = {}
-    return SyncAnswer(body, token, joined, not of_user and not shown_rooms)
+    return SyncAnswer(body, token, joined, not of_user and not shown_rooms and not of_others)
 
 
 class _Reading:
@@ -131,6 +142,33 @@ class _Reading:
             if entry or ephemeral or data:
                 section[room_id] = {**entry, "ephemeral": {"events": ephemeral}, "account_data": {"events": data}}
         return section
+
+    def presence(self, news: PresenceNews) -> dict[str, dict[str, Any]]:
+        """m.presence events by user: of those who share a room with this one, what changed or was not told before."""
+        if news is NO_NEWS:
+            return {}
+        since = self._request.since
+        came = [] if since is None else [room.room_id for room in self._joined if room.fresh]
+        members = set() if since is None else self._members_told()
+        if not (news.changed or came or members):
+            return {}
+        wanted = self._request.filter.presence
+        found = told(self._snapshot, news, self._user_id, [room.room_id for room in self._joined], came, members)
+        return {
+            user_id: {"type": "m.presence", "sender": user_id, "content": presence.content(news.now_ms)}
+            for user_id, presence in found.items()
+            if wanted.takes_sender(user_id)
+        }
+
+    def _members_told(self) -> set[str]:
+        """Whose membership the timelines of the user's rooms tell: they may have come."""
+        return {
+            event.state_key
+            for room in self._joined
+            if room.room_id in self._told
+            for event in self._told[room.room_id].timeline.events
+            if event.type == _MEMBER and event.state_key is not None
+        }
 
     def _facts(self, told: Mapping[str, _Told]) -> dict[str, dict[str, Any]]:
         """Summaries and unread counts, where they may have changed."""

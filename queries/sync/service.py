@@ -11,8 +11,10 @@ import orjson
 from annals.database.pool import Database
 from annals.queries.client_events import Viewer
 from annals.queries.errors import NotYet
+from annals.queries.sync.advice import EphemeralCount
 from annals.queries.sync.filters import SyncFilter
 from annals.queries.sync.notifier import Notifier
+from annals.queries.sync.presence import NO_NEWS, PresenceNews, Presences
 from annals.queries.sync.reader import Behind, SyncAnswer, read_sync
 from annals.queries.sync.request import SyncRequest
 from annals.queries.sync.token import SyncToken, log_mark, unpack
@@ -32,13 +34,15 @@ class Sync:
         log_id: str,
         notifier: Notifier,
         typing: Typing,
+        presences: Presences | None,
+        count: EphemeralCount,
         clock: Callable[[], int],
         stopping: asyncio.Event,
     ) -> None:
         self._database = database
         self._log = log_mark(log_id)
         self._notifier = notifier
-        self._typing = typing
+        self._typing, self._presences, self._count = typing, presences, count
         self._clock = clock
         self._stopping = stopping
 
@@ -83,13 +87,13 @@ class Sync:
 
     async def _read(self, request: SyncRequest) -> SyncAnswer:
         deadline = time.monotonic() + BEHIND_TIMEOUT_S
-        ephemeral = self._typing.offset
-        typing = self._typing_since(request)
+        ephemeral = self._count.offset
+        typing, presence = self._typing_since(request), self._presence_since(request)
         while True:
             seen = self._notifier.seen
             try:
                 return await self._database.read(
-                    lambda snapshot: read_sync(snapshot, request, self._log, typing, ephemeral)
+                    lambda snapshot: read_sync(snapshot, request, self._log, typing, ephemeral, presence)
                 )
             except Behind:
                 if time.monotonic() > deadline:
@@ -98,3 +102,8 @@ class Sync:
 
     def _typing_since(self, request: SyncRequest) -> Mapping[str, list[str]]:
         return self._typing.changed_since(request.since.ephemeral if request.since else None)
+
+    def _presence_since(self, request: SyncRequest) -> PresenceNews:
+        if self._presences is None or not request.filter.presence.takes_type("m.presence"):
+            return NO_NEWS
+        return self._presences.news(request.since.ephemeral if request.since else None)

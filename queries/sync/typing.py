@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from annals.queries.sync.advice import EphemeralCount
 from annals.schemas.facts.ephemeral import TypingSet
 
 #: Beyond so many, rooms in which nobody types any more are forgotten.
@@ -13,7 +14,7 @@ ROOMS_MAX = 10_000
 
 @dataclass(slots=True)
 class RoomTyping:
-    """Who types in one room. `offset`: what `Typing.offset` became with the latest change; tokens hold such."""
+    """Who types in one room. `offset`: what the count became with the latest change; tokens hold such."""
 
     until_ms: dict[str, int] = field(default_factory=dict)
     offset: int = 0
@@ -22,15 +23,13 @@ class RoomTyping:
 class Typing:
     """The typing users of all rooms; used from the event loop only."""
 
-    def __init__(self, clock: Callable[[], int], offset: int = 0) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], int], count: EphemeralCount) -> None:
+        self._clock, self._count = clock, count
         self._rooms: dict[str, RoomTyping] = {}
-        # At least the next offset to read of the topic; ahead of it by the changes that no record brought.
-        self.offset = offset
 
     def apply(self, fact: TypingSet, offset: int) -> None:
         """A record of the topic; what is older than its own time says nothing."""
-        self.offset = max(self.offset, offset) + 1
+        number = self._count.at(offset)
         self._forget_idle()
         room = self._rooms.setdefault(fact.room_id, RoomTyping())
         known = fact.user_id in room.until_ms
@@ -40,7 +39,7 @@ class Typing:
         else:
             changed = room.until_ms.pop(fact.user_id, None) is not None
         if changed:
-            room.offset = self.offset
+            room.offset = number
 
     def expire(self) -> list[str]:
         """Forget who has not typed for long enough; the rooms that this changed."""
@@ -52,8 +51,7 @@ class Typing:
                 for user_id in gone:
                     del room.until_ms[user_id]
                 # Nothing was appended, but tokens must tell this state from the one before.
-                self.offset += 1
-                room.offset = self.offset
+                room.offset = self._count.bump()
                 changed.append(room_id)
         return changed
 
@@ -65,6 +63,5 @@ class Typing:
         """The typing users of each room where that changed since a token; of each where anybody types, without one."""
         if offset is None:
             return {room_id: sorted(room.until_ms) for room_id, room in self._rooms.items() if room.until_ms}
-        # A token of another process's count says nothing here: then all rooms are told.
-        since = offset if offset <= self.offset else 0
+        since = self._count.since(offset)
         return {room_id: sorted(room.until_ms) for room_id, room in self._rooms.items() if room.offset > since}

@@ -1,4 +1,4 @@
-"""Typing and receipts of our users, to the servers that are in the room."""
+"""Typing, receipts and presence of our users, to the servers that are in the room."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from annals.schemas.facts.ephemeral import TypingSet
+from annals.schemas.facts.ephemeral import PresenceSet, TypingSet
 from annals.schemas.facts.receipts import ReceiptSet
 from tests.support.egress_world import Out, Peers, membership, sending, unreachable
 from tests.support.projectors import append, envelope
@@ -114,3 +114,48 @@ async def test_a_server_that_fails_is_not_told_later_who_typed(world: World) -> 
         await out.settled(world)
     assert peers.got(ONE) == [said.event_id]
     assert peers.edus(ONE) == []
+
+
+def is_there(world: World, user_id: str, state: str = "online", status: bytes | None = None) -> None:
+    fact = PresenceSet(envelope(1), user_id, state, status, NOW_MS - 7, state == "online", NOW_MS + 60_000, "us")
+    append(world.log, [fact])
+
+
+def presence_of(out: Out, server: str) -> list[Any]:
+    """The updates of the presence EDUs that a server got."""
+    edus = [edu["content"] for edu in out.peers.edus(server) if edu["edu_type"] == "m.presence"]
+    return [update for content in edus for update in content["push"]]
+
+
+async def test_presence_goes_to_the_servers_of_a_users_rooms_once_a_change(world: World) -> None:
+    alice = user("alice")
+    room, other = world.room(), world.room()
+    world.feed(room, membership(room, BOB))
+    world.feed(other, membership(other, CAROL))
+    world.member(other, "dora", "join")
+    async with sending(world) as out:
+        is_there(world, BOB)  # other servers speak for their own
+        is_there(world, user("erik"))  # in no room
+        is_there(world, alice, status=b"hello")
+        await out.until(lambda: presence_of(out, ONE) and presence_of(out, TWO))
+        is_there(world, alice, status=b"hello")  # it is said again, which nobody needs to hear
+        is_there(world, user("dora"))
+        await out.until(lambda: len(presence_of(out, TWO)) == 2)
+        is_there(world, alice, "offline")
+        await out.until(lambda: len(presence_of(out, ONE)) == 2)
+        await out.settled(world)
+    online = {"user_id": alice, "presence": "online", "last_active_ago": 7, "currently_active": True}
+    gone = {"user_id": alice, "presence": "offline", "last_active_ago": 7}
+    assert presence_of(out, ONE) == [online | {"status_msg": "hello"}, gone]
+    assert [update["user_id"] for update in presence_of(out, TWO)] == [alice, user("dora"), alice]
+
+
+async def test_who_stays_is_told_again_before_others_stop_believing_it(world: World) -> None:
+    room = world.room()
+    world.feed(room, membership(room, BOB))
+    async with sending(world) as out:
+        is_there(world, user("alice"))
+        await out.until(lambda: len(presence_of(out, ONE)) == 1)
+        out.clock[0] += 1_500_000
+        is_there(world, user("alice"))
+        await out.until(lambda: len(presence_of(out, ONE)) == 2)

@@ -142,8 +142,9 @@ class Client:
     # -- reading
 
     def sync(self, since: str | None = None, *, patient: bool = False, **query: Any) -> dict[str, Any]:
-        """One /sync."""
-        return self.ok("GET", "/sync", None, {**({"since": since} if since else {}), **query}, patient=patient)
+        """One /sync; nobody is online by it, unless it says so."""
+        asked = {"set_presence": "offline", **({"since": since} if since else {}), **query}
+        return self.ok("GET", "/sync", None, asked, patient=patient)
 
     def history(self, room_id: str) -> list[dict[str, Any]]:
         """All of the room's timeline, newest first, by paging back."""

@@ -60,7 +60,8 @@ class Person:
 
     async def sync(self, since: str | None = None, timeout_ms: int = 0, **more: Any) -> nio.SyncResponse:
         """One /sync; the client goes on from its own last one unless `since` is given."""
-        return ok(await self.client.sync(timeout=timeout_ms, since=since, **more), nio.SyncResponse)
+        asked: dict[str, Any] = {"set_presence": "offline", **more}
+        return ok(await self.client.sync(timeout=timeout_ms, since=since, **asked), nio.SyncResponse)
 
     async def hears(self, room_id: str) -> list[str]:
         """Bodies of the messages that are new to this client."""

@@ -32,14 +32,12 @@ from annals.commands.passwords import Passwords
 from annals.commands.subject_keys import SubjectKeys
 from annals.database.pool import Database
 from annals.projectors.runner import run
-from annals.queries.sync.notifier import Notifier
-from annals.queries.sync.typing import Typing
 from annals.server import keys
 from annals.server.api_role import make_services
 from annals.server.config import Config
+from annals.server.ephemeral_tail import EphemeralTail
 from annals.server.house import House, open_house
 from annals.server.log_setup import init_log
-from annals.server.typing_tail import TypingTail
 from tests.support.servers import until
 
 T = TypeVar("T")
@@ -68,7 +66,8 @@ class LiveServer:
         self.house: House
         self.services: Services
         self.app: FastAPI
-        self._tail: TypingTail
+        self._tail: EphemeralTail
+        self._desk: asyncio.Task[None]
         self._client: httpx.AsyncClient
 
     def start(self) -> None:
@@ -100,19 +99,18 @@ class LiveServer:
 
     async def _open(self) -> None:
         self.house = await open_house(self.config, "api")
-        services, notifier, typing = make_services(self.config, self.house)
+        services, ephemerals = make_services(self.config, self.house)
         self.services = _with_cheap_passwords(services, self.house, self.config)
-        self._follow_typing(typing, notifier)
+        self._tail = EphemeralTail(self.house.log, ephemerals, self.house.database)
+        self._desk = asyncio.create_task(services.presence.run())
         self.app = make_app(self.services)
         transport = httpx.ASGITransport(app=self.app)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=_TIMEOUT_S)
 
-    def _follow_typing(self, typing: Typing, notifier: Notifier) -> None:
-        self._tail = TypingTail(self.house.log, typing, notifier)
-
     async def _close(self) -> None:
         self.services.stopping.set()
         await self._client.aclose()
+        self._desk.cancel()
         await asyncio.to_thread(self._tail.close)
         await self.services.receiver.close()
         # The log stays open for the projectors, which end later.
@@ -244,6 +242,8 @@ def live_server(url: str, directory: Path, **settings: Any) -> Iterator[LiveServ
             "database_url": url,
             "registration": {"enabled": True},
             "rate_limits": {"enabled": False},
+            # So that a sync says nothing, and wakes nobody, that a test has not asked for.
+            "presence": {"enabled": False},
             **settings,
         }
     )

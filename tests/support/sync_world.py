@@ -24,6 +24,7 @@ from annals.queries.client_events import Viewer
 from annals.queries.messages import Messages, MessagesWanted
 from annals.queries.places import PlaceReader
 from annals.queries.sync.filters import event_filter, sync_filter
+from annals.queries.sync.presence import NO_NEWS
 from annals.queries.sync.reader import read_sync
 from annals.queries.sync.request import SyncRequest
 from annals.queries.sync.token import log_mark, unpack
@@ -130,10 +131,10 @@ class World:
         }
         chosen = sync_filter(definition if definition is not None else {"room": room_filter})
         token = unpack(since) if since else None
-        typing = more.pop("typing", {})
+        typing, presence = more.pop("typing", {}), more.pop("presence", NO_NEWS)
         request = SyncRequest(Viewer(user(name), "DEVICE", NOW_MS), token, chosen, **more)
         mark = log_mark(self.log.log_id)
-        answer = self.database.read_now(lambda s: read_sync(s, request, mark, typing, 0))
+        answer = self.database.read_now(lambda s: read_sync(s, request, mark, typing, 0, presence))
         return orjson.loads(orjson.dumps(answer.body)) | {"empty": answer.empty}
 
     def messages(self, name: str, room: Driver, **wanted: Any) -> Any:

@@ -15,6 +15,7 @@ from tests.support.federation.stories import (
     until_membership,
     waits_to_see,
 )
+from tests.support.matrix_client import Client
 
 
 @pytest.mark.parametrize("version", ROOM_VERSIONS)
@@ -57,3 +58,22 @@ def test_a_profile_of_another_server(sides: Sides) -> None:
     ann.ok("PUT", f"/profile/{ann.user_id}/displayname", {"displayname": "Ann of elsewhere"})
     profile = eventually(lambda: bob.call("GET", f"/profile/{ann.user_id}")[1], "the profile")
     assert profile.get("displayname") == "Ann of elsewhere"
+
+
+def test_who_is_online_there_and_here(sides: Sides) -> None:
+    ann, bob, _ = shared_room(sides, "12")
+
+    def sees_presence(person: Client, of: Client, state: str) -> bool:
+        return bool(person.ok("GET", f"/presence/{of.user_id}/status")["presence"] == state)
+
+    def becomes(person: Client, other: Client, state: str) -> None:
+        # Said again and again: a server of which nothing is known yet may miss what is of use now only.
+        def told() -> bool:
+            person.ok("PUT", f"/presence/{person.user_id}/status", {"presence": state, "status_msg": state})
+            return sees_presence(other, person, state)
+
+        eventually(told, f"{other.user_id} sees {person.user_id} {state}")
+
+    for state in ("online", "unavailable", "offline"):
+        becomes(ann, bob, state)
+        becomes(bob, ann, state)

@@ -1,0 +1,113 @@
+"""Who is online: set, seen by those who share a room, shown in /sync, heard from other servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from annals.commands import presence
+from tests.support.remote_server import RemoteServer
+from tests.support.server import LiveServer, User, quoted
+from tests.support.servers import until
+
+SERVER_SETTINGS = {"presence": {"enabled": True}}
+pytestmark = pytest.mark.usefixtures("patient")
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[None]:
+    """However slow the machine, nobody is offline between two requests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OFFLINE_AFTER_MS", "IDLE_AFTER_MS", "ACTIVE_MS", "BELIEVED_MS"):
+            patch.setattr(presence, name, 10**9)
+        yield
+
+
+def path(user_id: str) -> str:
+    return f"/presence/{quoted(user_id)}/status"
+
+
+def shown(answer: dict[str, Any]) -> dict[str, Any]:
+    """Content by user."""
+    return {event["sender"]: event["content"] for event in answer.get("presence", {"events": []})["events"]}
+
+
+def quiet(user: User, since: str | None = None, **params: Any) -> dict[str, Any]:
+    """A sync by which nobody is online."""
+    return user.sync(since, set_presence="offline", **params)
+
+
+def two(server: LiveServer) -> tuple[User, User]:
+    alice, bob = server.user("alice"), server.user("bob")
+    bob.join(alice.create_room(preset="public_chat"))
+    return alice, bob
+
+
+def test_what_is_set_is_seen_by_those_who_share_a_room(server: LiveServer) -> None:
+    alice, bob = two(server)
+    assert alice.do("GET", path(bob.id)) == {"presence": "offline"}
+    bob.do("PUT", path(bob.id), {"presence": "unavailable", "status_msg": "lunch"})
+    for seen in (alice.do("GET", path(bob.id)), shown(quiet(alice))[bob.id]):
+        assert seen.pop("last_active_ago") >= 0
+        assert seen == {"presence": "unavailable", "status_msg": "lunch"}
+    assert bob.do("GET", path(bob.id))["presence"] == "unavailable"
+    carol = server.user("carol")
+    for user_id in (bob.id, "@nobody:test", "no user", "@x:elsewhere.invalid"):
+        assert carol.call("GET", path(user_id))[1]["errcode"] == "M_FORBIDDEN"
+    assert shown(quiet(carol)) == {}
+    assert server.call("GET", path(bob.id))[0] == 401
+
+
+def test_bad_presence(server: LiveServer) -> None:
+    alice = server.user("alice")
+    for body in ({}, {"presence": "busy"}, {"presence": 1}, {"presence": "online", "status_msg": 1}, []):
+        assert alice.call("PUT", path(alice.id), body)[0] == 400, body
+    assert alice.call("PUT", path("@other:test"), {"presence": "online"})[1]["errcode"] == "M_FORBIDDEN"
+
+
+def test_a_change_wakes_who_waits_and_a_sync_that_changes_nothing_is_no_record(server: LiveServer) -> None:
+    alice, bob = two(server)
+    token = quiet(alice)["next_batch"]
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(quiet, alice, token, timeout=60_000)
+        assert bob.sync()["next_batch"]
+        answer = waiting.result(120)
+    content = shown(answer)[bob.id]
+    assert (content["presence"], content["currently_active"]) == ("online", True)
+    log = server.house.log
+    before = log.end("ephemeral", 0)
+    for _ in range(5):
+        bob.sync()
+    # What comes after in the same partition: nothing was on its way.
+    alice.do("PUT", path(alice.id), {"presence": "online"})
+    assert log.end("ephemeral", 0) == before + 1
+    assert shown(quiet(alice, answer["next_batch"])).keys() == {alice.id}
+    bob.sync(set_presence="unavailable")
+    until(lambda: alice.do("GET", path(bob.id))["presence"] == "unavailable", 60.0, "bob to be unavailable")
+
+
+def push(*updates: dict[str, Any]) -> dict[str, Any]:
+    return {"edu_type": "m.presence", "content": {"push": list(updates)}}
+
+
+def test_other_servers_tell_of_their_users_in_our_rooms(server: LiveServer) -> None:
+    alice, remote = server.user("alice"), RemoteServer(server)
+    room_id = alice.create_room(preset="public_chat")
+    bob, stranger = remote.user("bob"), remote.user("stranger")
+    remote.join(room_id, bob)
+    said = {"presence": "online", "last_active_ago": 5, "status_msg": "there", "currently_active": True}
+    odd: list[Any] = [{"user_id": bob}, {"user_id": 5, **said}, 7, {"user_id": bob, "presence": "x"}]
+    edus = [push(*odd, {"user_id": bob, **said}, {"user_id": stranger, **said}, {"user_id": alice.id, **said})]
+    contents: list[Any] = [{}, {"push": 5}, {"push": {}}]
+    edus += [{"edu_type": "m.presence", "content": content} for content in contents]
+    assert remote.send(edus=edus)[0] == 200
+    until(lambda: alice.do("GET", path(bob))["presence"] == "online", 60.0, "bob to be online")
+    seen = shown(quiet(alice))
+    assert seen.keys() == {bob}
+    assert seen[bob].pop("last_active_ago") >= 5
+    assert seen[bob] | {"last_active_ago": 5} == said
+    remote.send(edus=[push({"user_id": bob, "presence": "offline", "last_active_ago": 0})])
+    until(lambda: alice.do("GET", path(bob))["presence"] == "offline", 60.0, "bob to be offline")
