@@ -20,6 +20,7 @@ from annals.commands.receipts import Receipts
 from annals.commands.rooms.service import Rooms
 from annals.commands.rooms.templates import Templates
 from annals.commands.rooms.third_party import ThirdPartyInvites
+from annals.commands.rooms.third_party_binding import BoundInvites
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
 from annals.ingest.inbound.receiver import Receiver
@@ -110,6 +111,7 @@ class Services:
     sent_handshakes: SentHandshakes
     invites: Invites
     third_party_invites: ThirdPartyInvites
+    bound_invites: BoundInvites
     room_answers: RoomAnswers
     receiver: Receiver
     federation_reads: FederationReads

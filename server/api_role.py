@@ -19,6 +19,7 @@ from annals.commands.profiles import Profiles
 from annals.commands.receipts import Receipts
 from annals.commands.rooms.templates import Templates
 from annals.commands.rooms.third_party import ThirdPartyInvites
+from annals.commands.rooms.third_party_binding import BoundInvites
 from annals.commands.subject_keys import SubjectKeys
 from annals.commands.typing import TypingNotices
 from annals.commands.user_data import UserData
@@ -59,6 +60,7 @@ from annals.server.house import House, open_house
 from annals.server.http import serve
 from annals.server.keys import load_master_key
 from annals.server.operational import operational_routes
+from annals.server.remote_invites import exchanger
 from annals.server.version import VERSION
 
 _SERVERS = "servers"
@@ -106,6 +108,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Ephemerals]:
     house.reached.subscribe(lambda notice: _tell(tokens, notifier, notice))
     own_keys = OwnKeys(config.server_name, [house.signer.key], now_ms)
     spaces, remote_rooms = Spaces(database), RemoteRooms(house.peers.client, config.server_name, now_ms)
+    third_party = ThirdPartyInvites(database, house.builders, house.outgoing, config.server_name)
     services = Services(
         settings=api_settings(config),
         clock=now_ms,
@@ -135,7 +138,8 @@ def make_services(config: Config, house: House) -> tuple[Services, Ephemerals]:
         templates=templates,
         sent_handshakes=SentHandshakes(appender, database, pdus, identity, templates.check_authorised),
         invites=Invites(appender, database, pdus, identity),
-        third_party_invites=ThirdPartyInvites(database, house.builders, house.outgoing, config.server_name),
+        third_party_invites=third_party,
+        bound_invites=BoundInvites(database, third_party, exchanger(house.peers), config.server_name),
         room_answers=RoomAnswers(database, config.server_name),
         notary=_notary(house, own_keys),
         receiver=Receiver(

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from annals.api.answers import answer, text_answer
+from annals.api.auth.limits import address_of
 from annals.api.auth.server import FromServer, WithServer
-from annals.api.bodies import as_object
+from annals.api.bodies import as_object, read_object
 from annals.api.services import Services, WithServices, request_id_of
 from annals.commands.rooms.templates import Template
 from annals.ingest.resident.member_events import HandedIn
@@ -113,6 +114,15 @@ async def exchange_third_party_invite(
 ) -> Response:
     """PUT /_matrix/federation/v1/exchange_third_party_invite/{roomId}."""
     await services.third_party_invites.exchange(server.origin, room_id, server.content, request_id_of(request))
+    return answer({})
+
+
+@router.put(_V1 + "3pid/onbind")
+@router.post(_V1 + "3pid/onbind")
+async def on_bind(request: Request, services: WithServices) -> Response:
+    """PUT /_matrix/federation/v1/3pid/onbind; identity servers POST it to Synapse. Nobody has to sign it."""
+    services.limits.take("login", f"3pid/onbind {address_of(request.client)}")
+    await services.bound_invites.bound(await read_object(request), request_id_of(request))
     return answer({})
 
 

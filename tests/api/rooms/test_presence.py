@@ -63,7 +63,8 @@ def test_what_is_set_is_seen_by_those_who_share_a_room(server: LiveServer) -> No
 
 def test_bad_presence(server: LiveServer) -> None:
     alice = server.user("alice")
-    for body in ({}, {"presence": "busy"}, {"presence": 1}, {"presence": "online", "status_msg": 1}, []):
+    bodies: list[Any] = [{}, {"presence": "busy"}, {"presence": 1}, {"presence": "online", "status_msg": 1}, []]
+    for body in bodies:
         assert alice.call("PUT", path(alice.id), body)[0] == 400, body
     assert alice.call("PUT", path("@other:test"), {"presence": "online"})[1]["errcode"] == "M_FORBIDDEN"
 

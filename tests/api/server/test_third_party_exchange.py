@@ -84,3 +84,57 @@ def test_who_blocks_invites_gets_none_of_our_users_either(server: LiveServer, ho
     assert (status, answer["errcode"]) == (403, "M_INVITE_BLOCKED")
     bob.do("PUT", path, {})
     alice.do("POST", f"/rooms/{quoted(room_id)}/invite", {"user_id": bob.id})
+
+
+def bound(server: LiveServer, user: User, *invites: Any, **changes: Any) -> tuple[int, Any]:
+    body = {"medium": "email", "address": "b@x.example", "mxid": user.id, "invites": list(invites), **changes}
+    return server.call("PUT", "/_matrix/federation/v1/3pid/onbind", body)
+
+
+def handed_over(sender: str, room_id: str, target: str, **changes: Any) -> dict[str, Any]:
+    """An invite as an identity server hands it over."""
+    signed = sign_json({"mxid": target, "token": "abc"}, "id.example", IDENTITY)
+    named = {"medium": "email", "address": "b@x.example", "mxid": target, "room_id": room_id, "sender": sender}
+    return {**named, "signed": signed, **changes}
+
+
+def test_an_identity_server_hands_over_the_invites_that_waited(server: LiveServer) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    first, second, other = invited_by_mail(alice), invited_by_mail(alice), alice.create_room()
+    # One that fails keeps no other back, and is what is answered.
+    invites = [handed_over(alice.id, room_id, bob.id) for room_id in (first, other, second)]
+    assert bound(server, bob, *invites)[0] == 403
+    assert {first, second} == bob.sync()["rooms"]["invite"].keys()
+    content = alice.do("GET", f"/rooms/{quoted(first)}/state/m.room.member/{quoted(bob.id)}")
+    assert content["third_party_invite"]["display_name"] == "b..."
+    carol = server.user("carol")
+    third = invited_by_mail(alice)
+    assert bound(server, carol, handed_over(alice.id, third, carol.id)) == (200, {})
+    assert bound(server, carol) == (200, {})
+
+
+def test_what_an_identity_server_must_not_say(server: LiveServer) -> None:
+    alice, bob, carol = server.user("alice"), server.user("bob"), server.user("carol")
+    room_id = invited_by_mail(alice)
+    good = handed_over(alice.id, room_id, bob.id)
+    forged = sign_json({"mxid": bob.id, "token": "abc"}, "id.example", SigningKey("ed25519:0", b"\4" * 32))
+    bad: list[tuple[Any, int]] = [
+        (7, 400),
+        ({}, 400),
+        ({**good, "signed": {}}, 400),
+        ({**good, "signed": {**good["signed"], "mxid": carol.id}}, 400),
+        ({**good, "room_id": "x"}, 400),
+        ({**good, "sender": "x"}, 400),
+        ({**good, "sender": carol.id}, 403),
+        ({**good, "signed": forged}, 403),
+        ({**good, "room_id": "!nowhere:test"}, 404),
+        # Its sender's server is asked, and is not there.
+        ({**good, "sender": "@x:remote.invalid"}, 502),
+    ]
+    for invite, status in bad:
+        assert bound(server, bob, invite)[0] == status, invite
+    odd: list[dict[str, Any]] = [{"mxid": "@x:elsewhere"}, {"mxid": 5}, {"invites": {}}, {"invites": [good] * 21}]
+    for changes in odd:
+        assert bound(server, bob, **changes)[0] == 400, changes
+    assert bound(server, bob, mxid="@nobody:test")[0] == 404
+    assert "rooms" not in bob.sync()
