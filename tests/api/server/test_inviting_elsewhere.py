@@ -227,14 +227,14 @@ def test_the_room_goes_on_while_the_other_server_thinks(world: World) -> None:
 def test_an_invite_that_waited_is_made_by_its_senders_server(world: World) -> None:
     bob, peer = world.server.user("bob"), world.peer()
     room_id = "!room:elsewhere"
-    path = f"/_matrix/federation/v1/exchange_third_party_invite/{quoted(room_id)}"
+    start = "/_matrix/federation/v1/exchange_third_party_invite/"
     signed = {"mxid": bob.id, "token": "abc", "signatures": {"id.example": {"ed25519:0": "x"}}}
     invite = {"room_id": room_id, "sender": f"@alice:{peer.name}", "mxid": bob.id, "signed": signed}
     body = {"medium": "email", "address": "b@x.example", "mxid": bob.id, "invites": [invite]}
     for status, told in ((403, 403), (500, 502), (200, 200)):
-        peer.on("PUT", path, refusing(status, "M_FORBIDDEN"))
+        peer.on("PUT", start + room_id, refusing(status, "M_FORBIDDEN"))
         assert world.server.call("POST", "/_matrix/federation/v1/3pid/onbind", body)[0] == told
-    asked = [request.content for request in peer.requests if request.target == path]
+    asked = [request.content for request in peer.requests if request.target == start + quoted(room_id)]
     content = {"membership": "invite", "third_party_invite": {"signed": signed}}
     event = {"type": "m.room.member", "room_id": room_id, "sender": f"@alice:{peer.name}", "content": content}
     assert asked == [{**event, "state_key": bob.id}] * 3
