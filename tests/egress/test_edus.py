@@ -107,7 +107,7 @@ async def test_a_server_that_fails_is_not_told_later_who_typed(world: World) -> 
         types(world, room.room_id, user("alice"))
         world.feed(room, membership(room, CAROL))
         types(world, room.room_id, user("dora"))
-        await out.until(lambda: typing_of(out, TWO))
+        await out.until(lambda: (user("dora"), True) in typing_of(out, TWO))
         del peers.down[ONE]
         out.later(15_000)
         await out.until(lambda: peers.got(ONE))

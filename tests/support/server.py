@@ -221,8 +221,9 @@ class User:
         return answer
 
     def sync(self, since: str | None = None, **params: Any) -> dict[str, Any]:
-        """A sync."""
-        answer = self.do("GET", "/sync", params={**({"since": since} if since else {}), **params})
+        """A sync; nobody is online by it, unless it says so."""
+        asked = {"set_presence": "offline", **({"since": since} if since else {}), **params}
+        answer = self.do("GET", "/sync", params=asked)
         assert isinstance(answer, dict)
         return answer
 
@@ -242,8 +243,6 @@ def live_server(url: str, directory: Path, **settings: Any) -> Iterator[LiveServ
             "database_url": url,
             "registration": {"enabled": True},
             "rate_limits": {"enabled": False},
-            # So that a sync says nothing, and wakes nobody, that a test has not asked for.
-            "presence": {"enabled": False},
             **settings,
         }
     )
