@@ -56,7 +56,7 @@ def admit(step: Step, fact: PduFact, source: int) -> None:
     unpark(step, fact.event_id)
     backfilled = isinstance(fact, PduFetched) and fact.purpose == BACKFILL
     if old is None:
-        arrival = Arrival(event, source, True, outlier, backfilled, key)
+        arrival = Arrival(event, source, True, outlier, backfilled, key, ours=isinstance(fact, PduCreated))
     else:
         # An event is judged again as it came first: that is the one that is kept.
         arrival = Arrival(old.event, old.source, False, outlier, backfilled, old.idempotency_key)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from annals.matrix.auth_events import CREATE, auth_types_for
 from annals.matrix.events import Event, StateKey
+from annals.matrix.policy_servers import POLICY
 from annals.rooms.ancestors import permitting_ids
 from annals.rooms.needs import Needs
 from annals.rooms.resolving import resolution_of
@@ -63,6 +64,8 @@ def _needs_of_states(view: RoomView, event: Event) -> Needs | None:
     keys = _keys_read(event)
     for state_id in _states_read(view, event):
         state = view.states.get(state_id)
+        if state_id == view.known_header().current_state_id and (state is None or state.lacks(POLICY)):
+            unknown.append((room_id, state.stored_id if state else state_id, *POLICY))
         if state is None:
             unloaded.append((room_id, state_id))
             unknown += [(room_id, state_id, *key) for key in keys]

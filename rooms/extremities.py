@@ -9,12 +9,18 @@ from __future__ import annotations
 from annals.rooms.ancestors import entries_of
 from annals.rooms.step import Step
 from annals.rooms.view import ACCEPTED, Entry
+from annals.schemas.position import pack
 
 
-def extremities_after(step: Step, entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make an accepted event an extremity in place of those that it follows; returns (added, removed)."""
+def extremities_after(step: Step, entry: Entry, late: bool = False) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make an accepted event an extremity in place of those that it follows; returns (added, removed).
+
+    `late`: it has been in the graph for a while, so that others may follow it.
+    """
     event = entry.event
     old = step.header.extremities
+    if late and not not_followed(step, {event.event_id: entry}, old):
+        return (), ()
     followed = accepted_before(step, entry)
     removed = tuple(event_id for event_id in old if event_id in followed)
     step.set_header(extremities=(*(event_id for event_id in old if event_id not in removed), event.event_id))
@@ -41,11 +47,12 @@ def accepted_before(step: Step, entry: Entry) -> dict[str, Entry]:
 def not_followed(step: Step, candidates: dict[str, Entry], heads: tuple[str, ...]) -> tuple[str, ...]:
     """Those of `candidates` that none of `heads`, and no other candidate, follows; sorted.
 
-    An event is decided after all that it follows: below the oldest candidate nothing needs to be looked at.
+    An event comes into the graph after all that it follows: below the oldest candidate nothing needs to be looked at.
     """
     if not candidates:
         return ()
-    oldest = min(entry.position for entry in candidates.values())
+    # One that has waited for a policy server was decided again behind what follows it.
+    oldest = min(min(entry.position, pack(entry.source, 0)) for entry in candidates.values())
     seen: set[str] = set()
     frontier: tuple[str, ...] = tuple(dict.fromkeys((*heads, *sorted(candidates))))
     while frontier:

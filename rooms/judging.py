@@ -1,4 +1,4 @@
-"""Judging an event whose ancestors are all here: checks 4 to 6 of the server-server API, and what follows from them."""
+"""Judging an event whose ancestors are all here: checks 4 to 7 of the server-server API, and what follows from them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from annals.rooms.ancestors import create_id_of, entries_of
 from annals.rooms.extremities import extremities_after
 from annals.rooms.fingerprint import fingerprint
 from annals.rooms.needs import Needs
+from annals.rooms.policy import NOT_SIGNED, lacks_signature
 from annals.rooms.redactions import mark_redacted, redactions_of, redactions_with, settle_unredacted
 from annals.rooms.residents import memberships
 from annals.rooms.resolving import current_changes, joined_state, state_before
 from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState
 from annals.rooms.step import Step
-from annals.rooms.view import ACCEPTED, REJECTED, SOFT_FAILED, Entry
+from annals.rooms.view import ACCEPTED, PENDING_POLICY, REJECTED, SOFT_FAILED, Entry
 from annals.schemas.facts.decisions import CurrentChange, Verdict
 
 _MEMBER = "m.room.member"
@@ -38,6 +39,9 @@ class Arrival:
     idempotency_key: str | None = None
     before: RoomState | None = None
     """The state before it where another server has told us (a join, a gap): its prev_events are not looked at."""
+    ours: bool = False
+    late: bool = False
+    """It has been in the graph for a while: others may follow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,27 @@ def judge(step: Step, arrival: Arrival) -> Entry:
     is_new = not arrival.backfilled and arrival.before is None
     if is_new and current is not before and current.state_id != EMPTY_STATE_ID:
         refusal = _refused_by_state(step, event, current, passed)
+    entry = _with_state_after(step, entry, before)
     if refusal:
-        return _soft_fail(step, _with_state_after(step, entry, before), arrival, refusal, before)
-    return _accept(step, _with_state_after(step, entry, before), arrival, before)
+        return _keep_out(step, replace(entry, verdict=SOFT_FAILED), arrival, refusal, before)
+    # 7. Is validated by the Policy Server, if the room is using a Policy Server, otherwise it is "soft failed".
+    # About an event of ours it was asked before that was logged.
+    if is_new and not arrival.ours and lacks_signature(step.view, event) is not None:
+        return _keep_out(step, replace(entry, verdict=PENDING_POLICY), arrival, Refusal(None, NOT_SIGNED), before)
+    return _accept(step, entry, arrival, before)
+
+
+def judge_answered(step: Step, entry: Entry, refused: str | None) -> None:
+    """Decide about an event that has waited for a policy server, by the room as it is now. `refused`: why not."""
+    arrival = Arrival(entry.event, entry.source, False, idempotency_key=entry.idempotency_key, late=True)
+    before = step.view.state(entry.state_before or EMPTY_STATE_ID)
+    current = step.view.current_state()
+    refusal = _refused_by_state(step, entry.event, current, []) or (Refusal(None, refused) if refused else None)
+    if refusal is not None:
+        soft_failed = replace(entry, verdict=SOFT_FAILED, position=step.position)
+        _keep_out(step, soft_failed, arrival, refusal, before)
+    else:
+        _accept(step, replace(entry, verdict=ACCEPTED, position=step.position), arrival, before)
 
 
 def refused_in(step: Step, event: Event, state: Mapping[StateKey, str]) -> Refusal | None:
@@ -173,14 +195,13 @@ def _reject(step: Step, entry: Entry, arrival: Arrival, refusal: Refusal) -> Ent
     return _record(step, entry, arrival, refusal, redactions_settled=settled)
 
 
-def _soft_fail(step: Step, entry: Entry, arrival: Arrival, refusal: Refusal, before: RoomState) -> Entry:
+def _keep_out(step: Step, entry: Entry, arrival: Arrival, refusal: Refusal, before: RoomState) -> Entry:
     """In the DAG, with a state of its own, but neither shown nor followed. It can be redacted; it redacts nothing."""
-    soft_failed = replace(entry, verdict=SOFT_FAILED)
-    step.set_entry(soft_failed)
-    redactions = redactions_of(step, soft_failed)
+    step.set_entry(entry)
+    redactions = redactions_of(step, entry)
     _record(
         step,
-        soft_failed,
+        entry,
         arrival,
         refusal,
         replaces=_replaced(entry.event, before),
@@ -188,7 +209,7 @@ def _soft_fail(step: Step, entry: Entry, arrival: Arrival, refusal: Refusal, bef
         redactions_settled=redactions.settled,
     )
     mark_redacted(step, redactions)
-    return soft_failed
+    return entry
 
 
 def _accept(step: Step, entry: Entry, arrival: Arrival, before: RoomState) -> Entry:
@@ -202,7 +223,7 @@ def _accept(step: Step, entry: Entry, arrival: Arrival, before: RoomState) -> En
     removed: tuple[str, ...] = ()
     current = old_current
     if not arrival.backfilled:
-        added, removed = extremities_after(step, entry)
+        added, removed = extremities_after(step, entry, arrival.late)
         current = joined_state(step, event.rules, step.header.extremities, old_extremities)
     redactions = redactions_with(step, entry)
     changed = current.state_id != old_current.state_id

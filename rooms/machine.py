@@ -16,6 +16,7 @@ from annals.rooms.handshakes import enqueue, fail, queue_holder, start
 from annals.rooms.needs import Needs
 from annals.rooms.out_of_band import take_membership
 from annals.rooms.parking import abandon, wake
+from annals.rooms.pending import take_answer
 from annals.rooms.refusing import refuse
 from annals.rooms.sets import gather
 from annals.rooms.state import Lacking
@@ -31,6 +32,7 @@ from annals.schemas.facts.rooms import (
     MembershipReceived,
     PduFact,
     PduReceived,
+    PolicyAnswered,
     RoomFact,
     RoomForgotten,
     RoomRebuilt,
@@ -92,6 +94,8 @@ def apply_fact(step: Step, fact: RoomFact, source: int) -> None:
             fail(step, fact, source, apply_fact)
         case MembershipAsked():
             pass  # for those who decide whether to take what is sent to us at all
+        case PolicyAnswered():
+            take_answer(step, fact)
         case EventRefused():
             refuse(step, fact, source)
         case GapAbandoned():

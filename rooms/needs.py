@@ -51,6 +51,8 @@ class Needs:
     glimpses: frozenset[tuple[str, str]] = frozenset()
     #: (room_id, users): whether a user of ours besides these is in the room
     residents: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
+    #: (room_id, server_name, users): whether a user of that server besides these is in the room
+    servers: frozenset[tuple[str, str, tuple[str, ...]]] = frozenset()
     #: (room_id, user_id): the membership of a user of ours
     memberships: frozenset[tuple[str, str]] = frozenset()
 
@@ -187,4 +189,5 @@ class Loaded:
     sets: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     glimpses: Mapping[tuple[str, str], Glimpse | None] = field(default_factory=dict)
     residents: Mapping[tuple[str, tuple[str, ...]], bool] = field(default_factory=dict)
+    servers: Mapping[tuple[str, str, tuple[str, ...]], bool] = field(default_factory=dict)
     memberships: Mapping[tuple[str, str], str | None] = field(default_factory=dict)

@@ -18,12 +18,12 @@ from annals.rooms.ancestors import entries_of
 from annals.rooms.needs import Needs
 from annals.rooms.state import EMPTY_STATE_ID, Lacking
 from annals.rooms.step import Step
-from annals.rooms.view import ACCEPTED, SOFT_FAILED, Entry
+from annals.rooms.view import ACCEPTED, PENDING_POLICY, SOFT_FAILED, Entry
 from annals.schemas.facts.decisions import RedactionApplied
 
 _REDACTION = "m.room.redaction"
 #: Verdicts of events whose content can be taken away; a rejected one is shown to nobody.
-_REDACTABLE = frozenset((ACCEPTED, SOFT_FAILED))
+_REDACTABLE = frozenset((ACCEPTED, SOFT_FAILED, PENDING_POLICY))
 _UNREDACTABLE = frozenset(("m.room.create",))
 
 

@@ -13,6 +13,7 @@ from immutables import Map
 
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of
+from annals.matrix.policy_servers import POLICY
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.rooms.auth_chains import Place
 from annals.rooms.fingerprint import sum_of
@@ -49,6 +50,7 @@ PLACED = IN_DAG - {REJECTED}
 
 EVENTS_KEPT = 600
 _CITED_KEPT = 200
+_KEYS_KEPT = (("m.room.power_levels", ""), ("m.room.join_rules", ""), ("m.room.history_visibility", ""), POLICY)
 _EVENT_BYTES = 3_500
 _STATE_KEY_BYTES = 200
 _ROOM_BYTES = 3_000
@@ -131,12 +133,13 @@ class AuthGraph:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What is loaded of sets from outside and of the memberships of our users, and what was decided about them since
+    """What is loaded of sets from outside and of memberships, and what was decided about them since
     (`chunks`, by set the ids of role state; `moved`, by user the membership): that is not in the tables yet."""
 
     sets: Map[str, tuple[str, ...]] = field(default_factory=Map)
     glimpses: Map[str, Glimpse | None] = field(default_factory=Map)
     residents: Map[tuple[str, ...], bool] = field(default_factory=Map)
+    servers: Map[tuple[str, tuple[str, ...]], bool] = field(default_factory=Map)
     memberships: Map[str, str | None] = field(default_factory=Map)
     chunks: Map[str, tuple[str, ...]] = field(default_factory=Map)
     moved: Map[str, str | None] = field(default_factory=Map)
@@ -261,7 +264,7 @@ def learn(view: RoomView, loaded: Loaded) -> RoomView:
 
 
 def _learned_beside(view: RoomView, loaded: Loaded) -> Beside:
-    if not (loaded.sets or loaded.glimpses or loaded.residents or loaded.memberships):
+    if not (loaded.sets or loaded.glimpses or loaded.residents or loaded.memberships or loaded.servers):
         return view.beside
     room_id, beside = view.room_id, view.beside
     return replace(
@@ -270,6 +273,9 @@ def _learned_beside(view: RoomView, loaded: Loaded) -> Beside:
         glimpses=beside.glimpses.update({e: seen for (room, e), seen in loaded.glimpses.items() if room == room_id}),
         residents=beside.residents.update(
             {u: found for (room, u), found in loaded.residents.items() if room == room_id}
+        ),
+        servers=beside.servers.update(
+            {tuple(of): found for (room, *of), found in loaded.servers.items() if room == room_id}
         ),
         memberships=beside.memberships.update({u: m for (room, u), m in loaded.memberships.items() if room == room_id}),
     )
@@ -365,7 +371,7 @@ def trim(view: RoomView) -> RoomView:
         return replace(view, states=_kept_states(view), facts=Map(), auth=kept_auth, beside=Beside())
     kept = {*header.extremities, *header.parked, header.create_event_id}
     current = view.states.get(header.current_state_id)
-    for key in (("m.room.power_levels", ""), ("m.room.join_rules", ""), ("m.room.history_visibility", "")):
+    for key in _KEYS_KEPT:
         kept.add(current.known.get(key) if current else None)
     recent = sorted((e for e in view.events.values() if e is not None), key=lambda e: e.position)[-EVENTS_KEPT // 2 :]
     kept.update(entry.event.event_id for entry in recent)

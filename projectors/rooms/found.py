@@ -40,6 +40,7 @@ class Found:
     sets: dict[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     glimpses: dict[tuple[str, str], Glimpse | None] = field(default_factory=dict)
     residents: dict[tuple[str, tuple[str, ...]], bool] = field(default_factory=dict)
+    servers: dict[tuple[str, str, tuple[str, ...]], bool] = field(default_factory=dict)
     memberships: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
     def loaded(self) -> Loaded:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from annals.projectors.rooms.found import Found, Reads
 from annals.projectors.rooms.load_auth_chains import load_chains, load_cited, load_citing_chains, load_places
 from annals.projectors.rooms.load_events import load_events, load_headers, load_keys
-from annals.projectors.rooms.load_members import load_memberships, load_residents
+from annals.projectors.rooms.load_members import load_memberships, load_residents, load_servers
 from annals.projectors.rooms.load_resolutions import load_resolutions
 from annals.projectors.rooms.load_sets import load_glimpses, load_sets
 from annals.projectors.rooms.load_states import load_changes, load_state_keys, load_states, load_whole_states
@@ -57,6 +57,8 @@ def load(connection: Reads, needs: Needs, fact_at: FactAt | None = None) -> Mapp
         load_glimpses(connection, needs.glimpses, answers)
     if needs.residents:
         load_residents(connection, needs.residents, answers)
+    if needs.servers:
+        load_servers(connection, needs.servers, answers)
     if needs.memberships:
         load_memberships(connection, needs.memberships, answers)
     for room_id, offset in needs.facts:

@@ -197,3 +197,21 @@ class MembershipAsked(RoomFact):
     event_id: str
     member: str | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAnswered(RoomFact):
+    """What came of asking the room's policy server about an event of another server.
+
+    `outcome`: signed (`signature` is the server's, base64), refused (it, or who answers in its place, said no: `status`,
+    `errcode` and `reason`), unavailable (it could not be asked within the time that there is for that) or unneeded (the
+    room uses none any more; then `server` is ""). It holds for the server that the room names when it is decided.
+    """
+
+    event_id: str
+    server: str
+    outcome: str
+    signature: str | None
+    status: int | None
+    errcode: str | None
+    reason: str | None

@@ -252,6 +252,7 @@ class MemoryTables:
             sets={(room, name): tuple(self.sets.get(name, ())) for room, name in needs.sets},
             glimpses={(room, event_id): self._glimpse(event_id) for room, event_id in needs.glimpses},
             residents={(room, users): self._is_resident(users) for room, users in needs.residents},
+            servers={(room, server, users): self._is_in(server, users) for room, server, users in needs.servers},
             memberships={(room, name): self.local.get(name) for room, name in needs.memberships},
             citing_chains={(r, c, s, b, i): self._citing_chains(c, s, b) for r, c, s, b, i in needs.citing_chains},
         )
@@ -378,6 +379,15 @@ class MemoryTables:
 
     def _is_resident(self, besides: tuple[str, ...]) -> bool:
         return any(membership == "join" and name not in besides for name, membership in self.local.items())
+
+    def _is_in(self, server: str, besides: tuple[str, ...]) -> bool:
+        of_server = [
+            event_id
+            for (event_type, name), event_id in self.current.items()
+            if event_type == "m.room.member" and name.endswith(f":{server}") and name not in besides
+        ]
+        glimpses = [self._glimpse(event_id) for event_id in of_server]
+        return any(glimpse is not None and glimpse.membership == "join" for glimpse in glimpses)
 
     def _header(self) -> StoredHeader | None:
         parked = [e for i in self.events if (e := self._event(i)) and e.verdict == "parked"]
