@@ -17,6 +17,7 @@ from annals.matrix.events import Event, event_of
 from annals.matrix.format import EVENT_BYTES_MAX, check_format, without_unsigned
 from annals.matrix.hashing import content_hash_matches, event_bytes, event_id_of, signing_bytes
 from annals.matrix.identifiers import is_server_name
+from annals.matrix.policy_servers import KEY_ID as POLICY_KEY_ID
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import EventIdFormat, RoomRules
 from annals.matrix.server_keys import KnownKey
@@ -124,11 +125,17 @@ def prepare(candidate: Candidate) -> Prepared | Quarantined:
     until_ms = max(0, pdu["origin_server_ts"]) if rules.signing_key_validity else 0
     needs = []
     for signer in sorted(signers):
-        key_ids = sorted(signature_key_ids(pdu, signer))[:KEY_IDS_A_SIGNER_MAX] if is_server_name(signer) else []
+        key_ids = _key_ids(pdu, signer)[:KEY_IDS_A_SIGNER_MAX] if is_server_name(signer) else []
         if not key_ids:
             return Quarantined(Reason.SIGNATURE_MISSING, f"not signed by {signer[:255]}", event_id)
         needs.append(tuple(KeyNeed(signer, key_id, until_ms) for key_id in key_ids))
     return Prepared(event_of(judged, rules, event_id), signed, whole, tuple(needs))
+
+
+def _key_ids(pdu: dict[str, Any], signer: str) -> list[str]:
+    key_ids = sorted(signature_key_ids(pdu, signer))
+    # "the policy server key is not expected to be published and therefore should be skipped at this stage"
+    return [key_id for key_id in key_ids if key_id != POLICY_KEY_ID] or key_ids
 
 
 def judge(prepared: Prepared, keys: KeyLookup) -> Outcome:

@@ -275,7 +275,7 @@ def _learned_beside(view: RoomView, loaded: Loaded) -> Beside:
             {u: found for (room, u), found in loaded.residents.items() if room == room_id}
         ),
         servers=beside.servers.update(
-            {tuple(of): found for (room, *of), found in loaded.servers.items() if room == room_id}
+            {(server, users): found for (room, server, users), found in loaded.servers.items() if room == room_id}
         ),
         memberships=beside.memberships.update({u: m for (room, u), m in loaded.memberships.items() if room == room_id}),
     )

@@ -29,6 +29,7 @@ from annals.ingest.inbound.receiver import Receiver
 from annals.ingest.key_notary import KeyNotary
 from annals.ingest.resident.handshakes import SentHandshakes
 from annals.ingest.resident.invites import Invites
+from annals.ingest.resident.policy import PolicyChecks
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.notices import Notice
 from annals.queries.accounts import AccountReads
@@ -136,7 +137,9 @@ def make_services(config: Config, house: House) -> tuple[Services, Ephemerals]:
         presence_reads=PresenceReads(database, presences),
         requests=house.peers.requests,
         templates=templates,
-        sent_handshakes=SentHandshakes(appender, database, pdus, identity, templates.check_authorised),
+        sent_handshakes=SentHandshakes(
+            appender, database, pdus, identity, templates.check_authorised, PolicyChecks(house.peers.policy, database)
+        ),
         invites=Invites(appender, database, pdus, identity),
         third_party_invites=third_party,
         bound_invites=BoundInvites(database, third_party, exchanger(house.peers), config.server_name),

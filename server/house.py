@@ -88,10 +88,10 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     database.guard_reads(lambda: _expecting(reached))
     appender = Appender(log, reached, now_ms, VERSION, writer)
     signer = Signer(config.server_name, load_signing_key(config.signing_key_path))
-    workshop = Workshop(appender, PostgresRoomTables(database), signer, now_ms)
+    peers = open_peers(config, signer, appender, database, now_ms)
+    workshop = Workshop(appender, PostgresRoomTables(database), signer, now_ms, peers.policy)
     builders, drafts = Builders(workshop), Drafts(workshop)
     aliases = Aliases(appender, database, RoomPower(), config.server_name)
-    peers = open_peers(config, signer, appender, database, now_ms)
     outgoing = OutgoingInvites(drafts, builders, remote_inviter(peers, RoomAnswers(database, config.server_name)))
     creation = RoomCreation(appender, builders, aliases, signer, outgoing)
     version = config.default_room_version

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from random import SystemRandom
 
 from annals.database.pool import Database
 from annals.federation.client import FederationClient, Identity
+from annals.federation.policy import PolicyServers
 from annals.ingest.key_facts import FactKeyStore, FactWriter, keys_in
 from annals.ingest.key_fetching import Notary
 from annals.ingest.key_service import open_keyring
@@ -28,6 +30,7 @@ class Peers:
     pdus: PduVerifier
     requests: RequestVerifier
     threads: ThreadPoolExecutor
+    policy: PolicyServers
 
     async def close(self) -> None:
         """Close every connection."""
@@ -49,4 +52,5 @@ def open_peers(
     keyring = open_keyring(client, signer.server_name, [signer.key], store, notaries, now_ms)
     threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="verify")
     requests = RequestVerifier(signer.server_name, keyring, now_ms)
-    return Peers(client, keyring, PduVerifier(keyring, threads), requests, threads)
+    policy = PolicyServers(client, now_ms, SystemRandom().random)
+    return Peers(client, keyring, PduVerifier(keyring, threads), requests, threads, policy)

@@ -21,6 +21,7 @@ from annals.server.config import Config
 from annals.server.fetching import wanted_follower
 from annals.server.handshakes import handshake_runner
 from annals.server.house import open_house
+from annals.server.policy import policy_follower
 from annals.server.switches import finish_switches
 
 _COMMANDS, _COMPACTION, _QUARANTINE = "commands", "compaction", "quarantine"
@@ -44,6 +45,7 @@ async def run(config: Config) -> None:
     sending = asyncio.create_task(egress.run())
     small = asyncio.create_task(keep_small(house.log, OpsLease(house.database, _COMPACTION, name, now_ms)))
     gaps = asyncio.create_task(wanted_follower(house, name).run())
+    policy = asyncio.create_task(policy_follower(house, name).run())
     retrier = QuarantineRetrier(house.log, house.appender, house.database, house.peers.pdus, now_ms)
     inbound = asyncio.create_task(
         tend(retrier, house.database, OpsLease(house.database, _QUARANTINE, name, now_ms), now_ms)
@@ -54,7 +56,7 @@ async def run(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait((working, handshakes, stopping), return_when=asyncio.FIRST_COMPLETED)
-    for task in (working, handshakes, inbound, gaps, sending, small, switches):
+    for task in (working, handshakes, inbound, gaps, policy, sending, small, switches):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

@@ -20,11 +20,15 @@ from dataclasses import dataclass, field
 from annals.commands.errors import NOT_NOW, Refused, TryAgain
 from annals.commands.rooms.outcomes import Outcome, Outcomes, RoomTables
 from annals.commands.rooms.plans import Already, Plan, ReadyMade, Sent
+from annals.commands.rooms.policy import SignsSoon, Unsigned, signature_for, signed
 from annals.matrix.errors import InvalidEvent
+from annals.matrix.events import Event
+from annals.matrix.policy_servers import PolicyServer
 from annals.matrix.room_versions import RoomRules
 from annals.projectors.positions.appending import Appender
 from annals.rooms.heads import Intent, Signer, build_on, fact_of, foresee
 from annals.rooms.needs import Loaded, Needs
+from annals.rooms.policy import lacks_signature
 from annals.rooms.state import Lacking
 from annals.rooms.view import ACCEPTED, DROPPED, RoomView, learn, trim, unknown_room
 from annals.schemas.facts.rooms import EventRefused, PduCreated
@@ -55,6 +59,10 @@ class Command:
     made: list[tuple[str, str | None]] = field(default_factory=list)
     #: (room id, idempotency key) of those that were taken for new without a look
     assumed: set[tuple[str, str]] = field(default_factory=set)
+    #: by event id, what the room's policy server said of it: its signature, or no; and the time of all events from then
+    #: on, so that they are the same when they are built again
+    signatures: dict[str, str | Refused] = field(default_factory=dict)
+    built_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class Workshop:
     tables: RoomTables
     signer: Signer
     clock: Callable[[], int]
+    policy: SignsSoon
 
 
 class RoomBuilder:
@@ -165,11 +174,22 @@ class RoomBuilder:
                     return self._built(view, command), None
                 except Lacking as lacking:
                     lacked = lacking.needs
+                except Unsigned as unsigned:
+                    lacked = None
+                    await self._have_signed(command, unsigned)
             return view, TryAgain("the room's view has needs without end")
         except _ANSWERS as error:
             return view, error
         except InvalidEvent as error:
             return view, refusal_of(error)
+
+    async def _have_signed(self, command: Command, unsigned: Unsigned) -> None:
+        command.built_at_ms = unsigned.event.origin_server_ts
+        try:
+            said: str | Refused = await signature_for(self._workshop.policy, unsigned)
+        except Refused as refused:
+            said = refused
+        command.signatures[unsigned.event.event_id] = said
 
     def _built(self, view: RoomView, command: Command) -> RoomView:
         command.facts, command.made, command.assumed = [], [], set()
@@ -193,21 +213,34 @@ class RoomBuilder:
             return view
         workshop = self._workshop
         if isinstance(wish, ReadyMade):
-            fact = fact_of(wish.event, workshop.appender.envelope(idempotency_key=key))
+            event = wish.event
+            envelope = workshop.appender.envelope(idempotency_key=key)
         else:
-            event = build_on(view, wish, rules_of(view), workshop.signer, workshop.clock())
+            now_ms = workshop.clock() if command.built_at_ms is None else command.built_at_ms
+            event = build_on(view, wish, rules_of(view), workshop.signer, now_ms)
             # Made this moment: no table has it. To ask would be in vain, as the next try makes another one, later.
             view = learn(view, Loaded(events={(self._room_id, event.event_id): None}))
-            fact = fact_of(event, workshop.appender.envelope(wish.cause, key))
+            envelope = workshop.appender.envelope(wish.cause, key)
+        fact = fact_of(event, envelope)
         self._foreseen += 1
         foreseen = foresee(view, fact, self._foreseen)
         if isinstance(foreseen, Needs):
             raise Lacking(foreseen)
         if foreseen.verdict is None or foreseen.verdict.verdict != ACCEPTED:
             raise forbidden(foreseen.verdict.reason if foreseen.verdict else None)
+        if (server := lacks_signature(view, event)) is not None:
+            fact = fact_of(self._signed(command, event, server), envelope)
         command.facts.append(fact)
         command.made.append((fact.event_id, key))
         return foreseen.view
+
+    def _signed(self, command: Command, event: Event, server: PolicyServer) -> Event:
+        said = command.signatures.get(event.event_id)
+        if said is None:
+            raise Unsigned(event, server)
+        if isinstance(said, Refused):
+            raise said
+        return signed(event, server, said)
 
     async def _log(self, built: Sequence[Command]) -> None:
         appender = self._workshop.appender
@@ -257,6 +290,7 @@ class RoomBuilder:
         await appender.submit_and_settle(refusals)
         command.tries += 1
         if all(outcome.verdict == DROPPED for _, _, outcome in bad) and command.tries < TRIES_MAX:
+            command.built_at_ms = None
             self._queue.appendleft(command)
         else:
             _fail(command, forbidden(bad[0][2].reason))

@@ -18,10 +18,12 @@ from annals.commands.rooms.builder import (
     refusal_of,
     rules_of,
 )
+from annals.commands.rooms.policy import Unsigned, signature_for, signed
 from annals.matrix.errors import InvalidEvent
 from annals.matrix.events import Event
 from annals.rooms.heads import Intent, build_on, fact_of, foresee
 from annals.rooms.needs import Loaded, Needs
+from annals.rooms.policy import lacks_signature
 from annals.rooms.state import Lacking
 from annals.rooms.view import ACCEPTED, RoomView, learn, unknown_room
 
@@ -35,19 +37,31 @@ class Drafts:
     def __init__(self, workshop: Workshop) -> None:
         self._workshop = workshop
 
-    async def draft(self, room_id: str, wish: Wish) -> Event:
-        """The event, signed by us, that the room would accept now. Raises Refused (403: it would not), TryAgain."""
+    async def draft(self, room_id: str, wish: Wish, *, complete: bool = False) -> Event:
+        """The event, signed by us, that the room would accept now. Raises Refused (403: it would not), TryAgain.
+
+        `complete`: with the signature of the room's policy server, where it uses one.
+        """
         view = unknown_room(room_id)
         for _ in range(NEEDS_ROUNDS_MAX):
             try:
-                return self._drafted(view, wish)
+                return self._drafted(view, wish, complete)
+            except Unsigned as unsigned:
+                return await self._signed(unsigned)
             except Lacking as lacking:
                 view = learn(view, await self._workshop.tables.load(lacking.needs))
             except InvalidEvent as error:
                 raise refusal_of(error) from None
         raise TryAgain("the room's view has needs without end")
 
-    def _drafted(self, view: RoomView, wish: Wish) -> Event:
+    async def _signed(self, unsigned: Unsigned) -> Event:
+        signature = await signature_for(self._workshop.policy, unsigned)
+        try:
+            return signed(unsigned.event, unsigned.server, signature)
+        except InvalidEvent as error:
+            raise refusal_of(error) from None
+
+    def _drafted(self, view: RoomView, wish: Wish, complete: bool) -> Event:
         workshop = self._workshop
         view.known_header()
         rules = rules_of(view)
@@ -60,4 +74,6 @@ class Drafts:
             raise Lacking(foreseen)
         if foreseen.verdict is None or foreseen.verdict.verdict != ACCEPTED:
             raise forbidden(foreseen.verdict.reason if foreseen.verdict else None)
+        if complete and (server := lacks_signature(view, event)) is not None:
+            raise Unsigned(event, server)
         return event

@@ -54,7 +54,7 @@ class OutgoingInvites:
             return change.intent()
 
         try:
-            event = await self._drafts.draft(room_id, wish)
+            event = await self._drafts.draft(room_id, wish, complete=True)
         except _Done as done:
             return done.event_id
         signed = await self._inviter(event)

@@ -1,4 +1,5 @@
-"""Follows table `wanted`: a run of `Filler` for each room that lacks something, under the room's lease.
+"""Follows table `wanted`: a run of `Filler` for each room that lacks something, under the room's lease. What else
+rooms wait for, `rooms_of` tells (ingest.policy).
 
     notice, or start ─▶ which rooms lack something ─▶ one task a room: its turn ─▶ lease `gap/<room>` ─▶ fill
                                                                      └─ nobody could be asked: again later, then for
@@ -20,6 +21,7 @@ from typing import Protocol
 import structlog
 
 from annals.database.errors import DatabaseError
+from annals.database.snapshot import Snapshot
 from annals.eventlog.errors import LogError
 from annals.ingest.fetchers.by_id import Reading
 from annals.ingest.fetchers.filling import NotYet, Unanswered
@@ -85,7 +87,10 @@ class WantedFollower:
         waits_s: tuple[float, ...] = WAITS_S,
         rooms_at_once: int = ROOMS_AT_ONCE,
         rooms_per_origin: int = ROOMS_PER_ORIGIN,
+        what: str = "gap",
+        rooms_of: Callable[[Snapshot], list[str]] = rooms_that_lack,
     ) -> None:
+        self._what, self._rooms_of = what, rooms_of
         self._database, self._filler, self._lease_of, self._waits_s = database, filler, lease_of, waits_s
         self._places = Places(rooms_at_once, rooms_per_origin)
         self._woken = asyncio.Event()
@@ -126,9 +131,9 @@ class WantedFollower:
     async def _start_what_is_due(self) -> float:
         """Start a run for each room that lacks something; the seconds until one that waits is due."""
         try:
-            rooms = await self._database.read(rooms_that_lack)
+            rooms = await self._database.read(self._rooms_of)
         except _NOT_NOW as error:
-            _logger.warning("wanted_not_read", error=repr(error))
+            _logger.warning(f"{self._what}_rooms_not_read", error=repr(error))
             return STANDBY_S
         now_s = time.monotonic()
         self._later = {room_id: later for room_id, later in self._later.items() if room_id in rooms}
@@ -152,7 +157,7 @@ class WantedFollower:
         try:
             return await self._filler.origin_of(room_id) or ""
         except Exception as error:
-            _logger.warning("gap_origin_not_read", room_id=room_id, error=repr(error))
+            _logger.warning(f"{self._what}_origin_not_read", room_id=room_id, error=repr(error))
             return ""
 
     async def _under_lease(self, room_id: str) -> None:
@@ -169,15 +174,15 @@ class WantedFollower:
                 with suppress(*_NOT_NOW):
                     await lease.release()
         except (Unanswered, TimeoutError) as error:
-            _logger.info("gap_left_for_later", room_id=room_id, error=repr(error))
+            _logger.info(f"{self._what}_left_for_later", room_id=room_id, error=repr(error))
             self._again(room_id, failures + 1, self._waits_s[min(failures, len(self._waits_s) - 1)])
         except NotYet:
             self._again(room_id, failures, NOT_YET_S)
         except _NOT_NOW as error:
-            _logger.info("gap_left_for_later", room_id=room_id, error=repr(error))
+            _logger.info(f"{self._what}_left_for_later", room_id=room_id, error=repr(error))
             self._again(room_id, failures, self._waits_s[0])
         except Exception:
-            _logger.exception("gap_run_failed", room_id=room_id)
+            _logger.exception(f"{self._what}_run_failed", room_id=room_id)
             self._again(room_id, failures + 1, self._waits_s[-1])
 
     async def _guarded(self, room_id: str, lease: Lease, last_try: bool) -> None:

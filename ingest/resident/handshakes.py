@@ -1,11 +1,12 @@
 """PUT send_join, send_leave and send_knock: another server's user joins, leaves or knocks by way of us.
 
-shape ─▶ room, ACL ─▶ signatures ─▶ our leave, where the join is restricted ─▶ log ─▶ tables ─▶ verdict
+shape ─▶ room, ACL ─▶ signatures ─▶ our leave, where the join is restricted ─▶ policy server ─▶ log ─▶ tables ─▶ verdict
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from annals.database.pool import Database
@@ -14,6 +15,7 @@ from annals.ingest.pdu_facts import pdu_received
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.ingest.resident.errors import InputRefused, forbidden, invalid
 from annals.ingest.resident.member_events import HandedIn, check_member, verified
+from annals.ingest.resident.policy import PolicyChecks
 from annals.ingest.resident.verdicts import Standing, verdict_of
 from annals.ingest.verification import Verified
 from annals.matrix.errors import MatrixError
@@ -40,9 +42,10 @@ class SentHandshakes:
         verifier: PduVerifier,
         identity: Identity,
         check_authorised: CheckAuthorised,
+        policy: PolicyChecks,
     ) -> None:
         self._appender, self._database, self._verifier = appender, database, verifier
-        self._identity, self._check_authorised = identity, check_authorised
+        self._identity, self._check_authorised, self._policy = identity, check_authorised, policy
 
     async def receive(self, handed: HandedIn, membership: str) -> dict[str, Any]:
         """Take an event of this membership (join, leave or knock) into its room; the PDU that is there now."""
@@ -64,6 +67,8 @@ class SentHandshakes:
         if known is None or known.outlier or not known.final:
             if authoriser is not None:
                 await self._check_authorised(handed.room_id, user_id, authoriser)
+            # Who joins knows the room too little to have asked its policy server.
+            event = replace(event, event=await self._policy.recommended(event.event))
             known = await self._log(event, handed, membership)
         if not known.accepted:
             raise forbidden(f"The room does not let that happen: {known.reason or known.verdict}")

@@ -75,7 +75,9 @@ class AskedToSign:
             good[need.key_id] = signature
         if not good:
             raise BadAnswer(server, "it has not signed the invite")
-        pdu = {**event.pdu, "signatures": {**event.pdu["signatures"], server: good}}
+        # It may be the room's policy server too, whose signature the event has already.
+        signatures = event.pdu["signatures"]
+        pdu = {**event.pdu, "signatures": {**signatures, server: {**signatures.get(server, {}), **good}}}
         return event_of(pdu, event.rules, event.event_id)
 
 

@@ -15,6 +15,7 @@ from annals.database.rows import Rows
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of, merge
 from annals.matrix.identifiers import domain_of, is_event_id
+from annals.matrix.policy_servers import with_signature
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms import tables
 from annals.projectors.rooms.event_json import split_event
@@ -45,6 +46,7 @@ from annals.schemas.facts.rooms import (
     HandshakeStarted,
     MembershipReceived,
     PduFact,
+    PolicyAnswered,
     RoomFact,
     RoomResumed,
     StateSetChunk,
@@ -180,7 +182,7 @@ class _Fold:
         if decision.first:
             self.rows.insert(tables.EVENTS, self._event_row(decision, fact, event))
         else:
-            self._judge_again(decision)
+            self._judge_again(decision, event)
         if event.type == _MEMBER and event.state_key is not None:
             self._room_membership(decision, event)
         if decision.states_made:
@@ -217,9 +219,20 @@ class _Fold:
             "idempotency_key": fact.envelope.idempotency_key,
         }
 
-    def _judge_again(self, decision: Verdict) -> None:
+    def _judge_again(self, decision: Verdict, event: Event) -> None:
         key = {"room_id": decision.room_id, "event_id": decision.event_id}
-        self.rows.update(tables.EVENTS, key, {"position": decision.position, **_judgement(decision)})
+        signed = self._with_policy_signature(decision, event)
+        self.rows.update(tables.EVENTS, key, {"position": decision.position, **_judgement(decision), **signed})
+
+    def _with_policy_signature(self, decision: Verdict, event: Event) -> dict[str, Any]:
+        """The signature that a policy server gave belongs to the event from then on, whoever asks for that."""
+        answer = self._facts.fact
+        if not isinstance(answer, PolicyAnswered) or answer.event_id != decision.event_id or answer.signature is None:
+            return {}
+        if decision.verdict != "accepted":
+            return {}
+        pdu = with_signature(event.pdu, answer.server, answer.signature)
+        return {"federation_json": split_event(event_of(pdu, event.rules, event.event_id))[1]}
 
     def _room_membership(self, decision: Verdict, event: Event) -> None:
         key = {"room_id": decision.room_id, "event_id": decision.event_id}

@@ -77,6 +77,7 @@ Index(
     postgresql_where=EVENTS.c.idempotency_key.is_not(None),
 )
 Index("events_parked", EVENTS.c.room_id, postgresql_where=EVENTS.c.verdict == "parked")
+Index("events_pending_policy", EVENTS.c.room_id, postgresql_where=EVENTS.c.verdict == "pending_policy")
 # What other servers look for: an event by its id alone, and the nearest one to a moment.
 Index("events_by_id", EVENTS.c.event_id, postgresql_using="hash")
 Index(

@@ -203,9 +203,10 @@ class MembershipAsked(RoomFact):
 class PolicyAnswered(RoomFact):
     """What came of asking the room's policy server about an event of another server.
 
-    `outcome`: signed (`signature` is the server's, base64), refused (it, or who answers in its place, said no: `status`,
-    `errcode` and `reason`), unavailable (it could not be asked within the time that there is for that) or unneeded (the
-    room uses none any more; then `server` is ""). It holds for the server that the room names when it is decided.
+    `outcome`: signed (`signature` is the server's, base64), refused (it, or who answers in its place, said no with
+    `status`, `errcode` and `reason`), unavailable (it could not be asked within the time that there is for that) or
+    unneeded (the room uses none any more; then `server` is ""). It holds for the server that the room names when it is
+    decided.
     """
 
     event_id: str

@@ -3,69 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from annals.commands.errors import Refused
-from annals.commands.rooms.builder import RoomBuilder, Workshop
+from annals.commands.rooms.builder import RoomBuilder
 from annals.commands.rooms.membership import Change, join
-from annals.commands.rooms.outcomes import Outcome, Outcomes
 from annals.commands.rooms.plans import Sent
 from annals.commands.rooms.sending import send
-from annals.projectors.positions.appending import Appender
 from annals.rooms.heads import Intent
-from annals.rooms.needs import Loaded, Needs
+from tests.support.driven_builder import builder_of
 from tests.support.room_traffic import numbered_room
-from tests.support.rooms import SIGNER, Driver, user
-
-
-class Tables:
-    """The tables of one room; counts what is asked of them."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-        self.asked: list[Needs] = []
-        self.outcomes_asked = 0
-
-    async def load(self, needs: Needs) -> Loaded:
-        self.asked.append(needs)
-        return self.driver.tables.load(needs)
-
-    async def outcomes(self, room_id: str, event_ids: list[str]) -> Outcomes:
-        self.outcomes_asked += 1
-        tables = self.driver.tables
-        found = {}
-        for event_id in event_ids:
-            first = tables.duplicates.get(event_id)
-            found[event_id] = Outcome(tables.events[first or event_id]["verdict"].verdict, event_id=first)
-        return Outcomes(found, frozenset(tables.extremities), halted=False)
-
-
-class DrivenAppender(Appender):
-    """What is appended is decided at once, and then told as a notice tells it."""
-
-    driver: Driver
-    tell: Callable[[str | None], None]
-
-    async def submit(self, facts: Any) -> Any:
-        self.driver.feed(*facts)
-
-    async def settle(self, submitted: Any, timeout_s: float = 0.0) -> None:
-        header = self.driver.view.known_header()
-        self.tell(header.extremities[0] if len(header.extremities) == 1 else None)
-
-
-def _builder(driver: Driver) -> tuple[RoomBuilder, Tables]:
-    tables, clock = Tables(driver), itertools.count(1)
-    appender = DrivenAppender.__new__(DrivenAppender)
-    appender.clock, appender.writer, appender.version = (lambda: next(clock)), "test", "1"
-    appender.driver = driver
-    builder = RoomBuilder(driver.room_id, Workshop(appender, tables, SIGNER, lambda: next(clock)))
-    appender.tell = builder.room_moved
-    return builder, tables
+from tests.support.rooms import user
 
 
 async def _sent(builder: RoomBuilder, keys: list[str], sender: str = "alice") -> list[Sent]:
@@ -78,7 +29,7 @@ async def _sent(builder: RoomBuilder, keys: list[str], sender: str = "alice") ->
 
 def test_a_known_room_costs_no_read() -> None:
     driver = numbered_room("12", 1)
-    builder, tables = _builder(driver)
+    builder, tables = builder_of(driver)
 
     async def scenario() -> list[Sent]:
         await _sent(builder, ["first"])
@@ -95,7 +46,7 @@ def test_a_known_room_costs_no_read() -> None:
 def test_a_clock_that_goes_on_does_not_make_it_ask_for_ever() -> None:
     # Each try builds another event, with another id.
     driver = numbered_room("12", 1)
-    builder, tables = _builder(driver)
+    builder, tables = builder_of(driver)
     answers = asyncio.run(_sent(builder, ["first", "second"]))
     assert [len(sent.event_ids) for sent in answers] == [1, 1]
     asked_events = {event_id for needs in tables.asked for _, event_id in needs.events}
@@ -104,17 +55,17 @@ def test_a_clock_that_goes_on_does_not_make_it_ask_for_ever() -> None:
 
 def test_a_retry_on_another_builder_is_the_first_event() -> None:
     driver = numbered_room("12", 1)
-    first = asyncio.run(_sent(_builder(driver)[0], ["same"]))
+    first = asyncio.run(_sent(builder_of(driver)[0], ["same"]))
     events = len(driver.tables.events)
-    assert asyncio.run(_sent(_builder(driver)[0], ["same"])) == first
+    assert asyncio.run(_sent(builder_of(driver)[0], ["same"])) == first
     assert len(driver.tables.events) == events
 
 
 def test_a_retry_among_others_takes_nothing_from_them() -> None:
     driver = numbered_room("12", 1)
-    (first,) = asyncio.run(_sent(_builder(driver)[0], ["same"]))
+    (first,) = asyncio.run(_sent(builder_of(driver)[0], ["same"]))
     events = len(driver.tables.events)
-    other, again, third = asyncio.run(_sent(_builder(driver)[0], ["other", "same", "third"]))
+    other, again, third = asyncio.run(_sent(builder_of(driver)[0], ["other", "same", "third"]))
     assert again == first
     accepted = [i for i, row in driver.tables.events.items() if row["verdict"].verdict == "accepted"]
     assert {other.event_ids[0], third.event_ids[0]} < set(accepted)
@@ -124,9 +75,9 @@ def test_a_retry_among_others_takes_nothing_from_them() -> None:
 def test_a_retry_of_somebody_who_was_banned_since_is_the_first_event() -> None:
     driver = numbered_room("12", 1)
     driver.send(user("bob"), "m.room.member", {"membership": "join"}, user("bob"))
-    first = asyncio.run(_sent(_builder(driver)[0], ["same"], "bob"))
+    first = asyncio.run(_sent(builder_of(driver)[0], ["same"], "bob"))
     driver.send(user("alice"), "m.room.member", {"membership": "ban"}, user("bob"))
-    builder, _ = _builder(driver)
+    builder, _ = builder_of(driver)
     assert asyncio.run(_sent(builder, ["same"], "bob")) == first
     with pytest.raises(Refused):
         asyncio.run(_sent(builder, ["new"], "bob"))
@@ -135,7 +86,7 @@ def test_a_retry_of_somebody_who_was_banned_since_is_the_first_event() -> None:
 def test_what_others_saw_before_the_builder_was_told_counts() -> None:
     # A ban and its end were in the tables, and read there by somebody else, when the notices had not come yet.
     driver = numbered_room("12", 1)
-    builder, tables = _builder(driver)
+    builder, tables = builder_of(driver)
     coming = join(Change(user("bob"), user("bob"), "join"), frozenset())
 
     async def scenario() -> None:

@@ -276,3 +276,17 @@ def test_a_hundred_key_ids_are_not_a_hundred_questions() -> None:
     prepared = prepare(Candidate(pdu, V10))
     assert isinstance(prepared, Prepared)
     assert len(prepared.all_needs()) == 8
+
+
+def test_the_signature_of_a_policy_server_is_not_looked_at_here() -> None:
+    # Its key is published by nobody; nobody shall be asked for it.
+    pdu = signed(message(), V10, (A, "1"))
+    pdu["signatures"][A]["ed25519:policy_server"] = "nothing"
+    prepared = prepare(Candidate(pdu, V10))
+    assert isinstance(prepared, Prepared)
+    assert [need.key_id for needs in prepared.needs for need in needs] == ["ed25519:1"]
+    assert isinstance(judge(prepared, every_key), Verified)
+    del pdu["signatures"][A]["ed25519:1"]
+    alone = prepare(Candidate(pdu, V10))
+    assert isinstance(alone, Prepared)
+    assert isinstance(judge(alone, every_key), KeyUnavailable), "it stands in for no other"
