@@ -57,7 +57,7 @@ def test_it_is_sent_the_event_as_it_is() -> None:
 
 def test_what_is_no_valid_signature_is_a_bad_answer() -> None:
     message = event()
-    wrong = [
+    wrong: list[Any] = [
         {},
         [],
         None,

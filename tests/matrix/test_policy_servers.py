@@ -82,7 +82,8 @@ def test_signatures_that_are_none() -> None:
     assert not is_signed_by(_signed(event, key=SigningKey(KEY_ID, b"\4" * 32)), SERVER), "another key"
     for public in ("", "abc", "not base64!", "é", "A" * 10_000):
         assert not is_signed_by(_signed(event), PolicyServer("peer", public))
-    for signatures in (None, [], {"peer": 1}, {"peer": {KEY_ID: 7}}, {"peer": {KEY_ID: "é"}}, {"peer": {KEY_ID: "AA"}}):
+    wrong: list[Any] = [None, [], {"peer": 1}, {"peer": {KEY_ID: 7}}, {"peer": {KEY_ID: "é"}}, {"peer": {KEY_ID: "AA"}}]
+    for signatures in wrong:
         assert not is_signed_by(event_of({**event.pdu, "signatures": signatures}, event.rules, event.event_id), SERVER)
 
 
