@@ -56,6 +56,16 @@ def memory(roots: Sequence[int]) -> Memory:
     return Memory(pss, rss)
 
 
+def memory_of_parts(roots: Sequence[int]) -> dict[str, int]:
+    """PSS in bytes by the name of the part, of these and all below them now."""
+    pss: defaultdict[str, int] = defaultdict(int)
+    for pid in (pid for root in roots for pid in tree(root)):
+        for line in _text(Path(f"/proc/{pid}/smaps_rollup")).splitlines():
+            if line.startswith("Pss:"):
+                pss[part_of(pid)] += int(line.split()[1]) * KIB
+    return dict(pss)
+
+
 def part_of(pid: int) -> str:
     """What a process is to its server: by the role that `annals run` was given, else by its program."""
     words = _text(Path(f"/proc/{pid}/cmdline")).split("\0")

@@ -327,10 +327,8 @@ class Loop:
     def _fold(self, batch: Sequence[Owned]) -> int:
         started_s = time.monotonic()
         share = max(1, self._records_next // len(batch))
-        jobs = [
-            Job(owned.worker, owned.worker.prepare(owned.below(self._stops.get(owned.worker.key), share)))
-            for owned in batch
-        ]
+        offered = [owned.below(self._stops.get(owned.worker.key), share) for owned in batch]
+        jobs = [Job(owned.worker, owned.worker.prepare(records)) for owned, records in zip(batch, offered, strict=True)]
         before = sum(len(owned.backlog) for owned in batch)
         try:
             applied = self._running().run(jobs, self._settings.work_s_max)
@@ -339,7 +337,7 @@ class Loop:
             return 0
         left = sum([self._after(owned, done) for owned, done in zip(batch, applied, strict=True)])
         count = before - left
-        self._plan(started_s, count)
+        self._plan(sum(map(len, offered)), count)
         metrics.BATCH_RECORDS.observe(count)
         metrics.BATCH_SECONDS.observe(time.monotonic() - started_s)
         metrics.VIEWS_BYTES.set(self._views.weight_bytes)
@@ -347,13 +345,10 @@ class Loop:
             self._count_halted()
         return count
 
-    def _plan(self, started_s: float, count: int) -> None:
+    def _plan(self, offered: int, count: int) -> None:
         """How many records the next batch takes: about what fits into its time, as what is left over is read anew."""
-        took_s = time.monotonic() - started_s
-        if took_s > self._settings.work_s_max:
-            self._records_next = min(self._settings.records_max, max(_RECORDS_MIN, count))
-        else:
-            self._records_next = min(self._settings.records_max, self._records_next * 2)
+        planned = max(_RECORDS_MIN, count) if count < offered else self._records_next * 5 // 4
+        self._records_next = min(self._settings.records_max, planned)
 
     def _after(self, owned: Owned, done: Applied) -> int:
         folded = [record for record in owned.backlog if record.offset < done.position.next_offset]

@@ -34,7 +34,7 @@ class PlainWorker:
 
     def prepare(self, records: Sequence[Record]) -> Prepared:
         """See Worker."""
-        return Prepared(self._after(records), lambda foreseen, deadline_s: self._work(records))
+        return Prepared(self._after(records), lambda foreseen, time_is_up: self._work(records))
 
     def passed(self, position: Position) -> Applied:
         """See Worker."""

@@ -67,6 +67,7 @@ class Applied:
 
 
 Work = Generator[Wants, Answers, Applied]
+TimeIsUp = Callable[[], bool]
 
 
 def ready(applied: Applied) -> Work:
@@ -81,18 +82,18 @@ class Prepared:
     """A batch before it is worked on.
 
     `planned` is the position after all of it: what is claimed at first. `foresee` is what is likely lacked, to be
-    asked for while the position is taken. `work` takes the answers to that, and a deadline (monotonic seconds) past
-    which the first of the records are enough.
+    asked for while the position is taken. `work` takes the answers to that, and what says that the time is up: then the
+    first of the records are enough.
     """
 
     planned: Position
-    work: Callable[[Mapping[str, Loaded], float], Work]
+    work: Callable[[Mapping[str, Loaded], TimeIsUp], Work]
     foresee: Needs | None = None
 
 
 def prepared(applied: Applied) -> Prepared:
     """What is worked out already, as a batch of a transaction."""
-    return Prepared(applied.position, lambda _foreseen, _deadline_s: ready(applied))
+    return Prepared(applied.position, lambda _foreseen, _time_is_up: ready(applied))
 
 
 class Worker(Protocol):

@@ -1,13 +1,12 @@
 """One batch of one partition of `rooms`: facts are decided in their order, but a room that lacks something is passed.
 
 It waits for the next round while the others go on; what all of them lack is asked for at once. Each step is decided and
-folded at once, so that a fold that raises halts its room like a decision that raises. Past the deadline the batch ends
-after the longest run of offsets that are all done.
+folded at once, so that a fold that raises halts its room like a decision that raises. When the time is up the batch
+ends after the longest run of offsets that are all done.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -19,6 +18,7 @@ from annals.eventlog.errors import LogError
 from annals.projectors.errors import TornDecisions
 from annals.projectors.rooms.chains import InRoom, may_be_cited
 from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed, users_moved
+from annals.projectors.work import TimeIsUp
 from annals.rooms.machine import Decided, UnknownFact, decide, halt, omit
 from annals.rooms.needs import Loaded, Needs
 from annals.rooms.view import RoomView, learn
@@ -63,7 +63,6 @@ class Surroundings:
     encode: Callable[[Decision], list[bytes]]
     fact_at: Callable[[int], RoomFact]
     left_out: frozenset[int] = frozenset()
-    monotonic_s: Callable[[], float] = time.monotonic
 
 
 class NeedsUnanswered(Exception):
@@ -91,12 +90,12 @@ class RoomBatch:
             if room is not None:
                 room.view = learn(room.view, of_room)
 
-    def advance(self, deadline_s: float) -> Needs | None:
+    def advance(self, time_is_up: TimeIsUp) -> Needs | None:
         """Decide as far as it goes; what is lacked then, or None when the batch is done or its time is up."""
         lacking: dict[str, Needs] = {}
         passed: list[tuple[int, RoomFact]] = []
         for index, (offset, fact) in enumerate(self._undone):
-            if self._is_over(offset, deadline_s):
+            if self._is_over(offset, time_is_up):
                 passed.extend(self._undone[index:])
                 break
             if fact.room_id in lacking:
@@ -107,7 +106,7 @@ class RoomBatch:
                 lacking[fact.room_id] = needs
                 passed.append((offset, fact))
         self._undone = passed
-        if not passed or self._is_over(passed[0][0], deadline_s):
+        if not passed or self._is_over(passed[0][0], time_is_up):
             return None
         return _union(list(lacking.values()))
 
@@ -125,12 +124,12 @@ class RoomBatch:
             views[room_id] = next(later, room.view)
         return steps, views
 
-    def _is_over(self, offset: int, deadline_s: float) -> bool:
+    def _is_over(self, offset: int, time_is_up: TimeIsUp) -> bool:
         """Whether the batch ends before `offset`: its time is up (but its first fact is always decided), or a fact
         stands there that nobody understands."""
         if self.unknown_fact is not None and offset >= self.unknown_fact[0]:
             return True
-        return self._facts[0][0] in self.done and self._around.monotonic_s() > deadline_s
+        return self._facts[0][0] in self.done and time_is_up()
 
     def _step(self, room: _Room, fact: RoomFact, offset: int) -> Needs | None:
         outcome = self._decide(room, fact, offset)

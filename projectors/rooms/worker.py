@@ -18,7 +18,7 @@ from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.facts import Facts
 from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed, users_moved
 from annals.projectors.rooms.views import ViewCache
-from annals.projectors.work import Answers, Applied, Position, Prepared, Wants, Work, hash_of
+from annals.projectors.work import Answers, Applied, Position, Prepared, TimeIsUp, Wants, Work, hash_of
 from annals.rooms.needs import Loaded, Needs
 from annals.rooms.view import RoomView, unknown_room
 from annals.schemas.facts.rooms import PduFact, RoomFact
@@ -84,8 +84,8 @@ class RoomsWorker:
                 break
         planned = self._after(records[-1]) if records else self.position
 
-        def work(foreseen: Mapping[str, Loaded], deadline_s: float) -> Work:
-            return self._work(items, facts, stopped, foreseen, deadline_s)
+        def work(foreseen: Mapping[str, Loaded], time_is_up: TimeIsUp) -> Work:
+            return self._work(items, facts, stopped, foreseen, time_is_up)
 
         return Prepared(planned, work, self._foresee(facts))
 
@@ -119,13 +119,13 @@ class RoomsWorker:
         facts: Sequence[tuple[int, RoomFact]],
         stopped: str | None,
         foreseen: Mapping[str, Loaded],
-        deadline_s: float,
+        time_is_up: TimeIsUp,
     ) -> Work:
         if not facts:
             return self._applied(items[-1].record if items else None, [], {}, stopped)
         batch = RoomBatch(facts, self._view_of, self._around)
         batch.learn(foreseen)
-        while (needs := batch.advance(deadline_s)) is not None:
+        while (needs := batch.advance(time_is_up)) is not None:
             answers: Answers = yield Wants(rooms=needs, fact_at=self._facts.at)
             batch.learn(answers.rooms)
         steps, views = batch.finish()
