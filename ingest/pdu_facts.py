@@ -7,7 +7,8 @@ from typing import Any
 from annals.ingest.verification import KeyUnavailable, Quarantined, Reason, Verified
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.errors import NotCanonical
-from annals.matrix.events import body, skeleton
+from annals.matrix.hashing import event_bytes
+from annals.matrix.record_parts import parts
 from annals.schemas.facts.envelope import Envelope
 from annals.schemas.facts.quarantine import InputQuarantined
 from annals.schemas.facts.rooms import MembershipReceived, PduFetched, PduReceived
@@ -101,12 +102,13 @@ def input_quarantined(
 
 def _parts(verified: Verified) -> dict[str, Any]:
     event = verified.event
+    kept, rest = parts(event.pdu, event.rules)
     return {
         "room_id": event.room_id,
         "event_id": event.event_id,
         "room_version": event.rules.version,
-        "skeleton": canonical_bytes(skeleton(event.pdu, event.rules)),
-        "body": canonical_bytes(body(event.pdu, event.rules)),
+        "skeleton": event_bytes(kept, event.rules),
+        "body": event_bytes(rest, event.rules),
         "signatures": verified.signatures,
         "content_hash_ok": verified.content_hash_ok,
     }

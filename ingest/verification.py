@@ -121,7 +121,9 @@ def prepare(candidate: Candidate) -> Prepared | Quarantined:
     judged = pdu if whole else redact(pdu, rules)
     # Of both forms: a third-party invite needs no signature of its sender, and the redaction of one (up to version 10)
     # is an invite as any other, which does. By a wrong hash anybody could else invite in anybody's name.
-    signers = required_signers(pdu, rules) | required_signers(judged, rules)
+    signers = required_signers(pdu, rules)
+    if judged is not pdu:
+        signers |= required_signers(judged, rules)
     until_ms = max(0, pdu["origin_server_ts"]) if rules.signing_key_validity else 0
     needs = []
     for signer in sorted(signers):

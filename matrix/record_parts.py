@@ -43,7 +43,16 @@ def skeleton(pdu: dict[str, Any], rules: RoomRules) -> dict[str, Any]:
 
 def body(pdu: dict[str, Any], rules: RoomRules) -> dict[str, Any]:
     """What the skeleton leaves out: `{}` where it is the whole event."""
+    return parts(pdu, rules)[1]
+
+
+def parts(pdu: dict[str, Any], rules: RoomRules) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(skeleton, body)."""
     kept = skeleton(pdu, rules)
+    return kept, _rest(pdu, kept)
+
+
+def _rest(pdu: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in pdu.items() if key not in kept}
     kept_content = kept["content"]
     if kept_content is pdu["content"]:

@@ -49,10 +49,12 @@ def entries_of_set(step: Step, fact: StateSetClosed, room_version: str) -> dict[
     ids = _ids_of(step.view, fact.set_id)
     if len(ids) != fact.state_count:
         return WrongSet(INCOMPLETE)
-    _glimpses(step.view, ids)
-    _check_what_was_not(step, ids)
+    glimpses = _glimpses(step.view, ids)
+    if any(glimpse is not None and glimpse.out_of_band for glimpse in glimpses):
+        _check_what_was_not(step, glimpses)
+        glimpses = _glimpses(step.view, ids)
     entries: dict[StateKey, str] = {}
-    for glimpse in _glimpses(step.view, ids):
+    for glimpse in glimpses:
         if glimpse is None or glimpse.state_key is None or glimpse.room_version != room_version:
             continue
         if glimpse.verdict in PLACED and not glimpse.out_of_band:
@@ -129,9 +131,9 @@ def _glimpse_of(entry: Entry) -> Glimpse:
     )
 
 
-def _check_what_was_not(step: Step, ids: Iterable[str]) -> None:
+def _check_what_was_not(step: Step, glimpses: Iterable[Glimpse | None]) -> None:
     """An invite that was taken out of band has passed no check: it passes check 4 now, or is left out of the state."""
-    for glimpse in _glimpses(step.view, ids):
+    for glimpse in glimpses:
         if glimpse is None or not glimpse.out_of_band:
             continue
         entry = step.view.entry(glimpse.event_id)

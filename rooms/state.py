@@ -267,5 +267,7 @@ def difference(old: RoomState, new: RoomState) -> dict[StateKey, tuple[str | Non
     """The keys in which two states differ: (old event, new event)."""
     if old.state_id == new.state_id or old.element_sum == new.element_sum:
         return {}
+    if old.state_id == EMPTY_STATE_ID and new.complete:
+        return {key: (None, event_id) for key, event_id in new.entries().items()}
     before, after = conflicts([old, new])
     return {key: (before.get(key), after.get(key)) for key in before.keys() | after.keys()}

@@ -204,7 +204,7 @@ class RoomView:
         events = self.events.set(entry.event.event_id, entry)
         auth = self.auth
         if entry.event.is_state and entry.verdict in PLACED:
-            auth = replace(auth, fresh=auth.fresh.set(entry.event.event_id, entry))
+            auth = AuthGraph(auth.places, auth.citing, auth.fresh.set(entry.event.event_id, entry))
         return RoomView(self.room_id, self.header, events, self.states, self.keys, self.facts, auth, self.beside)
 
     def with_state(self, state: RoomState) -> RoomView:

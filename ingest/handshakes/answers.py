@@ -1,8 +1,9 @@
-"""The answer to send_join: a whole room, read and checked before anything of it is on the log. Pure.
+"""The answer to send_join: a whole room, read, and checked as a whole before anything of it is on the log. Pure.
 
     read_join_answer   bytes ─▶ PDUs, each once
-    whole_room         PDUs and what verification said of each ─▶ the room's state and auth chain, in an order in which
-                       every event stands behind those that it cites
+    plan_room          PDUs, of good format ─▶ the room's state and auth chain, in an order in which every event stands
+                       behind those that it cites
+    Believed           what verification said of each, in that order ─▶ what can be used
 
 What a server cannot have taken in good faith (a forged signature, an event of another room, two events for one key, a
 citation that leads nowhere) makes the whole answer worthless. What only cannot be verified here, as its server's keys
@@ -11,13 +12,17 @@ are not to be had, is left out, with all that cites it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from annals.ingest.handshakes.errors import AnswerRefused
 from annals.ingest.handshakes.templates import Asked
-from annals.ingest.verification import KeyUnavailable, Outcome, Quarantined, Reason, Verified
+from annals.ingest.verification import Outcome, Prepared, Quarantined, Reason, Verified
+from annals.matrix.auth_events import auth_types_for
 from annals.matrix.canonical_json import canonical_bytes, loads
 from annals.matrix.errors import MatrixError
 from annals.matrix.events import Event, StateKey
@@ -40,13 +45,17 @@ class JoinAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class WholeRoom:
-    """A room as it was before our event: all events that can be used, what is cited first."""
+class Plan:
+    """A room as it was answered, well formed, with no signature checked: ids, and `order`, which are indices of the
+    answer's PDUs: every event stands behind those that it cites, and the first `stands_on` are those by which our event
+    is judged, and what these cite."""
 
-    events: tuple[Verified, ...]
+    order: tuple[int, ...]
     state: tuple[str, ...]
     auth_chain: tuple[str, ...]
-    left_out: int
+    create: str
+    lets_us_in: tuple[str, ...]
+    stands_on: int
 
 
 def read_join_answer(body: bytes, *, is_v1: bool = False) -> JoinAnswer:
@@ -94,15 +103,23 @@ def _indices(listed: list[Any], known: dict[bytes, int], pdus: list[Any]) -> tup
         if type(pdu) is not dict:
             raise AnswerRefused("an event is not an object")
         pdu = without_unsigned(pdu)
-        try:
-            text = canonical_bytes(pdu)
-        except MatrixError as error:
-            raise AnswerRefused(f"an event is not JSON that we write: {error}") from error
-        index = known.setdefault(text, len(pdus))
+        index = known.setdefault(_text_of(pdu), len(pdus))
         if index == len(pdus):
             pdus.append(pdu)
         found.append(index)
     return tuple(found)
+
+
+def _text_of(pdu: dict[str, Any]) -> bytes:
+    """Bytes by which events are told apart: the canonical ones, but for floats, of which each is written as itself."""
+    try:
+        return orjson.dumps(pdu, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # integers of more than 64 bits
+        pass
+    try:
+        return canonical_bytes(pdu)
+    except MatrixError as error:
+        raise AnswerRefused(f"an event is not JSON that we write: {error}") from error
 
 
 def check_same_event(answered: Any, ours: Event) -> None:
@@ -121,42 +138,95 @@ def _unsigned(pdu: dict[str, Any]) -> bytes:
     return canonical_bytes({key: value for key, value in pdu.items() if key not in ("signatures", "unsigned")})
 
 
-def whole_room(
-    answer: JoinAnswer, outcomes: Sequence[Outcome], asked: Asked, rules: RoomRules, ours: Event
-) -> WholeRoom:
-    """What of the answer can be used; raises `AnswerRefused`. `outcomes` are those of `answer.pdus`."""
-    for outcome in outcomes:
-        if isinstance(outcome, Quarantined) and outcome.reason not in _LEFT_OUT:
-            raise AnswerRefused(f"{outcome.reason}: {outcome.event_id} {outcome.detail}"[:1000])
-    verified = {outcome.event.event_id: outcome for outcome in outcomes if isinstance(outcome, Verified)}
-    for item in verified.values():
-        if item.event.room_id != asked.room_id:
-            raise AnswerRefused(f"{item.event.event_id} is of another room")
-        if item.event.state_key is None:
-            raise AnswerRefused(f"{item.event.event_id} is no state event")
-    state = [_event_id(outcomes[index]) for index in answer.state]
-    auth_chain = [_event_id(outcomes[index]) for index in answer.auth_chain]
-    _check_state([verified[event_id].event for event_id in state if event_id in verified])
-    create = _check_create(state, verified, rules)
-    named = {_event_id(outcome) for outcome in outcomes}
-    _check_citations((*(item.event for item in verified.values()), ours), named)
-    ordered = _ordered(verified, create)
-    usable = _usable(ordered, verified)
-    if lacking := [event_id for event_id in ours.auth_events if event_id not in usable]:
-        raise AnswerRefused(f"{lacking[0]}, which lets us in, cannot be verified")
-    return WholeRoom(
-        tuple(verified[event_id] for event_id in ordered if event_id in usable),
-        tuple(event_id for event_id in dict.fromkeys(state) if event_id in usable),
-        tuple(event_id for event_id in dict.fromkeys(auth_chain) if event_id in usable),
-        len(named) - len(usable),
+def plan_room(
+    answer: JoinAnswer, prepared: Sequence[Prepared | Quarantined], asked: Asked, rules: RoomRules, ours: Event
+) -> Plan:
+    """How the answer hangs together; raises `AnswerRefused` where it does not. `prepared` are its PDUs."""
+    ids = [_prepared(item).event.event_id for item in prepared]
+    events = {event_id: _prepared(item).event for event_id, item in zip(ids, prepared, strict=True)}
+    for event in events.values():
+        if event.room_id != asked.room_id:
+            raise AnswerRefused(f"{event.event_id} is of another room")
+        if event.state_key is None:
+            raise AnswerRefused(f"{event.event_id} is no state event")
+    state = [ids[index] for index in answer.state]
+    _check_state(events[event_id] for event_id in state)
+    create = _check_create(state, events, rules)
+    _check_citations((*events.values(), ours), events.keys())
+    # One event may be there in several forms (with other signatures): each of them must be good.
+    places: dict[str, list[int]] = {}
+    for index, event_id in enumerate(ids):
+        places.setdefault(event_id, []).append(index)
+    needed = _stood_on(ours, {events[event_id].key: event_id for event_id in state}, events)
+    ordered = sorted(_ordered(events, create), key=lambda event_id: event_id not in needed)
+    return Plan(
+        tuple(index for event_id in ordered for index in places[event_id]),
+        tuple(dict.fromkeys(state)),
+        tuple(dict.fromkeys(ids[index] for index in answer.auth_chain)),
+        create,
+        ours.auth_events,
+        sum(len(places[event_id]) for event_id in needed),
     )
 
 
-def _event_id(outcome: Outcome) -> str:
-    if isinstance(outcome, Verified):
-        return outcome.event.event_id
-    # What has no id at all was refused before.
-    return outcome.event_id if isinstance(outcome, KeyUnavailable) else outcome.event_id or ""
+def _stood_on(ours: Event, state: Mapping[StateKey, str], events: Mapping[str, Event]) -> set[str]:
+    """By what our event is judged, and all that this cites, directly or not."""
+    keys = (CREATE, *auth_types_for(ours.type, ours.sender, ours.state_key, ours.content, ours.rules))
+    found: set[str] = set()
+    todo = [*ours.auth_events, *(state[key] for key in keys if key in state)]
+    while todo:
+        event_id = todo.pop()
+        if event_id not in found:
+            found.add(event_id)
+            todo += events[event_id].auth_events
+    return found
+
+
+def _prepared(item: Prepared | Quarantined) -> Prepared:
+    if isinstance(item, Quarantined):
+        raise refusal_of(item)
+    return item
+
+
+def refusal_of(found: Quarantined) -> AnswerRefused:
+    """What such an event in an answer makes of the answer."""
+    return AnswerRefused(f"{found.reason}: {found.event_id} {found.detail}"[:1000])
+
+
+class Believed:
+    """What can be used of a room, as its events are verified in the order of the plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._usable: set[str] = set()
+
+    def take(self, outcomes: Iterable[Outcome]) -> list[Verified]:
+        """The next events: those that can be used, each once. Raises `AnswerRefused`."""
+        found = []
+        for outcome in outcomes:
+            if isinstance(outcome, Verified):
+                event = outcome.event
+                if event.event_id not in self._usable and all(cited in self._usable for cited in event.auth_events):
+                    self._usable.add(event.event_id)
+                    found.append(outcome)
+                continue
+            if isinstance(outcome, Quarantined) and outcome.reason not in _LEFT_OUT:
+                raise refusal_of(outcome)
+            # Nothing of a room is worth anything without it; from version 12 on no event says so by citing it.
+            if outcome.event_id == self._plan.create:
+                raise AnswerRefused(f"the create event cannot be verified: {outcome.detail}"[:1000])
+        return found
+
+    def check_lets_us_in(self) -> None:
+        """Raises `AnswerRefused` where what our event cites cannot be used."""
+        needed = (self._plan.create, *self._plan.lets_us_in)
+        if lacking := [event_id for event_id in needed if event_id not in self._usable]:
+            raise AnswerRefused(f"{lacking[0]}, which lets us in, cannot be verified")
+
+    def ids(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(state, auth chain) without what was left out, when all was taken."""
+        state = tuple(event_id for event_id in self._plan.state if event_id in self._usable)
+        return state, tuple(event_id for event_id in self._plan.auth_chain if event_id in self._usable)
 
 
 def _check_state(events: Iterable[Event]) -> None:
@@ -166,20 +236,20 @@ def _check_state(events: Iterable[Event]) -> None:
             raise AnswerRefused(f"two events for {event.key[0][:255]!r} {event.key[1][:255]!r}")
 
 
-def _check_create(state: Sequence[str], verified: dict[str, Verified], rules: RoomRules) -> str:
+def _check_create(state: Sequence[str], events: Mapping[str, Event], rules: RoomRules) -> str:
     """The create event's id: there is one, in the state, and it is of the version by which we signed."""
-    creates = {event_id for event_id, item in verified.items() if item.event.key == CREATE}
+    creates = {event_id for event_id, event in events.items() if event.key == CREATE}
     found = creates & set(state)
     if len(creates) != 1 or creates != found:
         raise AnswerRefused(f"{len(creates)} create events, {len(found)} of them in the state")
     [create] = creates
-    version = verified[create].event.content.get("room_version", "1")
+    version = events[create].content.get("room_version", "1")
     if version != rules.version:
         raise AnswerRefused(f"the room is of version {str(version)[:64]!r}, the template was of {rules.version}")
     return create
 
 
-def _check_citations(events: Iterable[Event], named: set[str]) -> None:
+def _check_citations(events: Iterable[Event], named: AbstractSet[str]) -> None:
     """ "All events in the auth chain for the new join event, as well as those in the auth chains for any events
     returned in `state`"."""
     for event in events:
@@ -188,18 +258,18 @@ def _check_citations(events: Iterable[Event], named: set[str]) -> None:
                 raise AnswerRefused(f"{event.event_id} cites {cited}, which the answer lacks")
 
 
-def _ordered(verified: dict[str, Verified], create: str) -> list[str]:
+def _ordered(events: Mapping[str, Event], create: str) -> list[str]:
     """What is cited first; the create event, which version 12 does not cite, before all."""
     begun: set[str] = set()
     done: dict[str, None] = {}
-    for start in (create, *verified):
+    for start in (create, *events):
         stack = [start]
         while stack:
             event_id = stack[-1]
             if event_id in done:
                 stack.pop()
                 continue
-            open_ones = [c for c in verified[event_id].event.auth_events if c in verified and c not in done]
+            open_ones = [c for c in events[event_id].auth_events if c not in done]
             if not open_ones:
                 done[stack.pop()] = None
             elif event_id in begun:
@@ -209,12 +279,3 @@ def _ordered(verified: dict[str, Verified], create: str) -> list[str]:
                 begun.add(event_id)
                 stack += open_ones
     return list(done)
-
-
-def _usable(ordered: Sequence[str], verified: dict[str, Verified]) -> set[str]:
-    """Without what cites something that was left out."""
-    usable: set[str] = set()
-    for event_id in ordered:
-        if all(cited in usable for cited in verified[event_id].event.auth_events):
-            usable.add(event_id)
-    return usable

@@ -12,11 +12,11 @@ from annals.federation.client import path_of
 from annals.federation.errors import FederationError
 from annals.federation.settings import JOIN_BYTES_MAX
 from annals.ingest.handshakes.answers import (
+    Believed,
     JoinAnswer,
-    WholeRoom,
     check_same_event,
+    plan_room,
     read_join_answer,
-    whole_room,
 )
 from annals.ingest.handshakes.desk import Desk, Handshake, failure_of, is_unknown_endpoint
 from annals.ingest.handshakes.errors import AnswerRefused
@@ -24,7 +24,7 @@ from annals.ingest.handshakes.foreseeing import check_allowed
 from annals.ingest.handshakes.metrics import EVENTS
 from annals.ingest.handshakes.templates import JOIN, Asked, Template
 from annals.ingest.pdu_facts import pdu_fetched, pdu_quarantined
-from annals.ingest.verification import Candidate, Outcome, Verified
+from annals.ingest.verification import Candidate, KeyUnavailable, Prepared, Quarantined, Verified
 from annals.matrix.events import Event
 from annals.matrix.room_versions import RoomRules
 from annals.projectors.positions.appending import Submitted
@@ -33,8 +33,10 @@ from annals.schemas.facts.rooms import PduFact, StateSetChunk, StateSetClosed
 
 log = structlog.get_logger(__name__)
 
+#: So many events are verified, and then logged, at once.
 VERIFIED_AT_ONCE = 500
-RECORDS_AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
+BYTES_AT_ONCE = 4 << 20
+CHUNKS_AT_ONCE = 50
 CHUNK_IDS_MAX, CHUNK_BYTES_MAX = 1000, 48 << 10
 #: Of what an answer holds that is bad, so much goes to quarantine: a server could send millions.
 QUARANTINED_MAX = 20
@@ -50,12 +52,7 @@ async def join(desk: Desk, handshake: Handshake, server: str) -> None:
     answer = await _send(desk, asked, ours)
     anchor = await _anchor(desk, template, answer, ours)
     log.info("join_answered", handshake=handshake.handshake_id, server=server, pdus=len(answer.pdus))
-    outcomes = await verify(desk, answer.pdus, template.rules)
-    await quarantine(desk, handshake, server, template.rules, answer.pdus, outcomes)
-    room = await desk.in_thread(partial(whole_room, answer, outcomes, asked, template.rules, ours))
-    await desk.in_thread(partial(check_allowed, anchor.event, room))
-    log.info("join_verified", handshake=handshake.handshake_id, server=server, events=len(room.events))
-    await write_room(desk, handshake, server, room, anchor)
+    await take_room(desk, handshake, asked, answer, template.rules, anchor)
 
 
 async def _send(desk: Desk, asked: Asked, ours: Event) -> JoinAnswer:
@@ -92,80 +89,133 @@ async def _anchor(desk: Desk, template: Template, answer: JoinAnswer, ours: Even
     return outcome
 
 
-async def verify(desk: Desk, pdus: Sequence[Any], rules: RoomRules) -> list[Outcome]:
-    """What each PDU of an answer is, in their order."""
-    outcomes: list[Outcome] = []
+async def take_room(
+    desk: Desk, handshake: Handshake, asked: Asked, answer: JoinAnswer, rules: RoomRules, anchor: Verified
+) -> None:
+    """Verify an answer and write it down: its events, the set of their ids, our join, and that the set is whole.
+
+    How it hangs together is looked at first, as a whole, and then what our join stands on. The other signatures are
+    checked as it is written, while the tables take what was checked before: where one is bad, what is on the log by
+    then stays outside of the room.
+    """
+    server, pdus = asked.server, answer.pdus
+    prepared: list[Prepared | Quarantined] = []
     for first in range(0, len(pdus), VERIFIED_AT_ONCE):
         batch = [Candidate(pdu, rules) for pdu in pdus[first : first + VERIFIED_AT_ONCE]]
-        outcomes += await desk.pdus.verify(batch)
-    return outcomes
+        prepared += await desk.pdus.prepare(batch)
+    refused = [(item, pdu) for item, pdu in zip(prepared, pdus, strict=True) if isinstance(item, Quarantined)]
+    await quarantine(desk, handshake, server, rules, refused)
+    plan = await desk.in_thread(partial(plan_room, answer, prepared, asked, rules, anchor.event))
+    ordered = [(item, pdus[index]) for index in plan.order if isinstance(item := prepared[index], Prepared)]
+    keys = await desk.pdus.keys([item for item, _ in ordered])
+    believed, writing = Believed(plan), _Writing(desk, handshake, server, frozenset(plan.state))
+    quarantined = 0
+
+    async def verified(part: Sequence[tuple[Prepared, Any]]) -> list[Verified]:
+        nonlocal quarantined
+        outcomes = await desk.pdus.judge([item for item, _ in part], keys)
+        bad = [(found, pdu) for found, (_, pdu) in zip(outcomes, part, strict=True) if not isinstance(found, Verified)]
+        await quarantine(desk, handshake, server, rules, bad, QUARANTINED_MAX - quarantined)
+        quarantined += len(bad)
+        return believed.take(outcomes)
+
+    stands_on = await verified(ordered[: plan.stands_on])
+    believed.check_lets_us_in()
+    check_allowed(anchor.event, [item.event for item in stands_on], plan.state)
+    await writing.add(stands_on)
+    for first in range(plan.stands_on, len(ordered), VERIFIED_AT_ONCE):
+        await writing.add(await verified(ordered[first : first + VERIFIED_AT_ONCE]))
+    state, auth_chain = believed.ids()
+    log.info("join_verified", handshake=handshake.handshake_id, server=server, events=writing.count)
+    await writing.finish(state, auth_chain, anchor)
 
 
 async def quarantine(
-    desk: Desk, handshake: Handshake, server: str, rules: RoomRules, pdus: Sequence[Any], outcomes: Sequence[Outcome]
+    desk: Desk,
+    handshake: Handshake,
+    server: str,
+    rules: RoomRules,
+    bad: Sequence[tuple[Quarantined | KeyUnavailable, Any]],
+    count_max: int = QUARANTINED_MAX,
 ) -> None:
     """Write down what of an answer cannot be verified, up to a number."""
-    envelope, via = desk.writer.envelope(cause=handshake.handshake_id), handshake.handshake_id
-    bad = [(item, pdu) for item, pdu in zip(outcomes, pdus, strict=True) if not isinstance(item, Verified)]
     if not bad:
         return
+    envelope, via = desk.writer.envelope(cause=handshake.handshake_id), handshake.handshake_id
     log.warning("join_events_refused", handshake=handshake.handshake_id, server=server, count=len(bad))
-    facts = [pdu_quarantined(item, pdu, rules.version, envelope, server, via) for item, pdu in bad[:QUARANTINED_MAX]]
-    await desk.writer.submit(facts)
+    written = bad[: max(0, count_max)]
+    if written:
+        await desk.writer.submit(
+            [pdu_quarantined(found, pdu, rules.version, envelope, server, via) for found, pdu in written]
+        )
 
 
-async def write_room(desk: Desk, handshake: Handshake, server: str, room: WholeRoom, anchor: Verified) -> None:
-    """The room on the log: its events, the set of their ids, our join, and that the set is whole."""
-    known = await desk.known_events(handshake.room_id, [item.event.event_id for item in room.events])
-    batches = _batches(desk, handshake, server, room, known)
-    before: Submitted | None = None
-    # Each batch is made in a thread, while others use the loop, and while the tables take the one before it.
-    while batch := await desk.in_thread(lambda: next(batches, None)):
-        submitted = await desk.submit(batch)
-        EVENTS.inc(len(batch))
-        if before is not None:
-            await desk.settle(before)
-        before = submitted
-    set_id = f"{handshake.handshake_id}.{desk.new_id()}"
-    for role, event_ids in (("auth", room.auth_chain), ("state", room.state)):
-        for index, chunk in enumerate(chunks(event_ids)):
-            envelope = desk.writer.envelope(cause=handshake.handshake_id)
-            await desk.write([StateSetChunk(envelope, handshake.room_id, set_id, role, index, chunk)])
-    await desk.write(
-        [
-            pdu_fetched(anchor, desk.writer.envelope(), server, handshake.handshake_id, "anchor"),
-            StateSetClosed(
-                envelope=desk.writer.envelope(cause=handshake.handshake_id),
-                room_id=handshake.room_id,
-                set_id=set_id,
-                purpose=PURPOSE,
-                event_id=anchor.event.event_id,
-                origin=server,
-                state_count=len(room.state),
-                auth_count=len(room.auth_chain),
-                handshake_id=handshake.handshake_id,
-            ),
+class _Writing:
+    """The room on the log, of which no more than two batches are ahead of the tables."""
+
+    def __init__(self, desk: Desk, handshake: Handshake, server: str, state: frozenset[str]) -> None:
+        self._desk, self._handshake, self._server, self._state = desk, handshake, server, state
+        self._before: Submitted | None = None
+        self.count = 0
+
+    async def add(self, events: Sequence[Verified]) -> None:
+        """The next events. Those that are on the log already are only named, in the set."""
+        if not events:
+            return
+        self.count += len(events)
+        ids = [item.event.event_id for item in events]
+        known = await self._desk.known_events(self._handshake.room_id, ids)
+        # In a thread, while others use the loop, and while the tables take the batch before it.
+        for batch in await self._desk.in_thread(lambda: list(self._batches(events, known))):
+            await self._submit(batch)
+            EVENTS.inc(len(batch))
+
+    async def finish(self, state: Sequence[str], auth_chain: Sequence[str], anchor: Verified) -> None:
+        """The set, our event, and that the set is whole; returns when the tables have it."""
+        desk, handshake, via = self._desk, self._handshake, self._handshake.handshake_id
+        set_id = f"{via}.{desk.new_id()}"
+        parts: list[Fact] = [
+            StateSetChunk(desk.writer.envelope(cause=via), handshake.room_id, set_id, role, index, chunk)
+            for role, event_ids in (("auth", auth_chain), ("state", state))
+            for index, chunk in enumerate(chunks(event_ids))
         ]
-    )
+        for first in range(0, len(parts), CHUNKS_AT_ONCE):
+            await self._submit(parts[first : first + CHUNKS_AT_ONCE])
+        closed = StateSetClosed(
+            envelope=desk.writer.envelope(cause=via),
+            room_id=handshake.room_id,
+            set_id=set_id,
+            purpose=PURPOSE,
+            event_id=anchor.event.event_id,
+            origin=self._server,
+            state_count=len(state),
+            auth_count=len(auth_chain),
+            handshake_id=via,
+        )
+        await desk.write([pdu_fetched(anchor, desk.writer.envelope(), self._server, via, "anchor"), closed])
 
+    async def _submit(self, facts: Sequence[Fact]) -> None:
+        submitted = await self._desk.submit(facts)
+        if self._before is not None:
+            await self._desk.settle(self._before)
+        self._before = submitted
 
-def _batches(
-    desk: Desk, handshake: Handshake, server: str, room: WholeRoom, known: frozenset[str]
-) -> Iterator[list[Fact]]:
-    batch: list[Fact] = []
-    size, state = 0, frozenset(room.state)
-    for item in room.events:
-        if item.event.event_id in known:
-            continue
-        purpose = "state" if item.event.event_id in state else "auth"
-        fact = pdu_fetched(item, desk.writer.envelope(), server, handshake.handshake_id, purpose)
-        if batch and (len(batch) >= RECORDS_AT_ONCE or size + _size(fact) > BYTES_AT_ONCE):
+    def _batches(self, events: Sequence[Verified], known: frozenset[str]) -> Iterator[list[Fact]]:
+        batch: list[Fact] = []
+        size = 0
+        for item in events:
+            if item.event.event_id in known:
+                continue
+            purpose = "state" if item.event.event_id in self._state else "auth"
+            envelope = self._desk.writer.envelope()
+            fact = pdu_fetched(item, envelope, self._server, self._handshake.handshake_id, purpose)
+            if batch and size + _size(fact) > BYTES_AT_ONCE:
+                yield batch
+                batch, size = [], 0
+            batch.append(fact)
+            size += _size(fact)
+        if batch:
             yield batch
-            batch, size = [], 0
-        batch.append(fact)
-        size += _size(fact)
-    if batch:
-        yield batch
 
 
 def _size(fact: PduFact) -> int:

@@ -9,7 +9,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
@@ -17,10 +16,9 @@ import structlog
 from annals.database.errors import DatabaseError
 from annals.eventlog.errors import LogError
 from annals.federation.errors import FederationError
-from annals.ingest.handshakes.answers import whole_room
 from annals.ingest.handshakes.desk import Desk, Handshake
 from annals.ingest.handshakes.errors import AttemptFailed
-from annals.ingest.handshakes.joining import quarantine, verify, write_room
+from annals.ingest.handshakes.joining import take_room
 from annals.ingest.handshakes.templates import JOIN, Asked
 from annals.ingest.recovery.claims import ASKED_FOR_MS, Claims
 from annals.ingest.recovery.membership import Membership, membership, state_at
@@ -120,12 +118,9 @@ class RoomAsker:
         """The room as it was before our user joined, then the join, as if it had been answered to us now."""
         desk, event, server = self._desk, join.event, pushed.server
         answer = await state_at(desk, server, pushed.room_id, event.event_id)
-        outcomes = await verify(desk, answer.pdus, rules)
         # No handshake is open by this id: it only names what the facts came by.
         recovery = Handshake(f"recovery.{desk.new_id()}", pushed.room_id, JOIN, event.sender, (server,), {})
-        await quarantine(desk, recovery, server, rules, answer.pdus, outcomes)
         asked = Asked(pushed.room_id, event.sender, JOIN, server)
-        room = await desk.in_thread(partial(whole_room, answer, outcomes, asked, rules, event))
-        await write_room(desk, recovery, server, room, join)
-        log.info("room_recovered", room=pushed.room_id, server=server, user=event.sender, events=len(room.events))
+        await take_room(desk, recovery, asked, answer, rules, join)
+        log.info("room_recovered", room=pushed.room_id, server=server, user=event.sender, events=len(answer.pdus))
         await pushed.hand_in(server, recovery.handshake_id, {"pdus": [pushed.pdu]})

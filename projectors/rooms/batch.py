@@ -183,7 +183,7 @@ class RoomBatch:
         key = fact.room_id.encode()
         records = [(key, record) for decision in decisions for record in self._around.encode(decision)]
         users = frozenset(filter(self._around.is_local, users_moved(decisions)))
-        citing = may_be_cited(decisions, facts.at) if facts.may_hold_state else ()
+        citing = may_be_cited(decisions, facts.event_at) if facts.may_hold_state else ()
         return StepDone(offset, fact.room_id, rows, users, records, citing)
 
 

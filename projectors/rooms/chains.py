@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from annals.database.rows import Rows
+from annals.matrix.events import Event
 from annals.projectors.rooms import tables
-from annals.projectors.rooms.fold import event_in
 from annals.projectors.work import Answers, Wants
 from annals.rooms.ancestors import cited_ids
 from annals.rooms.auth_chains import ChainCover, Citing, Placed
@@ -15,9 +15,6 @@ from annals.rooms.needs import Needs
 from annals.rooms.out_of_band import OUT_OF_BAND
 from annals.rooms.view import PLACED
 from annals.schemas.facts.decisions import Decision, Verdict
-from annals.schemas.facts.rooms import PduFact, RoomFact
-
-_STATE_KEY = b'"state_key":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +25,20 @@ class InRoom:
     event: Citing
 
 
-def may_be_cited(decisions: Iterable[Decision], fact_at: Callable[[int], RoomFact]) -> list[InRoom]:
-    """The state events of a step, which shall have a place. `fact_at` gives the facts that its decisions are about."""
+def may_be_cited(decisions: Iterable[Decision], event_at: Callable[[int], Event | None]) -> list[InRoom]:
+    """The state events of a step, which shall have a place. `event_at` gives the events that its decisions are about,
+    by the offsets of their facts."""
     found = []
     for decision in decisions:
         # What was taken out of band has passed no check: nothing accepted rests on it before it has.
         if isinstance(decision, Verdict) and decision.verdict in PLACED and decision.reason != OUT_OF_BAND:
-            fact = fact_at(decision.source)
-            # Most facts are messages: these are not read a second time.
-            if isinstance(fact, PduFact) and _STATE_KEY in fact.skeleton:
-                citing = _citing(fact, decision)
-                if citing is not None:
-                    found.append(InRoom(decision.room_id, citing))
+            event = event_at(decision.source)
+            if event is not None and event.state_key is not None:
+                found.append(InRoom(decision.room_id, _citing(event, decision)))
     return found
 
 
-def _citing(fact: PduFact, decision: Verdict) -> Citing | None:
-    event = event_in(fact)
-    if event.state_key is None:
-        return None
+def _citing(event: Event, decision: Verdict) -> Citing:
     cited = cited_ids(decision.room_id, event.event_id, event.type, event.auth_events, event.rules)
     return Citing(event.event_id, (event.type, event.state_key), cited, decision.position)
 

@@ -6,7 +6,7 @@ A message writes one row of `events` and its extremities; a state event adds wha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -73,6 +73,14 @@ class StepFacts:
     offset: int
     fact: RoomFact
     others: Mapping[int, RoomFact]
+    _events: dict[int, Event] = field(default_factory=dict)
+
+    def event_at(self, source: int) -> Event | None:
+        """The event of the fact at `source`; None where it is the fact of none. Raises FactNotGiven."""
+        event = self._events.get(source)
+        if event is None and isinstance(fact := self.at(source), PduFact):
+            event = self._events[source] = event_in(fact)
+        return event
 
     def at(self, source: int) -> RoomFact:
         """The fact at `source`; raises FactNotGiven."""
@@ -178,7 +186,8 @@ class _Fold:
         fact = self._facts.at(decision.source)
         if not isinstance(fact, PduFact):
             raise UnknownDecision(f"a verdict about a {type(fact).__name__}")
-        event = event_in(fact)
+        event = self._facts.event_at(decision.source)
+        assert event is not None, "it is a PDU's"
         if decision.first:
             self.rows.insert(tables.EVENTS, self._event_row(decision, fact, event))
         else:

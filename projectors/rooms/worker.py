@@ -185,7 +185,7 @@ class RoomsWorker:
             facts = StepFacts(step.offset, fact, others)
             fold_step(facts, step.decisions, partition, is_local, folded.rows)
             if facts.may_hold_state:
-                folded.citing.extend(may_be_cited(step.decisions, facts.at))
+                folded.citing.extend(may_be_cited(step.decisions, facts.event_at))
             folded.moved.users.update(filter(is_local, users_moved(step.decisions)))
             folded.moved.rooms.add(fact.room_id)
             if epoch is not None:

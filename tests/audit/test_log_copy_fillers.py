@@ -49,7 +49,7 @@ def test_a_filler_is_told_from_what_deletes_a_key_and_from_facts() -> None:
 def test_no_fold_sees_a_filler(group: str) -> None:
     worker = PlainWorker(GROUPS[group], 0, 1, Position(0, 0, 0, None), set())
     records = [Record(GROUPS[group].topic, 0, offset, FILLER_KEY, None) for offset in range(3)]
-    work = worker.prepare(records).work({}, float("inf"))
+    work = worker.prepare(records).work({}, lambda: False)
     # It asks for no rows: a fold that looked at the key would, or fail.
     with pytest.raises(StopIteration) as ended:
         next(work)

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from annals.federation.errors import BadAnswer, FederationError
 from annals.ingest.fetchers.questions import Questions
 from annals.ingest.fetchers.servers import ServersAsked
-from annals.ingest.handshakes.answers import check_same_event, read_join_answer, whole_room
+from annals.ingest.handshakes.answers import Believed, check_same_event, plan_room, read_join_answer
 from annals.ingest.handshakes.errors import AttemptFailed
+from annals.ingest.handshakes.foreseeing import check_allowed
 from annals.ingest.handshakes.templates import JOIN, Asked, event_from, read_template
 from annals.ingest.key_fetching import checked
-from annals.ingest.verification import Candidate, Quarantined, Verified, judge, prepare
+from annals.ingest.verification import Candidate, Prepared, Verified, judge, prepare
 from annals.matrix.canonical_json import loads
 from annals.matrix.errors import MatrixError
 from annals.matrix.signing import SigningKey, sign_json
@@ -150,10 +151,15 @@ def test_answers_to_send_join(version: str, lie: Spoilt) -> None:
         if answer.event is not None:
             check_same_event(answer.event, ours)
         prepared = [prepare(Candidate(pdu, room.rules)) for pdu in answer.pdus]
-        outcomes = [item if isinstance(item, Quarantined) else judge(item, known) for item in prepared]
-        found = whole_room(answer, outcomes, asked, room.rules, ours)
-        assert {item.event.event_id for item in found.events} >= {*found.state, *found.auth_chain}
-        assert all(isinstance(item, Verified) for item in found.events)
+        plan = plan_room(answer, prepared, asked, room.rules, ours)
+        ordered = [item for index in plan.order if isinstance(item := prepared[index], Prepared)]
+        believed = Believed(plan)
+        events = believed.take([judge(item, known) for item in ordered])
+        believed.check_lets_us_in()
+        check_allowed(ours, [item.event for item in events[: plan.stands_on]], plan.state)
+        state, auth_chain = believed.ids()
+        assert {item.event.event_id for item in events} >= {*state, *auth_chain}
+        assert all(isinstance(item, Verified) for item in events)
 
 
 def _known() -> Callable[[Any], Any]:

@@ -15,6 +15,7 @@ from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.matrix.signing import SigningKey
 from annals.projectors.rooms.chains import may_be_cited
+from annals.projectors.rooms.fold import event_in
 from annals.rooms.auth_chains import ChainCover, Placed, lies_in
 from annals.rooms.heads import Intent, Signer, build_on, fact_of
 from annals.rooms.machine import Decided, decide, halt
@@ -218,11 +219,15 @@ class MemoryTables:
             self.room["min_depth"] = v.min_depth
 
     def _place(self, decision: d.Decision) -> None:
-        for of in may_be_cited([decision], self.facts.__getitem__):
+        for of in may_be_cited([decision], self._event_at):
             self.places |= {placed.event_id: placed for placed in self.cover.add(of.event)}
             # An outlier may cite what was taken out of band; it is judged again before anything rests on it.
             if not (isinstance(decision, d.Verdict) and decision.outlier):
                 assert of.event.event_id in self.places, "a state event has a place as soon as it is decided"
+
+    def _event_at(self, source: int) -> Event | None:
+        fact = self.facts[source]
+        return event_in(fact) if isinstance(fact, PduFact) else None
 
     def _citing_chains(self, chain_id: int, sequence: int, before: int) -> tuple[CitingChain, ...]:
         """Short pages, so that the tests turn some."""
