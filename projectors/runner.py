@@ -13,6 +13,7 @@ from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
 from annals.projectors import metrics
 from annals.projectors.errors import GroupPartition
+from annals.projectors.interpreter import set_for_serving
 from annals.projectors.loop import Loop, Settings
 from annals.schemas.topics import decisions_topic
 
@@ -41,7 +42,8 @@ def run(log: Log, database_url: str, generation: str, server_name: str, stop: th
     watcher.start()
     _logger.info("projectors_start", owner=owner, generation=generation)
     try:
-        loop.run()
+        with set_for_serving():
+            loop.run()
     finally:
         ended.set()
         watcher.join()

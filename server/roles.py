@@ -96,9 +96,10 @@ def _project(eventlog: Log, url: str, generation: str, server_name: str, stop: t
 def run_remote(config: Config) -> None:
     """Talk to other servers and resume commands over several keys, until SIGTERM."""
     _begin(config, "remote")
+    from annals.projectors.interpreter import set_for_serving
     from annals.server import remote_role
 
-    with _operator_has_to_act():
+    with _operator_has_to_act(), set_for_serving():
         uvloop.run(remote_role.run(config))
 
 

@@ -1,18 +1,21 @@
-"""What a replay sets for its process ends with it."""
+"""What is set for a process while it replays, or serves, ends with that."""
 
 from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
-from annals.projectors.interpreter import set_for_replay
+from annals.projectors.interpreter import set_for_replay, set_for_serving
 
 
-def test_what_was_set_before_is_set_again() -> None:
+@pytest.mark.parametrize("setting", [set_for_replay, set_for_serving])
+def test_what_was_set_before_is_set_again(setting: Callable[[], AbstractContextManager[None]]) -> None:
     before = gc.get_threshold(), sys.getswitchinterval()
-    with pytest.raises(KeyError), set_for_replay():
+    with pytest.raises(KeyError), setting():
         assert gc.get_threshold()[0] > before[0][0]
         raise KeyError
     assert (gc.get_threshold(), sys.getswitchinterval()) == before
