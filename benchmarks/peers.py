@@ -120,6 +120,8 @@ class Annals(Peer):
             "DATA_DIR": str(self.folder / "data"),
             "REGISTRATION_SHARED_SECRET": "only here",
             "LOG_LEVEL": "WARNING",
+            # Of a work tree too, which shares its environment with another one.
+            "PYTHONPATH": str(CHECKOUT / "src"),
             **certificates,
         }
         self._launch([CHECKOUT / "tests" / "support" / "homeserver-up"], {**environment(), **told})
