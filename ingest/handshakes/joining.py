@@ -34,8 +34,7 @@ from annals.schemas.facts.rooms import PduFact, StateSetChunk, StateSetClosed
 log = structlog.get_logger(__name__)
 
 #: So many events are verified, and then logged, at once.
-VERIFIED_AT_ONCE = 500
-BYTES_AT_ONCE = 4 << 20
+AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
 CHUNKS_AT_ONCE = 50
 CHUNK_IDS_MAX, CHUNK_BYTES_MAX = 1000, 48 << 10
 #: Of what an answer holds that is bad, so much goes to quarantine: a server could send millions.
@@ -100,8 +99,8 @@ async def take_room(
     """
     server, pdus = asked.server, answer.pdus
     prepared: list[Prepared | Quarantined] = []
-    for first in range(0, len(pdus), VERIFIED_AT_ONCE):
-        batch = [Candidate(pdu, rules) for pdu in pdus[first : first + VERIFIED_AT_ONCE]]
+    for first in range(0, len(pdus), AT_ONCE):
+        batch = [Candidate(pdu, rules) for pdu in pdus[first : first + AT_ONCE]]
         prepared += await desk.pdus.prepare(batch)
     refused = [(item, pdu) for item, pdu in zip(prepared, pdus, strict=True) if isinstance(item, Quarantined)]
     await quarantine(desk, handshake, server, rules, refused)
@@ -122,12 +121,13 @@ async def take_room(
     stands_on = await verified(ordered[: plan.stands_on])
     believed.check_lets_us_in()
     check_allowed(anchor.event, [item.event for item in stands_on], plan.state)
-    for first in range(plan.stands_on, len(ordered), VERIFIED_AT_ONCE):
-        found = await verified(ordered[first : first + VERIFIED_AT_ONCE])
-        # Of a room of the usual size nothing is on the log before all of it is verified.
-        await writing.add([*stands_on, *found])
+    done = plan.stands_on
+    while stands_on or done < len(ordered):
+        part = ordered[done : done + max(1, AT_ONCE - len(stands_on))]
+        done += len(part)
+        # With the next ones: of a room of the usual size nothing is on the log before all of it is verified.
+        await writing.add([*stands_on, *await verified(part)])
         stands_on = []
-    await writing.add(stands_on)
     state, auth_chain = believed.ids()
     log.info("join_verified", handshake=handshake.handshake_id, server=server, events=writing.count)
     await writing.finish(state, auth_chain, anchor)
@@ -212,7 +212,7 @@ class _Writing:
             purpose = "state" if item.event.event_id in self._state else "auth"
             envelope = self._desk.writer.envelope()
             fact = pdu_fetched(item, envelope, self._server, self._handshake.handshake_id, purpose)
-            if batch and size + _size(fact) > BYTES_AT_ONCE:
+            if batch and (len(batch) >= AT_ONCE or size + _size(fact) > BYTES_AT_ONCE):
                 yield batch
                 batch, size = [], 0
             batch.append(fact)

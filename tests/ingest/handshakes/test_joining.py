@@ -387,6 +387,23 @@ def test_a_large_room_is_logged_in_batches(authority: Authority, tmp_path: Path)
     play(authority, tmp_path, scenario)
 
 
+def test_of_a_large_room_what_was_verified_before_a_forged_event_is_no_room(
+    authority: Authority, tmp_path: Path
+) -> None:
+    async def scenario(us: Us, peer: RoomPeer, _: RoomPeer) -> None:
+        room = peer.make_room("10", members=600)
+        room.answer_lie = _with("state", _forged)(room)
+        failed = await us.failure(us.start("join", room.room_id, peer.name))
+        assert "signature_invalid" in failed.reason
+        logged = {fact.event_id for fact in us.log.all(PduFact)}
+        assert len(logged) == 500
+        assert logged < {event.event_id for event in room.state.values()}
+        assert not us.log.all(StateSetChunk)
+        assert not us.log.all(StateSetClosed)
+
+    play(authority, tmp_path, scenario)
+
+
 def test_chunks_fit_into_a_record() -> None:
     ids = ["$" + "x" * 250] * 1500
     parts = chunks(ids)
