@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
 
 from annals.projectors.interpreter import set_for_replay, set_for_serving
+
+
+@pytest.fixture(autouse=True)
+def thresholds() -> Iterator[None]:
+    """Those of a new process; a server that runs in this one may have set others."""
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*before)
 
 
 @pytest.mark.parametrize("setting", [set_for_replay, set_for_serving])
