@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import process_time
+from time import thread_time
 
 import pytest
 from hypothesis import given
@@ -91,6 +91,6 @@ def test_too_long_patterns_match_nothing() -> None:
 def test_no_text_makes_a_pattern_slow(pattern: str, words: bool) -> None:
     text = "a" * 60_000 if not words else "a " * 30_000
     glob = compile_glob(pattern, words=words)
-    begin = process_time()
+    begin = thread_time()
     assert not glob.matches(text)
-    assert process_time() - begin < 0.5
+    assert thread_time() - begin < 2.0
