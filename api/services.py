@@ -36,6 +36,7 @@ from annals.queries.federation.joining import RoomAnswers
 from annals.queries.federation.reads import FederationReads
 from annals.queries.hierarchy import Spaces
 from annals.queries.messages import Messages
+from annals.queries.moments import Moments
 from annals.queries.openid import OpenIdReads
 from annals.queries.presence import PresenceReads
 from annals.queries.profiles import ProfileReads
@@ -100,6 +101,7 @@ class Services:
     rooms: Rooms
     sync: Sync
     messages: Messages
+    moments: Moments
     room_reads: RoomReads
     remote_reads: RemoteReads
     receipts: Receipts

@@ -40,6 +40,7 @@ from annals.queries.federation.joining import RoomAnswers
 from annals.queries.federation.reads import FederationReads
 from annals.queries.hierarchy import Spaces
 from annals.queries.messages import Messages
+from annals.queries.moments import Moments
 from annals.queries.openid import OpenIdReads
 from annals.queries.places import PlaceReader
 from annals.queries.presence import PresenceReads
@@ -55,7 +56,7 @@ from annals.server.appservices import load_appservices
 from annals.server.clock import now_ms
 from annals.server.config import Config
 from annals.server.ephemeral_tail import Ephemerals, EphemeralTail, expire_ephemerals
-from annals.server.fetching import room_history
+from annals.server.fetching import room_history, room_moments
 from annals.server.handshakes import room_asker
 from annals.server.house import House, open_house
 from annals.server.http import serve
@@ -109,6 +110,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Ephemerals]:
     house.reached.subscribe(lambda notice: _tell(tokens, notifier, notice))
     own_keys = OwnKeys(config.server_name, [house.signer.key], now_ms)
     spaces, remote_rooms = Spaces(database), RemoteRooms(house.peers.client, config.server_name, now_ms)
+    history = room_history(house)
     third_party = ThirdPartyInvites(database, house.builders, house.outgoing, config.server_name)
     services = Services(
         settings=api_settings(config),
@@ -128,7 +130,8 @@ def make_services(config: Config, house: House) -> tuple[Services, Ephemerals]:
             database, house.log.log_id, notifier, ephemerals.typing, presences, ephemerals.count, now_ms, stopping
         ),
         rooms=house.rooms,
-        messages=Messages(database, places, room_history(house).fetch),
+        messages=Messages(database, places, history.fetch),
+        moments=Moments(database, room_moments(house, history).near),
         room_reads=RoomReads(database, places),
         remote_reads=RemoteReads(house.peers.client),
         receipts=Receipts(appender, database),

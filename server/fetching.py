@@ -11,6 +11,7 @@ from annals.ingest.fetchers.answers import Answers
 from annals.ingest.fetchers.filling import Filler
 from annals.ingest.fetchers.follower import WantedFollower
 from annals.ingest.fetchers.history import History
+from annals.ingest.fetchers.moments import Moments
 from annals.ingest.fetchers.origins import Origins
 from annals.ingest.fetchers.questions import Questions
 from annals.ingest.fetchers.servers import ServersAsked
@@ -36,6 +37,12 @@ def room_history(house: House) -> History:
     questions, answers = _asking(house)
     us = house.signer.server_name
     return History(us, questions, answers, house.database, house.reached, time.monotonic)
+
+
+def room_moments(house: House, history: History) -> Moments:
+    """Who looks elsewhere for events near a moment."""
+    questions, _ = _asking(house)
+    return Moments(house.signer.server_name, questions, history, house.database)
 
 
 def _asking(house: House) -> tuple[Questions, Answers]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from annals.api.answers import text_answer
+from annals.api.answers import answer, text_answer
 from annals.api.auth.tokens import Requester, WithRequester, authenticate
 from annals.api.bodies import as_object, checked, parse_json, query_int
 from annals.api.client.filter_body import RoomEventFilter
@@ -15,6 +15,7 @@ from annals.api.hot import HotRoute
 from annals.api.services import Services, WithServices, services_of
 from annals.queries.client_events import Viewer
 from annals.queries.messages import MessagesWanted
+from annals.queries.moments import Moment
 from annals.queries.room_state import MembersWanted
 from annals.queries.sync.filters import BadFilter, EventFilter, event_filter
 
@@ -26,6 +27,7 @@ _RELATIONS = "/_matrix/client/v1/rooms/{room_id:id}/relations/{event_id:id}"
 _MEMBERSHIPS = ("join", "invite", "knock", "leave", "ban")
 LIMIT_DEFAULT, LIMIT_MAX = 10, 1_000
 CONTEXT_LIMIT_MAX = 100
+_TIME_MAX_MS = (1 << 53) - 1
 
 
 async def messages(request: Request, parameters: dict[str, str]) -> bytes:
@@ -53,6 +55,22 @@ async def context(
     limit = min(query_int(request, "limit", LIMIT_DEFAULT), CONTEXT_LIMIT_MAX)
     viewer, wanted = viewer_of(requester, services), _filter_of(request)
     return text_answer(await services.messages.context(viewer, room_id, event_id, limit, wanted))
+
+
+@router.get("/_matrix/client/v1/rooms/{room_id:id}/timestamp_to_event")
+async def timestamp_to_event(
+    room_id: str, request: Request, services: WithServices, requester: WithRequester
+) -> Response:
+    """GET /_matrix/client/v1/rooms/{roomId}/timestamp_to_event."""
+    direction = request.query_params.get("dir")
+    for name in ("ts", "dir"):
+        if name not in request.query_params:
+            raise missing_param(name)
+    if direction not in ("b", "f"):
+        raise invalid_param("dir must be b or f")
+    moment = Moment(min(query_int(request, "ts", 0), _TIME_MAX_MS), forwards=direction == "f")
+    found = await services.moments.near(viewer_of(requester, services), room_id, moment)
+    return answer({"event_id": found.event_id, "origin_server_ts": found.ts_ms})
 
 
 @router.get(_RELATIONS)

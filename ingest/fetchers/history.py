@@ -36,7 +36,8 @@ WAIT_S = 10.0
 IN_VAIN_S = 60.0
 ROOMS_KEPT = 2_000
 
-_NOT_NOW: tuple[type[Exception], ...] = (TimeoutError, DatabaseError, *NOT_NOW)
+#: Nothing is wrong with the question: it cannot be answered now.
+NOT_NOW_HERE: tuple[type[Exception], ...] = (TimeoutError, DatabaseError, *NOT_NOW)
 
 
 class Notices(Protocol):
@@ -86,7 +87,7 @@ class History:
         try:
             async with asyncio.timeout(self._wait_s):
                 came = await self._from_some(room_id, edges, min(max(limit, EVENTS_MIN), EVENTS_MAX))
-        except _NOT_NOW as error:
+        except NOT_NOW_HERE as error:
             _logger.info("backfill_failed", room_id=room_id, error=repr(error))
         if not came:
             self._remember(room_id, edges)

@@ -16,6 +16,7 @@ from annals.federation.errors import BadAnswer
 from annals.ingest.fetchers.servers import ServersAsked
 from annals.matrix.canonical_json import loads
 from annals.matrix.errors import InvalidJson
+from annals.matrix.identifiers import is_event_id
 
 _EVENT_BYTES_MAX = 66_000
 _ANSWER_BYTES = 100_000
@@ -79,6 +80,16 @@ class Questions:
         if len(pdus) != 1:
             raise BadAnswer(server, f"{len(pdus)} events, where one was asked for")
         return pdus[0]
+
+    async def near(self, server: str, room_id: str, at_ms: int, forwards: bool) -> tuple[str, int]:
+        """The id and time of the event nearest to a moment, first from then on or last until then, as the server has
+        it."""
+        query: list[tuple[str, str | int]] = [("ts", at_ms), ("dir", "f" if forwards else "b")]
+        answer = await self._get(server, query, 0, "timestamp_to_event", room_id)
+        found = (answer.get("event_id"), answer.get("origin_server_ts")) if type(answer) is dict else (None, None)
+        if type(found[0]) is not str or not is_event_id(found[0]) or type(found[1]) is not int:
+            raise BadAnswer(server, "no event and its time")
+        return found[0], found[1]
 
     async def event_auth(self, server: str, room_id: str, event_id: str) -> list[Any]:
         """The PDUs of the event's auth chain."""

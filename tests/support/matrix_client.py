@@ -54,9 +54,9 @@ class Client:
     def call(
         self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None
     ) -> tuple[int, dict[str, Any]]:
-        """Status and JSON of the answer. `path` below /_matrix/client/v3. Raises OSError when nobody answers."""
+        """Status and JSON of the answer. `path`: below /_matrix/client/v3, or whole. OSError when nobody answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout_s)
-        target = BASE + path + (f"?{urlencode(query)}" if query else "")
+        target = (path if path.startswith("/_matrix") else BASE + path) + (f"?{urlencode(query)}" if query else "")
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         try:
             connection.request(method, target, None if body is None else json.dumps(body), headers)

@@ -215,3 +215,34 @@ def test_relations(server: LiveServer) -> None:
     assert "next_batch" not in rest
     stranger = server.user("bob")
     assert stranger.call("GET", path)[0] == 404
+
+
+def _near(user: User, room_id: str, **params: Any) -> tuple[int, Any]:
+    return user.call("GET", f"/_matrix/client/v1/rooms/{quoted(room_id)}/timestamp_to_event", params=params)
+
+
+def test_the_event_nearest_to_a_moment(server: LiveServer) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room = alice.create_room(preset="public_chat")
+    said = [alice.say(room, str(number)) for number in range(3)]
+    times = {event["event_id"]: event["origin_server_ts"] for event in alice.messages(room)["chunk"]}
+    for event_id in said:
+        for direction in ("f", "b"):
+            status, found = _near(alice, room, ts=times[event_id], dir=direction)
+            assert (status, found["origin_server_ts"]) == (200, times[event_id])
+            assert times[found["event_id"]] == times[event_id]
+    assert _near(alice, room, ts=times[said[-1]] + 10**6, dir="b")[1]["event_id"] == said[-1]
+    assert times[_near(alice, room, ts=0, dir="f")[1]["event_id"]] == min(times.values())
+    for params in ({"ts": 0, "dir": "b"}, {"ts": times[said[-1]] + 1, "dir": "f"}):
+        assert _near(alice, room, **params)[1]["errcode"] == "M_NOT_FOUND"
+    assert _near(bob, room, ts=0, dir="f")[1]["errcode"] == "M_FORBIDDEN"
+    bad: list[dict[str, Any]] = [
+        {},
+        {"ts": 1},
+        {"dir": "f"},
+        {"ts": "x", "dir": "f"},
+        {"ts": -1, "dir": "f"},
+        {"ts": 1, "dir": "x"},
+    ]
+    for params in bad:
+        assert _near(alice, room, **params)[0] == 400, params

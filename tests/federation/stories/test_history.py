@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.federation.stories import Sides, joins, until_membership
+from tests.support.matrix_client import Client, quote
+
+
+def _moment(person: Client, room_id: str, event_id: str) -> dict[str, Any]:
+    """When an event was sent, as one asks for it."""
+    event = person.ok("GET", f"/rooms/{quote(room_id)}/event/{quote(event_id)}")
+    return {"ts": event["origin_server_ts"], "dir": "f"}
 
 
 @pytest.mark.parametrize("version", ["10", "12"])
@@ -18,6 +27,11 @@ def test_five_hundred_events_of_before(sides: Sides, version: str) -> None:
             said.append(ann.set_state(room_id, "m.room.topic", {"topic": f"after {n}"}))
     joins(bob, room_id, sides.here)
     until_membership(ann, room_id, bob, "join")
+    moment = _moment(ann, room_id, said[250])
+    path = f"/_matrix/client/v1/rooms/{quote(room_id)}/timestamp_to_event"
+    middle = bob.ok("GET", path, None, moment)
+    assert middle["origin_server_ts"] == moment["ts"], "found at the other server, long before what came with the join"
+    assert middle["event_id"] in said
     history = [event["event_id"] for event in bob.history(room_id)]
     assert [event_id for event_id in history if event_id in set(said)] == said[::-1]
     assert len(history) == len(set(history))
