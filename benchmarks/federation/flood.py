@@ -96,7 +96,7 @@ def timeline(room: ScriptedRoom, count: int) -> list[Event]:
     return events
 
 
-def transactions(peer: Sender, to: str, events: Sequence[Event]) -> list[tuple[str, str, bytes]]:
+def transactions(peer: RoomPeer, to: str, events: Sequence[Event]) -> list[tuple[str, str, bytes]]:
     """(target, authorisation, body) of each, ready to be sent."""
     made = []
     for start in range(0, len(events), PDUS_MAX):

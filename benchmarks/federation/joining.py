@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -98,6 +99,8 @@ class ReadyPeer(RoomPeer):
     def __init__(self, authority: Authority, folder: Path) -> None:
         super().__init__(authority, folder)
         self.ready: dict[str, bytes] = {}
+        self.joined: dict[str, dict[str, Any]] = {}
+        """The last event of send_join, by room."""
 
     def make_ready(self, room: ScriptedRoom) -> None:
         """The answer to a join of the room as it is."""
@@ -110,6 +113,7 @@ class ReadyPeer(RoomPeer):
         async def join(got: web.Request) -> web.StreamResponse:
             room_id = request.path.split("/")[-2]
             event = parse_event(await got.json(), self.rooms[room_id].rules)
+            self.joined[room_id] = event.pdu
             body = self.ready[room_id] + b',"event":' + orjson.dumps(event.pdu) + b"}"
             return web.Response(body=body, content_type="application/json")
 
@@ -130,7 +134,7 @@ async def measured_join(user: User, room: ScriptedRoom, roots: Sequence[int]) ->
     watching.start()
     began_s = time.monotonic()
     try:
-        await _join(user, room)
+        await join_room(user, room)
         took_s = time.monotonic() - began_s
     finally:
         watch.stop()
@@ -140,7 +144,8 @@ async def measured_join(user: User, room: ScriptedRoom, roots: Sequence[int]) ->
     return Cost(took_s, cpu, watch.most, over, watch.most_sum - before_sum)
 
 
-async def _join(user: User, room: ScriptedRoom) -> None:
+async def join_room(user: User, room: ScriptedRoom) -> None:
+    """Join it, however long it takes."""
     while True:
         try:
             await user.call("POST", f"/join/{quote(room.room_id)}?via={room.server}&server_name={room.server}", {})

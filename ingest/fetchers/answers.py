@@ -108,12 +108,18 @@ class Answers:
         return pdu_fetched(verified, self.appender.envelope(), source.server, source.via, purpose)
 
     async def write(self, facts: Sequence[Fact]) -> None:
-        """Append the facts in their order, and wait until the tables have them all."""
-        submitted = None
+        """Append the facts in their order, and wait until the tables have them all.
+
+        No more than two parts are ahead of the tables: nothing live queues behind a whole state.
+        """
+        before = None
         for start in range(0, len(facts), FACTS_AT_ONCE):
             submitted = await self.appender.submit(facts[start : start + FACTS_AT_ONCE])
-        if submitted is not None:
-            await self.appender.settle(submitted, self.settle_timeout_s)
+            if before is not None:
+                await self.appender.settle(before, self.settle_timeout_s)
+            before = submitted
+        if before is not None:
+            await self.appender.settle(before, self.settle_timeout_s)
 
 
 def _by_id(rules: RoomRules, pdus: Sequence[Any]) -> dict[str, Event]:
