@@ -14,6 +14,7 @@ from annals.eventlog.api import Append
 from annals.ingest.inbound.receiver import WAITING_MAX, Receiver, RecordWriter
 from annals.ingest.inbound.transaction import Transaction, TransactionRefused
 from annals.ingest.pdu_verifier import PduVerifier
+from annals.ingest.verification import Candidate, KeyUnavailable, Outcome, Quarantined
 from annals.schemas.codec import decode
 from annals.schemas.facts.decisions import Verdict
 from annals.schemas.facts.envelope import Envelope
@@ -145,6 +146,19 @@ class _Together:
         return await self._writer.submit_records(records)
 
 
+class _KeysLacking(PduVerifier):
+    """Of a process that cannot have the key of what does not pass."""
+
+    async def verify(self, candidates: Sequence[Candidate]) -> list[Outcome]:
+        retry_at_ms = now_ms() + 3_600_000
+        return [
+            KeyUnavailable(outcome.event_id or "", (), "no key now", retry_at_ms)
+            if isinstance(outcome, Quarantined)
+            else outcome
+            for outcome in await super().verify(candidates)
+        ]
+
+
 def test_two_processes_that_take_the_same_transaction_at_once_are_one(server: LiveServer) -> None:
     """Each may log it: an event is decided once, by its id, and a message for a device by its own."""
     alice, remote, room_id, bob = shared_room(server, "10")
@@ -158,8 +172,8 @@ def test_two_processes_that_take_the_same_transaction_at_once_are_one(server: Li
     async def at_once() -> list[bytes]:
         together = _Together(house.appender, processes=2)
         with ThreadPoolExecutor(1) as threads:
-            verifier = PduVerifier(house.peers.keyring, threads)
-            each = [Receiver(together, house.database, verifier, threads, "test", now_ms) for _ in range(2)]
+            verifiers = [kind(house.peers.keyring, threads) for kind in (PduVerifier, _KeysLacking)]
+            each = [Receiver(together, house.database, one, threads, "test", now_ms) for one in verifiers]
             return await asyncio.gather(*(receiver.receive(remote.name, "both", content) for receiver in each))
 
     one, other = server.on_loop(at_once())
