@@ -13,9 +13,10 @@ from tests.support.federation.stories import (
     same_state,
     shared_room,
     until_membership,
+    upgraded,
     waits_to_see,
 )
-from tests.support.matrix_client import Client
+from tests.support.matrix_client import Client, quote
 
 
 @pytest.mark.parametrize("version", ROOM_VERSIONS)
@@ -45,12 +46,61 @@ def test_many_talk_at_once(sides: Sides, version: str) -> None:
     same_state(ann, bob, room_id)
 
 
-def test_an_alias_of_another_server(sides: Sides) -> None:
+@pytest.mark.parametrize("name", ["", "老虎£я🤨👉ඞ"])
+def test_an_alias_of_another_server(sides: Sides, name: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
-    local = ann.user_id[1:].partition(":")[0]
+    local = ann.user_id[1:].partition(":")[0] + name
     room_id = ann.create_room(preset="public_chat", room_alias_name=local)
     joins(bob, f"#{local}:{sides.here.name}", sides.here)
     until_membership(ann, room_id, bob, "join")
+
+
+def test_what_is_redacted_before_another_server_has_it(sides: Sides) -> None:
+    ann, bob = sides.here.person("ann"), sides.there.person("bob")
+    room_id = ann.create_room(preset="public_chat")
+    early = ann.say(room_id, "before anybody came")
+    joins(bob, room_id, sides.here)
+    until_membership(ann, room_id, bob, "join")
+    ann.redact(room_id, early)
+    # Synapse shows no redaction of what it does not have.
+    waits_to_see(bob, room_id, ann.say(room_id, "take no notice"))
+    [found] = [event for event in bob.history(room_id) if event["event_id"] == early]
+    assert "body" not in found["content"]
+
+
+def test_who_types_and_who_has_read(sides: Sides) -> None:
+    ann, bob, room_id = shared_room(sides, "12")
+    said = ann.say(room_id, "read me")
+    waits_to_see(bob, room_id, said)
+    bob.ok("POST", f"/rooms/{quote(room_id)}/receipt/m.read/{quote(said)}", {})
+    typing = {"typing": True, "timeout": 60_000}
+
+    def shown() -> bool:
+        # Typing is told once, to who is there to hear it.
+        bob.ok("PUT", f"/rooms/{quote(room_id)}/typing/{quote(bob.user_id)}", typing)
+        room = ann.sync(timeout=0)["rooms"]["join"][room_id]
+        content = {event["type"]: event["content"] for event in room["ephemeral"]["events"]}
+        types = bob.user_id in content.get("m.typing", {}).get("user_ids", [])
+        return types and bob.user_id in content.get("m.receipt", {}).get(said, {}).get("m.read", {})
+
+    eventually(shown, "ann sees that bob types, and what he has read")
+
+
+@pytest.mark.parametrize(("version", "new_version"), [("10", "11"), ("11", "12")])
+def test_a_room_is_replaced(sides: Sides, version: str, new_version: str) -> None:
+    ann, bob, room_id = shared_room(sides, version)
+    replacement = upgraded(ann, room_id, new_version)
+    path = f"/rooms/{quote(room_id)}/state/m.room.tombstone/"
+    eventually(lambda: bob.call("GET", path)[0] == 200, "bob hears of it")
+    assert bob.ok("GET", path)["replacement_room"] == replacement
+    same_state(ann, bob, room_id)
+    joins(bob, replacement, sides.here)
+    until_membership(ann, replacement, bob, "join")
+    [create] = [event for event in bob.state(replacement) if event["type"] == "m.room.create"]
+    assert create["content"]["room_version"] == new_version
+    assert create["content"]["predecessor"]["room_id"] == room_id
+    waits_to_see(ann, replacement, bob.say(replacement, "here I am"))
+    same_state(ann, bob, replacement)
 
 
 def test_a_profile_of_another_server(sides: Sides) -> None:

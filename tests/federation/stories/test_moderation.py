@@ -7,6 +7,7 @@ import pytest
 from tests.support.federation.homeserver import Homeserver
 from tests.support.federation.stories import (
     Sides,
+    eventually,
     in_section,
     joins,
     same_state,
@@ -14,7 +15,7 @@ from tests.support.federation.stories import (
     until_membership,
     waits_to_see,
 )
-from tests.support.matrix_client import Client
+from tests.support.matrix_client import Client, quote
 
 VERSIONS = ("10", "12")
 
@@ -79,14 +80,39 @@ def _until_left(person: Client, room_id: str) -> bool:
     return False
 
 
-def test_a_server_that_is_shut_out(sides: Sides) -> None:
+def test_unbanned_and_invited(sides: Sides) -> None:
     ann, bob, room_id = shared_room(sides, "12")
+    ann.room(room_id, "ban", user_id=bob.user_id)
+    assert _until_left(bob, room_id)
+    ann.room(room_id, "unban", user_id=bob.user_id)
+    ann.room(room_id, "invite", user_id=bob.user_id)
+    eventually(lambda: in_section(bob, "invite", room_id), "bob hears of it")
+    # No server is named: the inviter's is asked.
+    bob.ok("POST", f"/join/{quote(room_id)}", {})
+    until_membership(ann, room_id, bob, "join")
+    waits_to_see(ann, room_id, bob.say(room_id, "back"))
+    same_state(ann, bob, room_id)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_server_that_is_shut_out_and_let_in_again(sides: Sides, version: str) -> None:
+    ann, bob, room_id = shared_room(sides, version)
+    elsewhere = ann.create_room(preset="public_chat")
+    joins(bob, elsewhere, sides.here)
+    until_membership(ann, elsewhere, bob, "join")
     acl = {"allow": ["*"], "deny": [sides.there.host], "allow_ip_literals": True}
     ann.set_state(room_id, "m.room.server_acl", acl)
     inside = sides.here.person("inside")
     joins(inside, room_id, sides.here)
-    unheard = bob.call("PUT", f"/rooms/{room_id}/send/m.room.message/x", {"msgtype": "m.text", "body": "let me in"})
-    heard = ann.say(room_id, "are we alone?")
-    waits_to_see(inside, room_id, heard)
-    texts = [event["content"].get("body") for event in inside.history(room_id)]
-    assert "let me in" not in texts, unheard
+    path = f"/rooms/{quote(room_id)}/send/m.room.message/x"
+    unheard = bob.call("PUT", path, {"msgtype": "m.text", "body": "let me in"})
+    # What a server sends comes in order: when this has come, what was said before it has been refused.
+    waits_to_see(ann, elsewhere, bob.say(elsewhere, "they do not hear me"))
+    for person in (ann, inside):
+        texts = [event["content"].get("body") for event in person.history(room_id)]
+        assert "let me in" not in texts, unheard
+    let_in = ann.set_state(room_id, "m.room.server_acl", {**acl, "deny": []})
+    waits_to_see(bob, room_id, let_in)
+    waits_to_see(inside, room_id, bob.say(room_id, "heard again"))
+    waits_to_see(bob, room_id, inside.say(room_id, "welcome"))
+    same_state(ann, bob, room_id)
