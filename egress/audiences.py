@@ -66,29 +66,32 @@ class _Room:
     joined: Counter[str] = field(default_factory=Counter)
     acl: ServerAcl | None = None
     _servers: frozenset[str] | None = None
+    _admitted: frozenset[str] | None = None
 
     def servers(self) -> frozenset[str]:
-        """The servers with a joined member that the room's ACL does not deny."""
+        """The servers with a joined member."""
         if self._servers is None:
-            acl = self.acl
-            self._servers = frozenset(name for name in self.joined if acl is None or acl.allows(name))
+            self._servers = frozenset(self.joined)
         return self._servers
 
-    def permits(self, server: str) -> bool:
-        """Whether the room's ACL lets a server take part."""
-        return self.acl is None or self.acl.allows(server)
+    def admitted(self) -> frozenset[str]:
+        """Those that the room's ACL does not deny."""
+        if self._admitted is None:
+            acl = self.acl
+            self._admitted = frozenset(name for name in self.joined if acl is None or acl.allows(name))
+        return self._admitted
 
     def apply(self, change: _Change) -> None:
         self._count(change.server, change.joins)
         if change.server is None:
             self.acl = _acl(change.acl)
-            self._servers = None
+            self._admitted = None
 
     def take_back(self, change: _Change) -> None:
         self._count(change.server, -change.joins)
         if change.server is None:
             self.acl = _acl(change.acl_before)
-            self._servers = None
+            self._admitted = None
 
     def _count(self, server: str | None, joins: int) -> None:
         if server is None or not joins:
@@ -98,7 +101,7 @@ class _Room:
         if self.joined[server] <= 0:
             del self.joined[server]
         if was != (server in self.joined):
-            self._servers = None
+            self._servers = self._admitted = None
 
 
 class Audiences:
@@ -143,7 +146,8 @@ class Audiences:
         return [(event, found[event.room_id, event.event_id]) for event in events]
 
     def now(self, snapshot: Snapshot, room_ids: Iterable[str]) -> dict[str, frozenset[str]]:
-        """The servers, but us, that are in rooms as of the snapshot. Not of one that is asked for events too."""
+        """The servers, but us, that are in rooms as of the snapshot, and that the rooms' ACLs do not deny. Not of one
+        that is asked for events too."""
         if snapshot.generation != self._generation:
             self.forget()
             self._generation = snapshot.generation
@@ -157,7 +161,7 @@ class Audiences:
         for room_id, room in rooms.items():
             room.as_of = ends[partition_of(room_id, len(ends))]
         self._keep(rooms)
-        return {room_id: room.servers() - {self._us} for room_id, room in rooms.items()}
+        return {room_id: room.admitted() - {self._us} for room_id, room in rooms.items()}
 
     def _walk(
         self, room: _Room, events: Sequence[Outgoing], changes: Sequence[_Change]
@@ -170,9 +174,10 @@ class Audiences:
                     room.apply(change)
                 change = next(upcoming, None)
             room.as_of = event.position
+            # "Servers should still send events to denied servers if they are still residents of the room."
             servers = room.servers()
             removed = event.removed_server
-            if removed is not None and removed not in servers and room.permits(removed):
+            if removed is not None and removed not in servers:
                 servers |= {removed}
             yield event, servers - {self._us, domain_of(event.sender)}
 

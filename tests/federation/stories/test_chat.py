@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from annals.matrix.room_versions import ROOM_VERSIONS
@@ -64,7 +66,11 @@ def test_what_is_redacted_before_another_server_has_it(sides: Sides) -> None:
     ann.redact(room_id, early)
     # Synapse shows no redaction of what it does not have.
     waits_to_see(bob, room_id, ann.say(room_id, "take no notice"))
-    [found] = [event for event in bob.history(room_id) if event["event_id"] == early]
+
+    def fetched() -> list[Any]:
+        return [event for event in bob.history(room_id) if event["event_id"] == early]
+
+    [found] = eventually(fetched, "bob's server fetches what it lacks")
     assert "body" not in found["content"]
 
 
@@ -86,10 +92,9 @@ def test_who_types_and_who_has_read(sides: Sides) -> None:
     eventually(shown, "ann sees that bob types, and what he has read")
 
 
-@pytest.mark.parametrize(("version", "new_version"), [("10", "11"), ("11", "12")])
-def test_a_room_is_replaced(sides: Sides, version: str, new_version: str) -> None:
-    ann, bob, room_id = shared_room(sides, version)
-    replacement = upgraded(ann, room_id, new_version)
+def test_a_room_is_replaced(sides: Sides) -> None:
+    ann, bob, room_id = shared_room(sides, "10")
+    replacement = upgraded(ann, room_id, "12")
     path = f"/rooms/{quote(room_id)}/state/m.room.tombstone/"
     eventually(lambda: bob.call("GET", path)[0] == 200, "bob hears of it")
     assert bob.ok("GET", path)["replacement_room"] == replacement
@@ -97,7 +102,7 @@ def test_a_room_is_replaced(sides: Sides, version: str, new_version: str) -> Non
     joins(bob, replacement, sides.here)
     until_membership(ann, replacement, bob, "join")
     [create] = [event for event in bob.state(replacement) if event["type"] == "m.room.create"]
-    assert create["content"]["room_version"] == new_version
+    assert create["content"]["room_version"] == "12"
     assert create["content"]["predecessor"]["room_id"] == room_id
     waits_to_see(ann, replacement, bob.say(replacement, "here I am"))
     same_state(ann, bob, replacement)
