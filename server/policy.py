@@ -10,6 +10,9 @@ from annals.ingest.policy.waiting import rooms_that_wait
 from annals.server.clock import now_ms
 from annals.server.house import House
 
+#: Few rooms have a policy server, and other servers' events bear its signature: in the midst of traffic there is no hurry.
+_LOOK_EVERY_S = 0.5
+
 
 def policy_follower(house: House, owner: str, waits_s: tuple[float, ...] = WAITS_S) -> WantedFollower:
     """Who asks about events that wait for a policy server. `owner` names this process in leases; `waits_s` are those
@@ -19,6 +22,8 @@ def policy_follower(house: House, owner: str, waits_s: tuple[float, ...] = WAITS
     def lease(room_id: str) -> OpsLease:
         return OpsLease(house.database, f"policy/{storable(room_id)}", owner, now_ms)
 
-    follower = WantedFollower(house.database, asker, lease, waits_s, what="policy", rooms_of=rooms_that_wait)
+    follower = WantedFollower(
+        house.database, asker, lease, waits_s, what="policy", rooms_of=rooms_that_wait, look_every_s=_LOOK_EVERY_S
+    )
     house.reached.subscribe(lambda notice: follower.moved(notice.rooms, notice.everything))
     return follower

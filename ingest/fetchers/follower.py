@@ -89,8 +89,9 @@ class WantedFollower:
         rooms_per_origin: int = ROOMS_PER_ORIGIN,
         what: str = "gap",
         rooms_of: Callable[[Snapshot], list[str]] = rooms_that_lack,
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
-        self._what, self._rooms_of = what, rooms_of
+        self._what, self._rooms_of, self._look_every_s = what, rooms_of, look_every_s
         self._database, self._filler, self._lease_of, self._waits_s = database, filler, lease_of, waits_s
         self._places = Places(rooms_at_once, rooms_per_origin)
         self._woken = asyncio.Event()
@@ -124,8 +125,8 @@ class WantedFollower:
         """In the midst of traffic there is a notice for every commit, and next to never anything lacking. What comes
         after a pause is looked at at once."""
         now_s = time.monotonic()
-        if now_s < self._last_look_s + LOOK_EVERY_S:
-            await asyncio.sleep(self._last_look_s + LOOK_EVERY_S - now_s)
+        if now_s < self._last_look_s + self._look_every_s:
+            await asyncio.sleep(self._last_look_s + self._look_every_s - now_s)
         self._last_look_s = time.monotonic()
 
     async def _start_what_is_due(self) -> float:

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from annals.matrix.events import Event
 from annals.matrix.signing import SigningKey
 from annals.rooms.admission import event_in
+from annals.rooms.machine import decide
+from annals.rooms.needs import Needs
+from annals.rooms.view import learn
 from annals.schemas.facts.decisions import Verdict
 from annals.schemas.facts.rooms import PolicyAnswered, RoomFact, RoomResumed
 from annals.schemas.position import offset_of
@@ -206,6 +209,33 @@ def test_one_that_is_not_in_the_room_is_not_used(cold: bool) -> None:
     waits = say(weaver)
     driver.feed(received(back), received(waits))
     assert [driver.verdict(event.event_id) for event in (back, waits)] == ["accepted", "pending_policy"]
+
+
+def test_within_a_batch_it_is_known_who_came_and_left() -> None:
+    """The tables are told of a batch when it is over."""
+    weaver = policed_room()
+    driver = begin(weaver)
+    gone = weaver.add((MEMBER, CAROL, CAROL, {"membership": "leave"}))
+    after = say(weaver)
+    back = weaver.add((MEMBER, CAROL, CAROL, {"membership": "join"}))
+    waits = say(weaver)
+    view, verdicts = driver.view, []
+    for offset, fact in enumerate(map(received, (recommended(gone), after, back, waits)), driver.offset):
+        while isinstance(outcome := decide(view, fact, offset, epoch=1), Needs):
+            view = learn(view, driver.tables.load(outcome))
+        view = outcome.view
+        verdicts += [decision.verdict for decision in outcome.decisions if isinstance(decision, Verdict)]
+    assert verdicts == ["accepted", "accepted", "accepted", "pending_policy"]
+
+
+def test_a_room_without_one_costs_no_question_more() -> None:
+    weaver = plain_room()
+    driver = driver_of(weaver, cold=True)
+    driver.feed(received(say(weaver)))
+    keys = [{key[2:] for key in needs.state_keys} for needs in driver.asked]
+    [with_others] = [asked for asked in keys if (POLICY, "") in asked]
+    assert len(with_others) > 1
+    assert not any(needs.servers for needs in driver.asked)
 
 
 @both
