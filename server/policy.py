@@ -10,7 +10,7 @@ from annals.ingest.policy.waiting import rooms_that_wait
 from annals.server.clock import now_ms
 from annals.server.house import House
 
-#: Few rooms have a policy server, and other servers' events bear its signature: in the midst of traffic there is no hurry.
+#: In the midst of traffic there is no hurry: events of most other servers bear the signature already.
 _LOOK_EVERY_S = 0.5
 
 
