@@ -21,6 +21,7 @@ def open_keyring(
     notaries: Sequence[Notary],
     now_ms: Callable[[], int],
     chance: Callable[[], float] | None = None,
+    retired: Iterable[tuple[VerifyKey, int]] = (),
 ) -> Keyring:
     """A keyring that asks servers themselves and these notaries; the keys of a notary come from the keyring too."""
 
@@ -31,5 +32,5 @@ def open_keyring(
         return found.key if isinstance(found, KnownKey) and found.is_current else None
 
     fetcher = HttpKeyFetcher(client, notaries, key_of, now_ms)
-    keyring = Keyring(server_name, own, store, fetcher, now_ms, chance or SystemRandom().random)
+    keyring = Keyring(server_name, own, store, fetcher, now_ms, chance or SystemRandom().random, retired=retired)
     return keyring

@@ -18,7 +18,7 @@ from annals.federation.backoff import Backoff, BackoffRule, after_failure
 from annals.federation.flights import Flights
 from annals.ingest.key_store import FetchedKeys, KeyStore, merged
 from annals.matrix.server_keys import COMPROMISED, KnownKey
-from annals.matrix.signing import KEY_VALIDITY_MAX_MS, SigningKey
+from annals.matrix.signing import KEY_VALIDITY_MAX_MS, SigningKey, VerifyKey
 
 _log = structlog.get_logger(__name__)
 
@@ -102,10 +102,13 @@ class Keyring:
         now_ms: Callable[[], int],
         chance: Callable[[], float],
         compromised: frozenset[bytes] = COMPROMISED,
+        retired: Iterable[tuple[VerifyKey, int]] = (),
     ) -> None:
         self._server_name, self._store, self._fetcher = server_name, store, fetcher
         self._now_ms, self._chance, self._compromised = now_ms, chance, compromised
-        self._own = {key.key_id: KnownKey(key.verify_key, _NEVER_MS, True, True, 0) for key in own}
+        # `retired`: keys of ours that sign no more, each with the time at which it was last used.
+        self._own = {key.key_id: KnownKey(key, expired_ms, False, True, 0) for key, expired_ms in retired}
+        self._own |= {key.key_id: KnownKey(key.verify_key, _NEVER_MS, True, True, 0) for key in own}
         # The inner mappings are replaced, never changed: other threads read them.
         self._keys: dict[str, Mapping[str, KnownKey]] = {}
         self._closed: dict[str, _Closed] = {}
@@ -115,7 +118,7 @@ class Keyring:
     def known(self, need: KeyNeed) -> KnownKey | KeyMissing | None:
         """What memory says, for whoever cannot wait; None where the key has to be asked for. Thread safe."""
         if need.server == self._server_name:
-            return self._own.get(need.key_id) or KeyMissing(Lack.NOT_PUBLISHED, None)
+            return self._own_key(need)
         # No server can say today that a key of its is valid later than that.
         if need.until_ms > self._now_ms() + KEY_VALIDITY_MAX_MS:
             return KeyMissing(Lack.NOT_VALID, need.until_ms - KEY_VALIDITY_MAX_MS)
@@ -125,6 +128,14 @@ class Keyring:
         if key.key.public in self._compromised:
             return KeyMissing(Lack.COMPROMISED, None)
         return key if key.valid_until_ms >= need.until_ms else None
+
+    def _own_key(self, need: KeyNeed) -> KnownKey | KeyMissing:
+        key = self._own.get(need.key_id)
+        if key is None:
+            return KeyMissing(Lack.NOT_PUBLISHED, None)
+        if key.key.public in self._compromised:
+            return KeyMissing(Lack.COMPROMISED, None)
+        return key if key.valid_until_ms >= need.until_ms else KeyMissing(Lack.NOT_VALID, None)
 
     async def keys(self, needs: Collection[KeyNeed]) -> dict[KeyNeed, KnownKey | KeyMissing]:
         """The keys of a whole batch, or why there is none. Raises what the store raises."""

@@ -108,7 +108,7 @@ def make_services(config: Config, house: House) -> tuple[Services, Ephemerals]:
     identity, pdus = Identity(house.signer.server_name, house.signer.key), house.peers.pdus
     templates = Templates(house.drafts, database, config.server_name)
     house.reached.subscribe(lambda notice: _tell(tokens, notifier, notice))
-    own_keys = OwnKeys(config.server_name, [house.signer.key], now_ms)
+    own_keys = OwnKeys(config.server_name, [house.signer.key], now_ms, config.retired_keys())
     spaces, remote_rooms = Spaces(database), RemoteRooms(house.peers.client, config.server_name, now_ms)
     history = room_history(house)
     third_party = ThirdPartyInvites(database, house.builders, house.outgoing, config.server_name)

@@ -36,6 +36,7 @@ from annals.server.config_federation import FederationSection
 from annals.server.config_kafka import KafkaSection, Unshown
 
 if TYPE_CHECKING:
+    from annals.matrix.signing import VerifyKey
     from annals.eventlog.kafka import KafkaSettings
 
 ENV_PREFIX = "ANNALS_"
@@ -155,6 +156,13 @@ class PresenceSection(Section):
     enabled: bool = True
 
 
+class OldSigningKey(Section):
+    """A key that signed for this server: its public half, and when (ms since 1970) it was used last."""
+
+    key: str
+    expired_ts: Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class Config(BaseSettings):
     """All settings. Read them with `load`."""
 
@@ -177,6 +185,9 @@ class Config(BaseSettings):
 
     master_key_file: Path | None = None
     signing_key_file: Path | None = None
+
+    # Keys that sign no more, by their ids (`ed25519:…`): what they signed goes on being ours.
+    old_signing_keys: Mapping[str, OldSigningKey] = Field(default_factory=dict)
 
     # Registrations of application services: every *.yaml in it.
     appservice_dir: Path | None = None
@@ -220,8 +231,24 @@ class Config(BaseSettings):
     def signing_key_path(self) -> Path:
         return self.signing_key_file or self.keys_dir / "signing.key"
 
+    def retired_keys(self) -> list[tuple[VerifyKey, int]]:
+        """`old_signing_keys`, with the time at which each was used last. Raises ValueError."""
+        if not self.old_signing_keys:
+            return []
+        from annals.matrix.errors import SignatureInvalid
+        from annals.matrix.signing import VerifyKey
+
+        try:
+            return [
+                (VerifyKey.from_base64(key_id, old.key), old.expired_ts)
+                for key_id, old in self.old_signing_keys.items()
+            ]
+        except SignatureInvalid as error:
+            raise ValueError(f"old_signing_keys: {error}") from None
+
     @model_validator(mode="after")
     def _whole(self) -> Config:
+        self.retired_keys()
         if self.log_backend == "kafka" and not self.kafka_bootstrap:
             raise ValueError("kafka_bootstrap: needed with log_backend kafka (host:port of some brokers, with commas)")
         if not self.client_listeners:

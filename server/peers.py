@@ -49,7 +49,9 @@ def open_peers(
         raise ConfigError(f"federation.ca_files: {error}") from error
     store = FactKeyStore(writer, keys_in(database))
     notaries = [Notary(server) for server in section.notaries]
-    keyring = open_keyring(client, signer.server_name, [signer.key], store, notaries, now_ms)
+    keyring = open_keyring(
+        client, signer.server_name, [signer.key], store, notaries, now_ms, retired=config.retired_keys()
+    )
     threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="verify")
     requests = RequestVerifier(signer.server_name, keyring, now_ms)
     policy = PolicyServers(client, now_ms, SystemRandom().random)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from annals.matrix.canonical_json import canonical_bytes
-from annals.matrix.signing import SigningKey, sign_json
+from annals.matrix.signing import SigningKey, VerifyKey, sign_json
 
 # "SHOULD be at least one hour, at most seven days ahead": servers ask again after half of it.
 VALID_FOR_MS = 24 * 3600 * 1000
@@ -14,10 +14,18 @@ _RENEW_AFTER_MS = VALID_FOR_MS // 2
 
 
 class OwnKeys:
-    """Publishes our verify keys, signed by each of them; a signed answer is kept for half of its validity."""
+    """Publishes our verify keys, signed by each of them; a signed answer is kept for half of its validity. `old`: keys
+    that sign no more, each with the time (ms) at which it was last used."""
 
-    def __init__(self, server_name: str, keys: Sequence[SigningKey], clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        server_name: str,
+        keys: Sequence[SigningKey],
+        clock: Callable[[], int],
+        old: Iterable[tuple[VerifyKey, int]] = (),
+    ) -> None:
         self._server_name, self._keys, self._clock = server_name, keys, clock
+        self._old = {key.key_id: {"key": key.base64, "expired_ts": expired_ms} for key, expired_ms in old}
         self._made_ms: int | None = None
         self._text = b""
 
@@ -32,7 +40,7 @@ class OwnKeys:
         content = {
             "server_name": self._server_name,
             "verify_keys": {key.key_id: {"key": key.verify_key.base64} for key in self._keys},
-            "old_verify_keys": {},
+            "old_verify_keys": self._old,
             "valid_until_ts": now_ms + VALID_FOR_MS,
         }
         for key in self._keys:

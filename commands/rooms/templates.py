@@ -85,6 +85,9 @@ class Templates:
             raise Refused(403, "M_FORBIDDEN", "The user is not one of the requesting server")
 
         standing = (await self._database.read(lambda snapshot: standings(snapshot, [room_id]))).get(room_id)
+        if standing is not None and not standing.joined and versions is None:
+            # A leave: "This could mean that the user is not in the room." There is no 404 for a room that is known.
+            raise Refused(403, "M_FORBIDDEN", "Nobody of this server is in the room any more")
         if standing is None or not standing.joined:
             raise Refused(404, "M_NOT_FOUND", "This server is not in the room")
         # "If the server is denied access to a room, the receiving server MUST reply with a 403"

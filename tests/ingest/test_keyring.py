@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import structlog
 
+from annals.api.server.own_keys import OwnKeys
 from annals.ingest.key_store import FetchedKeys, MemoryKeyStore
 from annals.ingest.keyring import FAILURES, REFETCH_AFTER_MS, KeyFetchFailed, KeyMissing, KeyNeed, Keyring, Lack
-from annals.matrix.server_keys import KnownKey, ServerKeys
+from annals.matrix.canonical_json import loads
+from annals.matrix.server_keys import KnownKey, ServerKeys, read_server_keys
 from annals.matrix.signing import SigningKey, VerifyKey
 
 DAY_MS = 24 * 3600 * 1000
@@ -313,5 +315,33 @@ def test_our_own_keys_are_asked_of_nobody() -> None:
         assert isinstance(ours, KnownKey)
         assert await one(world.keyring, need("ed25519:x", 0, "us.example")) == KeyMissing(Lack.NOT_PUBLISHED, None)
         assert world.asked == []
+
+    play(scenario)
+
+
+def test_a_former_key_of_ours_vouches_for_what_it_signed_and_for_no_request() -> None:
+    async def scenario(world: World) -> None:
+        old, new = SigningKey("ed25519:old", b"\1" * 32), SigningKey("ed25519:new", b"\2" * 32)
+        known: Any = world.keyring
+        keyring = Keyring(
+            "us.example",
+            [new],
+            world.store,
+            known._fetcher,
+            lambda: NOW_MS,
+            lambda: 0.5,
+            retired=[(old.verify_key, 5000)],
+        )
+        for until_ms in (0, 5000):
+            found = await one(keyring, need("ed25519:old", until_ms, "us.example"))
+            assert isinstance(found, KnownKey)
+            assert not found.is_current, "a request needs a current one"
+        assert await one(keyring, need("ed25519:old", 5001, "us.example")) == KeyMissing(Lack.NOT_VALID, None)
+        assert isinstance(await one(keyring, need("ed25519:new", NOW_MS, "us.example")), KnownKey)
+        # It is published as what it is.
+        published = loads(OwnKeys("us.example", [new], lambda: NOW_MS, [(old.verify_key, 5000)])())
+        keys = read_server_keys(published)
+        assert keys.current.keys() == {"ed25519:new"}
+        assert keys.old == {"ed25519:old": (old.verify_key, 5000)}
 
     play(scenario)

@@ -100,3 +100,14 @@ def test_the_shared_secret_comes_from_a_file(tmp_path: Path) -> None:
     secret.write_text("from a file\n")
     config = read(tmp_path, f'[registration]\nshared_secret_file = "{secret}"\n')
     assert config.registration.secret() == "from a file"
+
+
+def test_keys_that_sign_no_more(tmp_path: Path) -> None:
+    public = "l/O9hxMVKB6Lg+3Hqf0FQQZhVESQcMzbPN1Cz2nM3og"
+    text = 'old_signing_keys."ed25519:a_1" = {{key = "{}", expired_ts = {}}}'
+    [(key, expired_ms)] = read(tmp_path, text.format(public, 5)).retired_keys()
+    assert (key.key_id, key.base64, expired_ms) == ("ed25519:a_1", public, 5)
+    assert load().retired_keys() == []
+    for bad in (text.format("short", 5), text.format(public, -1), text.format(public, 5).replace("ed25519:", "rsa:")):
+        with pytest.raises(ConfigError, match="old_signing_keys"):
+            read(tmp_path, bad)

@@ -90,6 +90,8 @@ def test_who_may_have_a_template(server: LiveServer) -> None:
     assert errcode(closed) == (403, "M_FORBIDDEN")
     assert errcode(public, kind="knock") == (403, "M_FORBIDDEN")
     assert errcode(public, kind="leave") == (403, "M_FORBIDDEN"), "who is not there cannot leave"
+    assert errcode("!nowhere:test", kind="leave") == (404, "M_NOT_FOUND")
+    assert errcode(left, kind="leave") == (403, "M_FORBIDDEN"), "there is no other answer to a leave"
     for query in ("ver=9&ver=11", ""):
         status, answer = make(remote, "join", public, bob, query)
         assert (status, answer["errcode"], answer["room_version"]) == (400, "M_INCOMPATIBLE_ROOM_VERSION", "10")
