@@ -36,8 +36,8 @@ from annals.server.config_federation import FederationSection
 from annals.server.config_kafka import KafkaSection, Unshown
 
 if TYPE_CHECKING:
-    from annals.matrix.signing import VerifyKey
     from annals.eventlog.kafka import KafkaSettings
+    from annals.matrix.signing import VerifyKey
 
 ENV_PREFIX = "ANNALS_"
 CONFIG_VARIABLE = "ANNALS_CONFIG"
