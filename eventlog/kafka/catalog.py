@@ -47,6 +47,11 @@ class Catalog:
                 raise UnknownTopic(f"the log has no topic {name!r}")
         return known
 
+    def look_again(self, name: str) -> None:
+        """Its end has gone back: raises TopicReplaced where that is because it was made anew."""
+        self.load([name])
+        self.topic(name)
+
     def load(self, names: Iterable[str] | None = None) -> None:
         """Reads how these topics stand (None: all), so that no append has to ask a broker that may be away."""
         names = self._administration.names() if names is None else names

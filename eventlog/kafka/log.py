@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
 from annals.eventlog.api import MAX_RECORD_BYTES, Append, Record, TopicPartition
-from annals.eventlog.errors import LogClosed, RecordTooLarge
+from annals.eventlog.errors import LogClosed, PositionBeyondEnd, RecordTooLarge
 from annals.eventlog.kafka import topics as wanted
 from annals.eventlog.kafka.administration import Administration
 from annals.eventlog.kafka.appender import Appender
@@ -101,7 +101,11 @@ class KafkaLog:
         self._check_open()
         known = self._catalog.check(topic, partition)
         which = (topic, partition)
-        return self._readers.read(Wanted(which, offset, max_records, max_bytes, known.whole, known.topic_id))
+        try:
+            return self._readers.read(Wanted(which, offset, max_records, max_bytes, known.whole, known.topic_id))
+        except PositionBeyondEnd:
+            self._catalog.look_again(topic)
+            raise
 
     def end(self, topic: str, partition: int) -> int:
         self._check_open()

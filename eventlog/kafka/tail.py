@@ -207,7 +207,11 @@ class KafkaTail:
             raise failure
         if (differs := self._fetcher.differs) is not None:
             raise LogWentBack(f"{_name(differs)} has another record where the last one stood that was read")
-        offset = first_kept(self._administration, which, self._positions[which], which in self._whole)
+        try:
+            offset = first_kept(self._administration, which, self._positions[which], which in self._whole)
+        except PositionBeyondEnd:
+            self._catalog.look_again(which[0])
+            raise
         if self._fetcher.lacks == which:
             raise RecordsGone(f"{_name(which)} is kept for ever but lacks records from {offset} on")
         given = self._fetcher.given.get(which)

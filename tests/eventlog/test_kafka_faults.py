@@ -376,6 +376,21 @@ def test_a_fetcher_knows_by_itself_which_topic_it_reads(log: KafkaLog, settings:
         tail.poll(WAIT_S)
 
 
+@pytest.mark.parametrize("by_tail", [True, False])
+def test_a_topic_made_anew_that_is_empty_is_no_log_that_lost_records(
+    log: KafkaLog, settings: KafkaSettings, by_tail: bool
+) -> None:
+    put(log, "one", 0, b"a", b"b", b"c")
+    tail = log.tail({("one", 0): 3})
+    log._watch.close()
+    _make_anew(settings, "one", [])
+    with pytest.raises(TopicReplaced):
+        if by_tail:
+            tail.poll(WAIT_S)
+        else:
+            log.read("one", 0, 3)
+
+
 def test_what_a_topic_was_is_remembered_while_nobody_runs(log: KafkaLog, settings: KafkaSettings) -> None:
     put(log, "one", 0, b"a")
     log.close()
