@@ -241,8 +241,8 @@ async def test_who_is_not_known_does_not_keep_a_place_that_others_wait_for(
         said = world.say(room, "alice")
         await out.until(lambda: all(peers.got(server) for server in living))
         assert all(peers.got(server) == [said.event_id] for server in living)
-        # The last three have their places for as long as nobody else wants them. Where the living come last, whose order
-        # is nobody's, there are fewer of the dead among these.
+        # The last three have their places for as long as nobody else wants them. Where the living happen to come last,
+        # there are fewer of the dead among these.
         await out.until(lambda: sum(fails(out, server) for server in dead) >= len(dead) - 3)
 
 
