@@ -58,7 +58,7 @@ def test_what_is_set_is_seen_by_those_who_share_a_room(server: LiveServer) -> No
         assert seen == {"presence": "unavailable", "status_msg": "lunch"}
     assert bob.do("GET", path(bob.id))["presence"] == "unavailable"
     carol = server.user("carol")
-    for user_id in (bob.id, "@nobody:test", "no user", "@x:elsewhere.invalid"):
+    for user_id in (bob.id, "@nobody:test", "no user", "@x:elsewhere.invalid", "\0", "@a\0:test"):
         assert carol.call("GET", path(user_id))[1]["errcode"] == "M_FORBIDDEN"
     assert shown(carol.sync()) == {}
     assert server.call("GET", path(bob.id))[0] == 401
