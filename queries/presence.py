@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
-from annals.database.text import storable
 from annals.matrix.presence import OFFLINE, Presence
 from annals.queries.errors import NoAccess
 
@@ -33,7 +32,7 @@ class PresenceReads:
         """The presence of a user who shares a room with the viewer; NoAccess for any other, there or not."""
 
         def shares(snapshot: Snapshot) -> bool:
-            return snapshot.one(_SHARES_SQL, (storable(user_id), viewer_id)) is not None
+            return snapshot.one(_SHARES_SQL, (user_id, viewer_id)) is not None
 
         if viewer_id != user_id and not await self._database.read(shares):
             raise NoAccess(user_id)

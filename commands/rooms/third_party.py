@@ -16,7 +16,7 @@ from annals.commands.rooms.membership import Change, invite
 from annals.commands.rooms.reading import MEMBER
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
-from annals.database.text import restore, storable
+from annals.database.text import restore
 from annals.matrix.canonical_json import loads
 from annals.matrix.identifiers import domain_of, is_user_id
 from annals.projectors.rooms.standing import RoomStanding, standings
@@ -74,7 +74,7 @@ def _look(snapshot: Snapshot, room_id: str, change: Change) -> tuple[RoomStandin
     standing = standings(snapshot, [room_id]).get(room_id)
     signed = change.content["third_party_invite"].get("signed")
     token = signed.get("token") if type(signed) is dict else None
-    row = snapshot.one(_INVITE_SQL, (room_id, storable(token))) if type(token) is str else None
+    row = snapshot.one(_INVITE_SQL, (room_id, token)) if type(token) is str else None
     content = loads(restore(row[0])).get("content") if row is not None else None
     name = content.get("display_name") if type(content) is dict else None
     return standing, name if type(name) is str else None

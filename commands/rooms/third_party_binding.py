@@ -16,7 +16,6 @@ from annals.commands.rooms.reading import MEMBER
 from annals.commands.rooms.third_party import ThirdPartyInvites
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
-from annals.database.text import storable
 from annals.matrix.identifiers import domain_of, is_room_id, is_user_id
 
 INVITES_MAX = 20
@@ -71,7 +70,7 @@ class BoundInvites:
 
 
 def _has_account(snapshot: Snapshot, user_id: str) -> bool:
-    return snapshot.one(_ACCOUNT_SQL, (storable(user_id),)) is not None
+    return snapshot.one(_ACCOUNT_SQL, (user_id,)) is not None
 
 
 def _invalid(reason: str) -> Refused:
