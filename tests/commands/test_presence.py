@@ -82,9 +82,10 @@ async def test_a_long_poll_keeps_its_user_online_and_offline_ones_say_nothing() 
         await desk.look([ALICE])
         town.now_ms += OFFLINE_AFTER_MS * 2
         await desk.look([ALICE])
+    town.now_ms += OFFLINE_AFTER_MS - 1
     await polls(desk, state="offline")
     assert town.states() == ["online"]
-    town.now_ms += OFFLINE_AFTER_MS
+    town.now_ms += 1
     await desk.look([ALICE])
     assert town.states() == ["online", "offline"]
 
@@ -141,10 +142,23 @@ async def test_of_two_processes_each_takes_back_only_what_it_said() -> None:
     await two.look([ALICE])
     await one.look([ALICE])
     assert town.states() == ["online", "offline"]
+    # Who did not say it does not take it back.
+    assert town.said[0].reporter == town.said[1].reporter == "one"
     # The other hears of it, and has a device that is there.
     two.stir([ALICE, "@unknown:test"])
     await two.look([ALICE])
     assert [(fact.presence, fact.reporter) for fact in town.said[-1:]] == [("online", "two")]
+
+
+async def test_a_device_that_leaves_one_process_leaves_no_other() -> None:
+    town = Town()
+    one, two = town.desk("one"), town.desk("two")
+    with one.polling(ALICE, "phone", "online"):
+        await one.look([ALICE])
+        await polls(two, "desktop")
+        town.now_ms += OFFLINE_AFTER_MS
+        await two.look([ALICE])
+    assert town.states() == ["online"]
 
 
 async def test_a_process_that_ended_keeps_nobody_online() -> None:
