@@ -21,18 +21,44 @@ class Places:
     failing: int = 32
 
 
+class Lane:
+    """So many places, taken by `async with`, in the order in which they were asked for."""
+
+    def __init__(self, places: int) -> None:
+        self._places = asyncio.Semaphore(places)
+        self._waiting = self._given_way = 0
+
+    def gives_way(self) -> bool:
+        """Whether somebody waits to whom nobody gave way yet: then who asks must leave its place."""
+        if self._given_way >= self._waiting:
+            return False
+        self._given_way += 1
+        return True
+
+    async def __aenter__(self) -> None:
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+            self._given_way = max(0, self._given_way - 1)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._places.release()
+
+
 @dataclass(slots=True)
 class Lanes:
     """The lanes of one process. Those that failed are started by the sender, as many as there are places."""
 
     places: Places = field(default_factory=Places)
-    living: asyncio.Semaphore = field(init=False)
-    unknown: asyncio.Semaphore = field(init=False)
+    living: Lane = field(init=False)
+    unknown: Lane = field(init=False)
 
     def __post_init__(self) -> None:
-        self.living = asyncio.Semaphore(self.places.living)
-        self.unknown = asyncio.Semaphore(self.places.unknown)
+        self.living = Lane(self.places.living)
+        self.unknown = Lane(self.places.unknown)
 
-    def of(self, destination: Destination) -> asyncio.Semaphore:
+    def of(self, destination: Destination) -> Lane:
         """The lane of a destination that does not fail, or that was heard from."""
         return self.living if destination.reached or destination.heard else self.unknown

@@ -228,7 +228,7 @@ class Sender:
         is_unknown = not (destination.reached or destination.heard or destination.backoff)
         try:
             while not (await asyncio.wait((put,), timeout=UNKNOWN_TIMEOUT_S if is_unknown else None))[0]:
-                if self.lanes.unknown.locked():
+                if self.lanes.unknown.gives_way():
                     raise Unreachable(destination.server, "others wait for its place")
         finally:
             put.cancel()
