@@ -85,6 +85,15 @@ class Aliases:
             raise Refused(403, "M_FORBIDDEN", "You may not delete this alias")
         await self._appender.submit_and_settle([AliasReleased(self._appender.envelope(cause), alias, room_id, user_id)])
 
+    async def move(self, alias: str, old_id: str, new_id: str, user_id: str, cause: str) -> None:
+        """Point an alias of a room to the room that replaces it; one that points elsewhere by now stays as it is."""
+        row = await self._database.read(lambda snapshot: snapshot.one(_ALIAS_SQL, (alias,)))
+        if row is None or restore(row[0]) != old_id:
+            return
+        envelope = self._appender.envelope(cause)
+        released = AliasReleased(envelope, alias, old_id, user_id)
+        await self._appender.submit_and_settle([released, AliasClaimed(envelope, alias, new_id, restore(row[1]))])
+
     async def lapse(self, alias: str, room_id: str, reason: str) -> None:
         """Free an alias whose room never came; one that belongs to another room stays."""
         await self._appender.submit_and_settle([AliasLapsed(self._appender.envelope(), alias, room_id, reason)])

@@ -14,6 +14,7 @@ from annals.commands.rooms.inviting import OutgoingInvites
 from annals.commands.rooms.power import RoomPower
 from annals.commands.rooms.service import Rooms
 from annals.commands.rooms.tables import PostgresRoomTables
+from annals.commands.rooms.upgrading import Upgrades
 from annals.database.errors import TablesBehind
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
@@ -49,6 +50,7 @@ class House:
     drafts: Drafts
     outgoing: OutgoingInvites
     creation: RoomCreation
+    upgrades: Upgrades
     aliases: Aliases
     rooms: Rooms
     signer: Signer
@@ -96,7 +98,8 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     creation = RoomCreation(appender, builders, aliases, signer, outgoing)
     version = config.default_room_version
     handshakes = Handshakes(appender, database, config.server_name, reached.subscribe)
-    rooms = Rooms(appender, database, builders, creation, outgoing, config.server_name, version, handshakes)
+    upgrades = Upgrades(creation, builders, aliases, database, RoomPower())
+    rooms = Rooms(appender, database, builders, creation, outgoing, config.server_name, version, handshakes, upgrades)
     reached.subscribe(lambda notice: _tell_builders(builders, notice))
     known = dict(reached.known)
     ends = projected_ends(log)
@@ -105,7 +108,8 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
         if offset > ends.get((topic, partition), 0):
             raise LogWentBack(topic, partition, f"the tables are at {offset}, the log ends before")
     return House(
-        log, database, reached, appender, builders, drafts, outgoing, creation, aliases, rooms, signer, peers, ends
+        *(log, database, reached, appender, builders, drafts, outgoing),
+        *(creation, upgrades, aliases, rooms, signer, peers, ends),
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from annals.commands.profile_fan_out import ProfileFanOut
 from annals.commands.profiles import FAN_OUT
 from annals.commands.rooms.creating import CREATE_ROOM, RoomCreationKind
+from annals.commands.rooms.upgrading import UPGRADE_ROOM, UpgradeKind
 from annals.commands.worker import Kind, Worker
 from annals.database.leases import OpsLease
 from annals.egress.service import Egress
@@ -35,6 +36,7 @@ async def run(config: Config) -> None:
     kinds: dict[str, Kind] = {
         FAN_OUT: ProfileFanOut(house.database, house.rooms),
         CREATE_ROOM: RoomCreationKind(house.creation),
+        UPGRADE_ROOM: UpgradeKind(house.upgrades),
     }
     worker = Worker(house.appender, house.database, kinds, lease)
     house.reached.subscribe(lambda notice: worker.wake() if notice.users or notice.everything else None)

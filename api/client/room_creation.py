@@ -1,4 +1,4 @@
-"""Making a room ("Creation")."""
+"""Making a room ("Creation"), and replacing one ("Room upgrades")."""
 
 from __future__ import annotations
 
@@ -70,6 +70,28 @@ async def create_room(
         power_level_content_override=body.power_level_content_override,
     )
     return answer({"room_id": await services.rooms.create(wish, body.room_version, request_id_of(request))})
+
+
+class UpgradeBody(Body):
+    """POST /rooms/{roomId}/upgrade."""
+
+    new_version: str
+    additional_creators: list[str] = Field(default_factory=list, max_length=1_000)
+
+
+@router.post("/_matrix/client/v3/rooms/{room_id:id}/upgrade")
+async def upgrade(
+    room_id: str,
+    request: Request,
+    services: WithServices,
+    requester: WithRequester,
+    body: Annotated[UpgradeBody, Depends(body_of(UpgradeBody))],
+) -> Response:
+    """POST /_matrix/client/v3/rooms/{roomId}/upgrade."""
+    services.limits.take("room_creation", requester.user_id)
+    others, cause = body.additional_creators, request_id_of(request)
+    replacement = await services.rooms.upgrade(room_id, requester.user_id, body.new_version, others, cause)
+    return answer({"replacement_room": replacement})
 
 
 def _alias(name: str | None, server_name: str) -> str | None:

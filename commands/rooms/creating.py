@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -33,7 +33,7 @@ from annals.commands.rooms.plans import ReadyMade, Send
 from annals.commands.worker import Started, Step
 from annals.matrix.canonical_json import strict_bytes
 from annals.matrix.errors import InvalidEvent, NotCanonical
-from annals.matrix.events import event_of
+from annals.matrix.events import Event, event_of
 from annals.matrix.identifiers import domain_of
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.projectors.positions.appending import Appender
@@ -46,6 +46,9 @@ _MEMBER = "m.room.member"
 _log = structlog.get_logger(__name__)
 #: A record of the log holds 128 KiB.
 PLAN_BYTES_MAX = 120 * 1024
+
+CarryOut = Callable[[str, str, Mapping[str, Any]], Awaitable[None]]
+"""Does the steps of a command: (user id, command id, plan)."""
 
 
 class RoomCreation:
@@ -66,31 +69,28 @@ class RoomCreation:
     ) -> str:
         """Make the room; its id. `profiles`: what member events show of the creator and of who is invited."""
         check_request(request)
-        command_id = secrets.token_hex(8)
         plan = self._plan(request, rules, profiles)
-        text = _text_of(plan)
-        started = CommandStarted(self._appender.envelope(cause), request.creator, command_id, CREATE_ROOM, text)
-        await self._appender.submit([started])
-        try:
-            await self.carry_out(request.creator, command_id, plan)
-        except Refused as refused:
-            await self._finish(request.creator, command_id, "failed", refused.reason)
-            raise
-        await self._finish(request.creator, command_id, "done", None)
+        await self.run(request.creator, CREATE_ROOM, plan, cause, self.carry_out)
         room_id: str = plan["room_id"]
         return room_id
+
+    async def run(self, user_id: str, kind: str, plan: Mapping[str, Any], cause: str, carry_out: CarryOut) -> None:
+        """Log that a command begins, carry it out, log its end. Raises what `carry_out` does."""
+        command_id, text = secrets.token_hex(8), _text_of(plan)
+        started = CommandStarted(self._appender.envelope(cause), user_id, command_id, kind, text)
+        await self._appender.submit([started])
+        try:
+            await carry_out(user_id, command_id, plan)
+        except Refused as refused:
+            await self._finish(user_id, command_id, "failed", refused.reason)
+            raise
+        await self._finish(user_id, command_id, "done", None)
 
     def _plan(
         self, request: RoomRequest, rules: RoomRules, profiles: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, Any]:
         """All that the steps need, as JSON; raises Refused where the create event cannot be."""
-        room_id = "" if rules.room_id_is_create_hash else _random_room_id(self._signer.server_name)
-        create = Intent(request.creator, "m.room.create", create_content(request, rules), "")
-        empty = RoomView(room_id, header=Header())
-        try:
-            event = build_on(empty, create, rules, self._signer, self._own_ms())
-        except InvalidEvent as error:
-            raise refusal_of(error) from None
+        event = self.create_event(request.creator, create_content(request, rules), rules)
         return {
             "room_id": event.room_id,
             "room_version": rules.version,
@@ -100,6 +100,15 @@ class RoomCreation:
             "alias": request.alias,
             "published": request.visibility == "public",
         }
+
+    def create_event(self, creator: str, content: dict[str, Any], rules: RoomRules) -> Event:
+        """The first event of a new room, whose id it has; raises Refused where it cannot be."""
+        room_id = "" if rules.room_id_is_create_hash else _random_room_id(self._signer.server_name)
+        create = Intent(creator, "m.room.create", content, "")
+        try:
+            return build_on(RoomView(room_id, header=Header()), create, rules, self._signer, self._own_ms())
+        except InvalidEvent as error:
+            raise refusal_of(error) from None
 
     def _own_ms(self) -> int:
         """A time that no other room of ours was made at: where the room's id is the hash of its create event, two that

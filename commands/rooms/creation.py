@@ -27,7 +27,7 @@ _EVENT_LEVELS = {
     "m.room.tombstone": 100,
 }
 #: Where creators stand above all levels, ending a room is theirs (MSC4289).
-_TOMBSTONE_LEVEL_BELOW_CREATORS = 150
+TOMBSTONE_LEVEL_BELOW_CREATORS = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def power_levels_content(request: RoomRequest, rules: RoomRules) -> dict[str, An
     users = {} if rules.creators_have_infinite_power else {request.creator: 100}
     events = dict(_EVENT_LEVELS)
     if rules.creators_have_infinite_power:
-        events["m.room.tombstone"] = _TOMBSTONE_LEVEL_BELOW_CREATORS
+        events["m.room.tombstone"] = TOMBSTONE_LEVEL_BELOW_CREATORS
     elif request.effective_preset == "trusted_private_chat":
         users.update(dict.fromkeys(request.invite, 100))
     content: dict[str, Any] = {

@@ -30,11 +30,11 @@ from annals.commands.rooms.membership import (
 from annals.commands.rooms.plans import Plan
 from annals.commands.rooms.reading import MEMBER
 from annals.commands.rooms.sending import annotation_of, check_key, intent_of, redact, send
+from annals.commands.rooms.upgrading import Upgrades, rules_of_version
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.identifiers import domain_of, is_user_id
-from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.positions.appending import Appender
 from annals.projectors.sealables import unpacked
 from annals.schemas.facts.envelope import Sealed
@@ -60,6 +60,7 @@ class Rooms:
         server_name: str,
         default_room_version: str,
         handshakes: Handshakes,
+        upgrades: Upgrades,
     ) -> None:
         self._appender = appender
         self._database = database
@@ -67,15 +68,21 @@ class Rooms:
         self._creation = creation
         self._outgoing, self._server_name = outgoing, server_name
         self._default_room_version = default_room_version
-        self._handshakes = handshakes
+        self._handshakes, self._upgrades = handshakes, upgrades
 
     async def create(self, request: RoomRequest, room_version: str | None, cause: str) -> str:
         """Make a room; its id. Refused: M_UNSUPPORTED_ROOM_VERSION, M_ROOM_IN_USE, M_INVALID_PARAM, M_FORBIDDEN."""
-        rules = ROOM_VERSIONS.get(room_version or self._default_room_version)
-        if rules is None:
-            raise Refused(400, "M_UNSUPPORTED_ROOM_VERSION", f"Unknown room version {room_version}")
+        rules = rules_of_version(room_version or self._default_room_version)
         profiles = await self._profiles([request.creator, *request.invite])
         return await self._creation.create(request, rules, profiles, cause)
+
+    async def upgrade(
+        self, room_id: str, user_id: str, room_version: str, additional_creators: Sequence[str], cause: str
+    ) -> str:
+        """Replace a room by one of this version; its id. Refused: M_UNSUPPORTED_ROOM_VERSION, and as Upgrades says."""
+        rules = rules_of_version(room_version)
+        profile = (await self._profiles([user_id])).get(user_id, {})
+        return await self._upgrades.upgrade(room_id, user_id, rules, additional_creators, profile, cause)
 
     async def send(
         self,
