@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
+import structlog
 from confluent_kafka import OFFSET_END, Consumer, KafkaException
 from confluent_kafka import TopicPartition as Place
 
@@ -16,6 +19,10 @@ from annals.eventlog.kafka.failures import as_log_error, error_of, translated
 from annals.eventlog.kafka.settings import KafkaSettings
 
 _LOOK_S = 0.05  # the library does not return when an assignment changes
+_ALONE_S, _ALONE_S_MAX = 20.0, 300.0
+"""Who has had no turn for so long joins anew; the second time after twice as long, and so on."""
+
+_logger = structlog.get_logger(__name__)
 
 
 class KafkaMembership:
@@ -27,11 +34,25 @@ class KafkaMembership:
         self._names = {settings.topic(topic): topic for topic in topics}
         self._ours: frozenset[TopicPartition] = frozenset()
         self._closed = False
-        with translated(f"cannot join group {group}"):
-            self._consumer = Consumer(configs.member(settings, group), logger=ClientLog())
+        self._settings, self._group = settings, group
+        self._had_turn_s, self._patience_s = time.monotonic(), _ALONE_S
+        self._join()
+
+    def _join(self) -> None:
+        with translated(f"cannot join group {self._group}"):
+            self._consumer = Consumer(configs.member(self._settings, self._group), logger=ClientLog())
             self._consumer.subscribe(
                 list(self._names), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
             )
+
+    def _join_anew(self) -> None:
+        """The library may be stuck (seen: a client that was made while the broker hung never came into the group, and
+        said nothing). It may as well be that all turns are others', who are not disturbed."""
+        _logger.info("group_joined_anew", group=self._group, without_turn_s=round(self._patience_s))
+        # What is stuck may not come to an end either.
+        threading.Thread(target=self._consumer.close, name="leaving a group", daemon=True).start()
+        self._join()
+        self._had_turn_s, self._patience_s = time.monotonic(), min(_ALONE_S_MAX, self._patience_s * 2)
 
     def poll(self, timeout_s: float = 0.0) -> frozenset[TopicPartition]:
         if self._closed:
@@ -40,6 +61,10 @@ class KafkaMembership:
         while True:
             left_s = deadline - time.monotonic()
             self._serve(max(0.0, min(_LOOK_S, left_s)))
+            if self._ours:
+                self._had_turn_s, self._patience_s = time.monotonic(), _ALONE_S
+            elif time.monotonic() - self._had_turn_s > self._patience_s:
+                self._join_anew()
             if self._ours != before or left_s <= 0:
                 return self._ours
 
@@ -57,7 +82,8 @@ class KafkaMembership:
     def close(self) -> None:
         if not self._closed:
             self._closed, self._ours = True, frozenset()
-            self._consumer.close()
+            with suppress(RuntimeError):  # it left when we could not join anew
+                self._consumer.close()
 
     def _which(self, places: Sequence[Place]) -> frozenset[TopicPartition]:
         return frozenset((self._names[place.topic], place.partition) for place in places)
@@ -66,11 +92,13 @@ class KafkaMembership:
         # An offset of its own: nobody commits any, and none is read.
         consumer.incremental_assign([Place(place.topic, place.partition, OFFSET_END) for place in places])
         consumer.pause(places)
-        self._ours |= self._which(places)
+        if consumer is self._consumer:
+            self._ours |= self._which(places)
 
     def _revoked(self, consumer: Consumer, places: list[Place]) -> None:
         consumer.incremental_unassign(places)
-        self._ours -= self._which(places)
+        if consumer is self._consumer:
+            self._ours -= self._which(places)
 
     def _lost(self, consumer: Consumer, places: list[Place]) -> None:
         # Others may hold them already. The library joins anew by itself.

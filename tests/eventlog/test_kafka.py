@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from annals.eventlog.api import Log, TopicPartition
-from annals.eventlog.kafka import KafkaLog, KafkaSettings, initialise, open_kafka
+from annals.eventlog.kafka import KafkaLog, KafkaSettings, initialise, membership, open_kafka
+from annals.eventlog.kafka.membership import KafkaMembership
 from annals.eventlog.limits import Limits
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.shared import KafkaAddress
@@ -170,4 +171,27 @@ def test_who_leaves_is_replaced_at_once(log: KafkaLog) -> None:
     eventually(settled)
     first.close()
     eventually(lambda: second.poll(0.1) == ALL)
+    second.close()
+
+
+def test_a_member_that_has_no_turn_joins_anew_and_disturbs_nobody(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "_ALONE_S", 0.5)
+    first = log.join("workers", ["one"])
+    eventually(lambda: first.poll() == {("one", 0)})
+    monkeypatch.setattr(membership, "_ALONE_S_MAX", 5.0)
+    second = log.join("workers", ["one"])
+    assert isinstance(second, KafkaMembership)
+    was, turns = second._consumer, set()
+
+    def anew() -> bool:
+        turns.add(first.poll())
+        return second.poll() == frozenset() and second._consumer is not was
+
+    eventually(anew)
+    assert turns == {frozenset({("one", 0)})}
+    first.close()
+    # As the one that it is now, it comes into the group.
+    eventually(lambda: second.poll() == {("one", 0)})
     second.close()
