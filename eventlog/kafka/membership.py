@@ -19,7 +19,7 @@ from annals.eventlog.kafka.failures import as_log_error, error_of, translated
 from annals.eventlog.kafka.settings import KafkaSettings
 
 _LOOK_S = 0.05  # the library does not return when an assignment changes
-_ALONE_S, _ALONE_S_MAX = 20.0, 300.0
+_ALONE_S, _ALONE_S_MAX = 12.0, 300.0
 """Who has had no turn for so long joins anew; the second time after twice as long, and so on."""
 
 _logger = structlog.get_logger(__name__)
