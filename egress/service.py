@@ -181,7 +181,8 @@ class _Tenure:
         now_ms = self._egress.now_ms()
         try:
             await self._egress.database.write(lambda statements: save(statements, held, now_ms, DURATION_MS, changes))
-        except DatabaseError:
+        except BaseException:
+            # Who is cancelled here saves once more at its end.
             self._changed = touched | self._changed
             raise
         self._saved |= {row[0]: row for row in changes.rows}

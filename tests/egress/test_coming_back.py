@@ -177,6 +177,35 @@ def _say(told: HeardFrom) -> bool:
     return False
 
 
+async def test_who_is_stopped_while_it_stores_stores_it_yet(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = shared(world, BOB)
+    peers = Peers(down={ONE: unreachable})
+    async with sending(world, peers) as out:
+        world.say(room, "alice")
+        await out.until(lambda: fails(out, ONE) and stored(world))
+        storing = asyncio.Event()
+
+        async def never(*_: object) -> None:
+            storing.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(world.database, "write", never)
+            del peers.down[ONE]
+            out.later(MINUTE_MS)
+            await out.until(lambda: peers.got(ONE) and storing.is_set() and not out.destinations()[ONE].busy)
+            # The lease's renewal may be what is held: then the next look is what is stored.
+            await asyncio.sleep(1.2)
+    assert stored(world) == []
+
+
+def stored(world: World) -> list[tuple[object, ...]]:
+    """The destinations that fail, as the next process finds them."""
+    return world.database.read_now(
+        lambda snapshot: snapshot.rows("SELECT server FROM ops.destinations WHERE retry_at_ms IS NOT NULL")
+    )
+
+
 async def test_who_does_not_fail_is_not_asked_about_in_the_database(world: World) -> None:
     statements: list[str] = []
     told = HeardFrom(world.database, lambda: NOW_MS)
