@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.scripted_peer import Authority
+from tests.support.scripted_peer import Authority, reference_key
 from tests.support.scripted_room import RoomPeer
 
 _TIMEOUT_S = 60.0
+#: Of all of them: a port comes to another one some time, and its name with it, and a server knows the key of a name.
+_SEED = b"\5" * 32
 
 
 class ThreadedRoomPeer(RoomPeer):
@@ -41,7 +43,7 @@ def room_peer(authority: Authority, folder: Path) -> Iterator[ThreadedRoomPeer]:
 
     async def opened() -> ThreadedRoomPeer:
         peer = ThreadedRoomPeer(authority, folder)
-        peer.loop = loop
+        peer.loop, peer.keys = loop, [reference_key("a_1", _SEED)]
         return await peer.__aenter__()
 
     peer = asyncio.run_coroutine_threadsafe(opened(), loop).result(_TIMEOUT_S)
