@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import MISSING, fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,12 +26,13 @@ TOPICS = {group.topic for group in GROUPS.values()}
 
 def house_at(known: int, log: Log) -> House:
     reached = SimpleNamespace(known={(topic, 0): known for topic in TOPICS}, generation="g1")
-    others: dict[str, Any] = dict.fromkeys(
-        ("database", "appender", "builders", "drafts", "outgoing", "creation", "aliases", "rooms", "signer", "peers"),
-        None,
-    )
-    starting_ends = {(topic, 0): 5 for topic in TOPICS}
-    return House(log=log, reached=reached, starting_ends=starting_ends, **others)  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        **{part.name: None for part in fields(House) if part.default is MISSING},
+        "log": log,
+        "reached": reached,
+        "starting_ends": {(topic, 0): 5 for topic in TOPICS},
+    }
+    return House(**given)
 
 
 def readiness(house: House) -> str | None:
