@@ -69,14 +69,15 @@ class Destination:
         else:
             self.queue.extend(events)
 
-    def add_edu(self, key: tuple[str, ...], edu: dict[str, Any]) -> None:
-        """An EDU, best effort: nobody who fails gets one, and of too many the oldest goes."""
-        if self.backoff is not None:
-            return
+    def add_edu(self, key: tuple[str, ...], edu: dict[str, Any]) -> bool:
+        """An EDU, best effort: nobody who fails gets one, unless heard from since; of too many the oldest goes."""
+        if self.backoff is not None and not self.heard:
+            return False
         self.edus.pop(key, None)
         self.edus[key] = edu
         while len(self.edus) > QUEUE_MAX:
             del self.edus[next(iter(self.edus))]
+        return True
 
     def filled(self, events: Sequence[Outgoing], to: Vector, follower: Vector) -> None:
         """What was read from the tables, up to `to`; with the follower's cursor there, it goes on by itself."""

@@ -39,8 +39,8 @@ Said = TypingSet | ReceiptSet
 class Sends(Protocol):
     """Who takes EDUs (annals.egress.sender)."""
 
-    def send_edu(self, servers: Iterable[str], key: tuple[str, ...], edu: dict[str, Any]) -> None:
-        """To these servers, in place of an earlier one of the key."""
+    def send_edu(self, servers: Iterable[str], key: tuple[str, ...], edu: dict[str, Any]) -> frozenset[str]:
+        """To these servers, in place of an earlier one of the key; those of them that it is going to be sent to."""
         ...
 
 
@@ -90,7 +90,7 @@ class Edus:
             self._end_typing()
             await self._send(said)
             present, self._present = self._present, {}
-            await self._send_presence(self._presence.news(present, self.now_ms()))
+            await self._send_presence({user_id: _presence(fact) for user_id, fact in present.items()})
 
     async def _wait(self) -> None:
         """Until something was said, or somebody has not typed for long enough."""
@@ -142,19 +142,21 @@ class Edus:
             edu = self._typing_of(fact, servers[fact.room_id]) if isinstance(fact, TypingSet) else _receipt_edu(fact)
             self.sender.send_edu(servers[fact.room_id], _key(fact), edu)
 
-    async def _send_presence(self, news: dict[str, Presence]) -> None:
-        if not news:
+    async def _send_presence(self, said: dict[str, Presence]) -> None:
+        if not said:
             return
         try:
-            servers = await self.database.read(lambda snapshot: servers_of(snapshot, self._audiences, list(news)))
+            servers = await self.database.read(lambda snapshot: servers_of(snapshot, self._audiences, list(said)))
         except DatabaseError as error:
             _logger.warning("edus_not_sent", error=repr(error))
             self._audiences.forget()
             return
         now_ms = self.now_ms()
-        for user_id, presence in news.items():
+        for user_id, presence in said.items():
+            unaware = self._presence.unaware(user_id, presence, servers.get(user_id, frozenset()), now_ms)
             edu = presence_edu(user_id, presence, now_ms)
-            self.sender.send_edu(servers.get(user_id, ()), ("m.presence", user_id), edu)
+            told = self.sender.send_edu(unaware, ("m.presence", user_id), edu)
+            self._presence.told(user_id, presence, told, now_ms)
 
     def _typing_of(self, fact: TypingSet, servers: frozenset[str]) -> dict[str, Any]:
         key, types = (fact.room_id, fact.user_id), fact.until_ms > self.now_ms()
@@ -168,6 +170,10 @@ def _followed(log: Log, loop: asyncio.AbstractEventLoop, take: Callable[[list[Re
     topics = (EPHEMERAL, RECEIPTS)
     ends = {(topic, partition): end for topic in topics for partition, end in enumerate(log.ends(topic))}
     return TailThread(log, ends, loop, take, "edus")
+
+
+def _presence(fact: PresenceSet) -> Presence:
+    return Presence.recorded(fact.presence, fact.status_msg, fact.last_active_ms, fact.currently_active)
 
 
 def _key(fact: Said) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +10,6 @@ from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.egress.audiences import Audiences
 from annals.matrix.presence import OFFLINE, Presence
-from annals.schemas.facts.ephemeral import PresenceSet
 
 #: Other servers believe no longer than half an hour that somebody is there.
 AGAIN_MS = 1_500_000
@@ -19,26 +17,39 @@ AGAIN_MS = 1_500_000
 _ROOMS_SQL = "SELECT user_id, room_id FROM local_current_membership WHERE user_id = ANY (%s) AND membership = 'join'"
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What was said of a user, when first, and to which servers."""
+
+    presence: Presence
+    said_ms: int
+    servers: frozenset[str]
+
+
 @dataclass(slots=True)
 class PresenceOut:
-    """What was said of each user who is there, and when; the log says it more often than others need to hear it."""
+    """What was said of each user who is there, and to whom; the log says it more often than others need to hear it."""
 
-    _said: dict[str, tuple[Presence, int]] = field(default_factory=dict)
+    _said: dict[str, _Said] = field(default_factory=dict)
 
-    def news(self, facts: Mapping[str, PresenceSet], now_ms: int) -> dict[str, Presence]:
-        """Of the last fact of each user, what is to be told now; it is taken as told."""
-        found = {}
-        for user_id, fact in facts.items():
-            status = fact.status_msg.decode("utf-8", "replace") if isinstance(fact.status_msg, bytes) else None
-            presence = Presence(fact.presence, status, fact.last_active_ms, fact.currently_active)
-            before, said_ms = self._said.pop(user_id, (None, 0))
-            if before is not None and presence.says_the_same_as(before) and now_ms - said_ms < AGAIN_MS:
-                self._said[user_id] = (before, said_ms)
-                continue
-            found[user_id] = presence
-            if presence.presence != OFFLINE:
-                self._said[user_id] = (presence, now_ms)
-        return found
+    def unaware(self, user_id: str, presence: Presence, servers: frozenset[str], now_ms: int) -> frozenset[str]:
+        """Those of the servers that have to be told now."""
+        before = self._said.get(user_id)
+        return servers if before is None or _is_news(before, presence, now_ms) else servers - before.servers
+
+    def told(self, user_id: str, presence: Presence, servers: frozenset[str], now_ms: int) -> None:
+        """These will hear of it. A server that was not told hears of it when it is said next."""
+        before = self._said.pop(user_id, None)
+        if presence.presence == OFFLINE:
+            return
+        if before is None or _is_news(before, presence, now_ms):
+            self._said[user_id] = _Said(presence, now_ms, servers)
+        else:
+            self._said[user_id] = _Said(before.presence, before.said_ms, before.servers | servers)
+
+
+def _is_news(before: _Said, presence: Presence, now_ms: int) -> bool:
+    return not presence.says_the_same_as(before.presence) or now_ms - before.said_ms >= AGAIN_MS
 
 
 def servers_of(snapshot: Snapshot, audiences: Audiences, user_ids: list[str]) -> dict[str, frozenset[str]]:

@@ -109,12 +109,15 @@ class Sender:
             destination.heard = True
             self._start(destination)
 
-    def send_edu(self, servers: Iterable[str], key: tuple[str, ...], edu: dict[str, Any]) -> None:
-        """An EDU for some servers, best effort; a later one of its key takes its place."""
+    def send_edu(self, servers: Iterable[str], key: tuple[str, ...], edu: dict[str, Any]) -> frozenset[str]:
+        """An EDU for some servers, best effort; a later one of its key takes its place. Those that take it on."""
+        taken = set()
         for server in servers:
             destination = self._destination(server)
-            destination.add_edu(key, edu)
-            self._start(destination)
+            if destination.add_edu(key, edu):
+                taken.add(server)
+                self._start(destination)
+        return frozenset(taken)
 
     async def _follow(self) -> None:
         while True:

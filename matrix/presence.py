@@ -23,6 +23,12 @@ class Presence:
     last_active_ms: int | None = None
     currently_active: bool = False
 
+    @classmethod
+    def recorded(cls, state: str, status: object, last_active_ms: int | None, currently_active: bool) -> Presence:
+        """As a fact has it: `status` is UTF-8; None, or what cannot be read any more, is no status."""
+        text = status.decode("utf-8", "replace") if isinstance(status, bytes) else None
+        return cls(state, text, last_active_ms, currently_active)
+
     def says_the_same_as(self, other: Presence) -> bool:
         """Whether nobody needs to hear of the difference."""
         mine = (self.presence, self.status_msg, self.currently_active)

@@ -63,7 +63,8 @@ class Presences:
         before = self._users.get(fact.user_id)
         if fact.presence not in STATES or (before is not None and before.source >= offset):
             return False
-        presence, is_over = _presence_of(fact), fact.presence == OFFLINE or fact.until_ms <= self._clock()
+        presence = Presence.recorded(fact.presence, fact.status_msg, fact.last_active_ms, fact.currently_active)
+        is_over = fact.presence == OFFLINE or fact.until_ms <= self._clock()
         if is_over:
             presence = replace(presence, presence=OFFLINE, currently_active=False)
         reporter = None if is_over else fact.reporter
@@ -117,11 +118,6 @@ class Presences:
         self._users[user_id] = heard
         if len(self._users) > USERS_MAX:
             del self._users[next(iter(self._users))]
-
-
-def _presence_of(fact: PresenceSet) -> Presence:
-    status = fact.status_msg.decode("utf-8", "replace") if isinstance(fact.status_msg, bytes) else None
-    return Presence(fact.presence, status, fact.last_active_ms, fact.currently_active)
 
 
 def told(

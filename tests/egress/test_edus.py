@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -159,3 +160,47 @@ async def test_who_stays_is_told_again_before_others_stop_believing_it(world: Wo
         out.clock[0] += 1_500_000
         is_there(world, user("alice"))
         await out.until(lambda: len(presence_of(out, ONE)) == 2)
+
+
+async def test_whoever_was_not_told_who_is_there_is_told_when_it_is_said_again(world: World) -> None:
+    alice, room = user("alice"), world.room()
+    world.feed(room, membership(room, BOB), membership(room, CAROL))
+    peers = Peers(down={ONE: unreachable})
+    async with sending(world, peers) as out:
+        world.say(room, "alice")
+        await out.until(lambda: ONE in out.destinations() and out.destinations()[ONE].backoff is not None)
+        is_there(world, alice)
+        await out.until(lambda: presence_of(out, TWO))
+        del peers.down[ONE]
+        out.egress.heard_from(ONE)
+        await out.until(lambda: peers.got(ONE))
+        is_there(world, alice)
+        await out.until(lambda: presence_of(out, ONE))
+        world.feed(room, membership(room, "@eve:peer.three"))
+        is_there(world, alice)
+        await out.until(lambda: presence_of(out, "peer.three"))
+        await out.settled(world)
+    # Nobody hears of it twice.
+    told = {server: [update["user_id"] for update in presence_of(out, server)] for server in (ONE, TWO, "peer.three")}
+    assert told == {ONE: [alice], TWO: [alice], "peer.three": [alice]}
+
+
+async def test_a_server_that_failed_and_talks_to_us_is_told_who_is_there(world: World) -> None:
+    """Though it has not taken anything yet since."""
+    room, peers = world.room(), Peers(down={ONE: unreachable})
+    world.feed(room, membership(room, BOB))
+    async with sending(world, peers) as out:
+        said = world.say(room, "alice")
+        await out.until(lambda: ONE in out.destinations() and out.destinations()[ONE].backoff is not None)
+        del peers.down[ONE]
+        peers.gates[ONE] = asyncio.Event()
+        attempts = len(peers.attempts[ONE])
+        out.egress.heard_from(ONE)
+        await out.until(lambda: len(peers.attempts[ONE]) > attempts)
+        is_there(world, user("alice"))
+        assert out.egress.sender is not None
+        destination = out.egress.sender.destinations[ONE]
+        await out.until(lambda: bool(destination.edus))
+        peers.gates[ONE].set()
+        await out.until(lambda: presence_of(out, ONE))
+    assert peers.got(ONE) == [said.event_id]
