@@ -14,6 +14,7 @@ _PAGE = 2_000
 _PDUS_SQL = f"""
     SELECT event_id, type, room_version, client_json, federation_json, redacted_by IS NOT NULL
     FROM events WHERE room_id = %s AND event_id = ANY (%s) AND verdict IN ({SERVED_SQL})
+    ORDER BY event_id
 """
 
 
@@ -23,9 +24,11 @@ def array_of(texts: Iterable[bytes]) -> bytes:
 
 
 def pdu_texts(snapshot: Snapshot, room_id: str, event_ids: Sequence[str]) -> Iterable[bytes]:
-    """Those of these events that are in the room and may be served, as on the wire, in any order."""
-    for start in range(0, len(event_ids), _PAGE):
-        for row in snapshot.rows(_PDUS_SQL, (room_id, event_ids[start : start + _PAGE])):
+    """Those of these events that are in the room and may be served, as on the wire, ordered by event id: the same
+    request gets the same answer."""
+    ordered = sorted(event_ids)
+    for start in range(0, len(ordered), _PAGE):
+        for row in snapshot.rows(_PDUS_SQL, (room_id, ordered[start : start + _PAGE])):
             yield _text(*row)
 
 
