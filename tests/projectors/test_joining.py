@@ -15,8 +15,10 @@ from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log, Record, Tail, TopicPartition
 from annals.eventlog.embedded import EmbeddedLog
 from annals.eventlog.errors import LogUnavailable, PositionBeyondEnd
-from annals.projectors.errors import LogWentBack, NewerDecideVersion
+from annals.projectors.errors import GroupPartition, LogWentBack, NewerDecideVersion
+from annals.projectors.groups import GROUPS
 from annals.projectors.loop import Loop, Settings
+from annals.projectors.share import keys_of
 from tests.support.decisions import decisions_that_count
 from tests.support.projectors import SERVER_NAME, append, connector, dump, simple_facts
 from tests.support.room_traffic import traffic
@@ -99,11 +101,17 @@ def two_run(log: EmbeddedLog, url: str) -> Iterator[tuple[Coordinator, Running, 
     coordinator = Coordinator(balances=True)
     both = Running(FaultyLog(log, coordinator, "a"), url, "a"), Running(FaultyLog(log, coordinator, "b"), url, "b")
     try:
-        until(lambda: all(running.loop.positions for running in both))
+        until(lambda: _shared(log, [running.loop.positions for running in both]))
         yield coordinator, *both
     finally:
         for running in both:
             running.stop()
+
+
+def _shared(log: EmbeddedLog, held: list[Mapping[GroupPartition, int]]) -> bool:
+    """Whether each has some, and each partition is one's: a moment before, one may still believe that it has all."""
+    keys = [key for positions in held for key in positions]
+    return all(held) and sorted(keys) == sorted(keys_of(log, GROUPS))
 
 
 def until(holds: Callable[[], bool]) -> None:
