@@ -115,6 +115,15 @@ def live_owner(database: Database, name: str) -> str | None:
         return None
 
 
+def is_written(database: Database, name: str) -> bool:
+    """Whether a process writes a generation, or is about to: whoever writes the one that serves begins with those that
+    are followed."""
+    if live_owner(database, name) is not None:
+        return True
+    serves = serving(database)
+    return serves is not None and name in followed(database) and live_owner(database, serves) is not None
+
+
 def drop(operating: Operating, database: Database, name: str, actor: str) -> None:
     """Drop a generation's tables, as a fact. Raises GenerationInUse.
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from annals.audit.generations import GenerationInUse, live_owner, recorded_generations, serving
+from annals.audit.generations import GenerationInUse, is_written, live_owner, recorded_generations, serving
 from annals.audit.operating import Operating
 from annals.database.generation import FIRST_GENERATION
 from annals.database.pool import Database
 from annals.eventlog.api import Log
+from annals.projectors.errors import FenceLost, Superseded, TakenMeanwhile
 from annals.projectors.positions.read import covers, projected_ends, vector_of
 from annals.projectors.rebuild import Mode, Progress, replay
 from annals.schemas.facts.operations import GenerationCreated
 
 LIVE_WAIT_S = 60.0
+BEGIN_WAIT_S = 20.0
 _LOOK_AGAIN_S = 0.1
 
 
@@ -76,16 +79,31 @@ def _check_free(log: Log, database: Database, name: str, mode: Mode) -> None:
 
 
 def bring_up(log: Log, database: Database, name: str, server_name: str) -> None:
-    """Have a generation hold all that is on the log now. One that nobody writes is folded here; who writes a live one
-    is waited for. Raises GenerationInUse."""
+    """Have a generation hold all that is on the log now. One that nobody writes is folded here; who writes a live one,
+    or begins to meanwhile, is waited for. Raises GenerationInUse."""
     recorded = recorded_generations(log).get(name)
     if recorded is None or recorded.dropped:
         raise GenerationInUse(f"there is no generation {name}")
-    if live_owner(database, name) is not None:
-        _wait(log, database, name)
-        return
+    if not _is_begun(database, name):
+        with suppress(FenceLost, Superseded, TakenMeanwhile):
+            _fold(log, database, name, recorded.mode, server_name)
+            return
+    _wait(log, database, name)
+
+
+def _is_begun(database: Database, name: str) -> bool:
+    """Whether a process writes it; one that is about to is waited for."""
+    deadline_s = time.monotonic() + BEGIN_WAIT_S
+    while live_owner(database, name) is None:
+        if not is_written(database, name) or time.monotonic() > deadline_s:
+            return False
+        time.sleep(_LOOK_AGAIN_S)
+    return True
+
+
+def _fold(log: Log, database: Database, name: str, mode: str, server_name: str) -> None:
     source = serving(database)
-    if recorded.mode == "fold" and source is not None and source != name:
+    if mode == "fold" and source is not None and source != name:
         replay(log, database.url, name, "fold", server_name, source_generation=source)
     else:
         # What it decided itself is folded first, as at every start.

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from annals.audit.generations import GenerationInUse, live_owner
+from annals.audit.generations import GenerationInUse, is_written
 from annals.audit.replaying import bring_up
-from annals.database.errors import DatabaseError
+from annals.database.errors import DatabaseError, StatementTimeout
 from annals.database.pool import Database
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log, TopicPartition
@@ -19,7 +19,7 @@ from annals.projectors.stops import STOP_S, PartitionMissing, positions, stop, w
 _ADVISORY_LOCK = 0x737769746368
 LOCK_WAIT_S = 3.0
 _LOOK_AGAIN_S = 0.005
-_TRIES = 3
+_TRIES = 5
 
 Vector = Mapping[TopicPartition, int]
 
@@ -51,6 +51,9 @@ def standing_together(
         try:
             vector = stop(connection, generations, lambda: projected_ends(log))
         except (DatabaseError, PartitionMissing) as error:
+            # A long batch holds the positions: it ends.
+            if left and isinstance(error, StatementTimeout):
+                continue
             raise GenerationInUse(f"they could not be stopped: {error}") from error
         try:
             late = _await(connection, log, database, generations, server_name, vector)
@@ -61,6 +64,8 @@ def standing_together(
                 raise GenerationInUse(f"{late} did not reach the end of the log within {STOP_S:g} s")
         finally:
             withdraw(connection, generations)
+        for generation in generations:
+            bring_up(log, database, generation, server_name)
 
 
 def _await(
@@ -74,7 +79,7 @@ def _await(
     """Wait until all stand at the vector; None, or the one that was late. One that nobody writes is folded here."""
     deadline_s = time.monotonic() + STOP_S * 0.8
     for generation in generations:
-        if not _stands(connection, generation, vector) and live_owner(database, generation) is None:
+        if not _stands(connection, generation, vector) and not is_written(database, generation):
             bring_up(log, database, generation, server_name)
     while late := next((name for name in generations if not _stands(connection, name, vector)), None):
         if time.monotonic() > deadline_s:

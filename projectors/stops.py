@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from annals.database.errors import StatementTimeout
 from annals.database.generation import checked_generation
 from annals.database.statements import Statements
 from annals.database.write_connection import WriteConnection
@@ -75,13 +76,15 @@ def stop(
 
 
 def withdraw(connection: WriteConnection, generations: Sequence[str]) -> None:
-    """Let these go on."""
+    """Let these go on; where a long batch holds them, their stop ends by itself."""
     connection.begin()
     try:
         # Rows locked one by one could meet a loop that locks them in another order.
         lock_positions(connection, generations)
         clear(connection, generations)
         connection.commit()
+    except StatementTimeout:
+        connection.rollback()
     except BaseException:
         connection.rollback()
         raise

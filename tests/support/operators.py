@@ -72,6 +72,8 @@ def watched(serve: Serve, *words: str) -> str:
 def _run(serve: Serve, command: Sequence[str], status: int) -> subprocess.CompletedProcess[str]:
     ended = subprocess.run(command, env=serve.environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert ended.returncode == status, (command, ended.returncode, ended.stdout + ended.stderr)
+    # Shown where what it said is not what was expected.
+    sys.stderr.write(ended.stderr)
     return ended
 
 
