@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from annals.commands.profile_fan_out import ProfileFanOut
 from annals.commands.profiles import FAN_OUT
-from annals.commands.rooms.creating import CREATE_ROOM, RoomCreationKind
-from annals.commands.rooms.upgrading import UPGRADE_ROOM, UpgradeKind
+from annals.commands.rooms.creating import CREATE_ROOM, RoomCommandKind
+from annals.commands.rooms.upgrading import UPGRADE_ROOM
 from annals.commands.worker import Kind, Worker
 from annals.database.leases import OpsLease
 from annals.egress.service import Egress
@@ -35,8 +35,8 @@ async def run(config: Config) -> None:
     lease = OpsLease(house.database, _COMMANDS, name, now_ms)
     kinds: dict[str, Kind] = {
         FAN_OUT: ProfileFanOut(house.database, house.rooms),
-        CREATE_ROOM: RoomCreationKind(house.creation),
-        UPGRADE_ROOM: UpgradeKind(house.upgrades),
+        CREATE_ROOM: RoomCommandKind(house.creation.carry_out),
+        UPGRADE_ROOM: RoomCommandKind(house.upgrades.carry_out),
     }
     worker = Worker(house.appender, house.database, kinds, lease)
     house.reached.subscribe(lambda notice: worker.wake() if notice.users or notice.everything else None)

@@ -12,10 +12,10 @@ from annals.api.bodies import as_object, checked, parse_json, query_int
 from annals.api.client.filter_body import RoomEventFilter
 from annals.api.errors import invalid_param, missing_param
 from annals.api.hot import HotRoute
+from annals.api.moments import query_moment
 from annals.api.services import Services, WithServices, services_of
 from annals.queries.client_events import Viewer
 from annals.queries.messages import MessagesWanted
-from annals.queries.moments import Moment
 from annals.queries.room_state import MembersWanted
 from annals.queries.sync.filters import BadFilter, EventFilter, event_filter
 
@@ -27,7 +27,6 @@ _RELATIONS = "/_matrix/client/v1/rooms/{room_id:id}/relations/{event_id:id}"
 _MEMBERSHIPS = ("join", "invite", "knock", "leave", "ban")
 LIMIT_DEFAULT, LIMIT_MAX = 10, 1_000
 CONTEXT_LIMIT_MAX = 100
-_TIME_MAX_MS = (1 << 53) - 1
 
 
 async def messages(request: Request, parameters: dict[str, str]) -> bytes:
@@ -62,13 +61,7 @@ async def timestamp_to_event(
     room_id: str, request: Request, services: WithServices, requester: WithRequester
 ) -> Response:
     """GET /_matrix/client/v1/rooms/{roomId}/timestamp_to_event."""
-    direction = request.query_params.get("dir")
-    for name in ("ts", "dir"):
-        if name not in request.query_params:
-            raise missing_param(name)
-    if direction not in ("b", "f"):
-        raise invalid_param("dir must be b or f")
-    moment = Moment(min(query_int(request, "ts", 0), _TIME_MAX_MS), forwards=direction == "f")
+    moment = query_moment(request)
     found = await services.moments.near(viewer_of(requester, services), room_id, moment)
     return answer({"event_id": found.event_id, "origin_server_ts": found.ts_ms})
 

@@ -12,16 +12,16 @@ from starlette.responses import Response
 from annals.api.answers import answer, text_answer
 from annals.api.auth.server import WithServer
 from annals.api.bodies import Body, checked, query_int
-from annals.api.errors import invalid_param, missing_param
+from annals.api.errors import missing_param
+from annals.api.moments import query_moment
 from annals.api.services import Services, WithServices
-from annals.queries.federation.reads import NAMED_MAX, Moment
+from annals.queries.federation.reads import NAMED_MAX
 from annals.queries.federation.walks import Walk
 
 router = APIRouter()
 
 _BASE = "/_matrix/federation/v1"
 _LIMIT_DEFAULT = 10
-_TIME_MAX_MS = (1 << 53) - 1
 
 
 class MissingEventsBody(Body):
@@ -85,13 +85,7 @@ async def missing_events(room_id: str, services: WithServices, server: WithServe
 @router.get(_BASE + "/timestamp_to_event/{room_id:id}")
 async def timestamp_to_event(room_id: str, request: Request, services: WithServices, server: WithServer) -> Response:
     """GET /_matrix/federation/v1/timestamp_to_event/{roomId}."""
-    direction = request.query_params.get("dir")
-    for name in ("ts", "dir"):
-        if name not in request.query_params:
-            raise missing_param(name)
-    if direction not in ("b", "f"):
-        raise invalid_param("dir must be b or f")
-    moment = Moment(min(query_int(request, "ts", 0), _TIME_MAX_MS), forwards=direction == "f")
+    moment = query_moment(request)
     return answer(await services.federation_reads.near(server.origin, room_id, moment))
 
 

@@ -167,17 +167,25 @@ class RoomCreation:
         await self._appender.submit([finished])
 
 
-class RoomCreationKind:
-    """A `worker.Kind`: rooms whose making somebody began and did not end."""
+class RoomCommandKind:
+    """A `worker.Kind`: rooms whose making, or whose replacement, somebody began and did not end."""
 
     grace_s = 15.0
 
-    def __init__(self, creation: RoomCreation) -> None:
-        self._creation = creation
+    def __init__(self, carry_out: CarryOut) -> None:
+        self._carry_out = carry_out
 
     def steps(self, command: Started) -> Sequence[Step]:
         """One step, which goes on where the last try was."""
-        return [lambda: self._creation.carry_out(command.user_id, command.command_id, command.plan)]
+        return [lambda: self._carry_out(command.user_id, command.command_id, command.plan)]
+
+
+def rules_of_version(version: str) -> RoomRules:
+    """Refused: M_UNSUPPORTED_ROOM_VERSION."""
+    rules = ROOM_VERSIONS.get(version)
+    if rules is None:
+        raise Refused(400, "M_UNSUPPORTED_ROOM_VERSION", f"Unknown room version {version[:100]}")
+    return rules
 
 
 def _text_of(plan: Mapping[str, Any]) -> bytes:

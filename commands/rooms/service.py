@@ -11,7 +11,7 @@ from annals.commands.aliases import CANONICAL_ALIAS
 from annals.commands.errors import Refused
 from annals.commands.rooms.builder import Builders
 from annals.commands.rooms.checks import check_aliases, check_annotation, check_takes_invites
-from annals.commands.rooms.creating import RoomCreation
+from annals.commands.rooms.creating import RoomCreation, rules_of_version
 from annals.commands.rooms.creation import RoomRequest
 from annals.commands.rooms.handshakes import Handshakes
 from annals.commands.rooms.inviting import OutgoingInvites
@@ -30,7 +30,7 @@ from annals.commands.rooms.membership import (
 from annals.commands.rooms.plans import Plan
 from annals.commands.rooms.reading import MEMBER
 from annals.commands.rooms.sending import annotation_of, check_key, intent_of, redact, send
-from annals.commands.rooms.upgrading import Upgrades, rules_of_version
+from annals.commands.rooms.upgrading import Upgrades
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore

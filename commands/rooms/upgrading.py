@@ -26,11 +26,10 @@ from annals.commands.rooms.replacement import (
     state_of,
 )
 from annals.commands.rooms.sending import send
-from annals.commands.worker import Started, Step
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
-from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
+from annals.matrix.room_versions import RoomRules
 from annals.projectors.rooms.read import shown_event
 from annals.rooms.heads import Intent
 
@@ -158,24 +157,3 @@ async def _if_allowed(step: Awaitable[object]) -> None:
         await step
     except Refused as refused:
         _log.info("upgrade_step_refused", reason=refused.reason)
-
-
-class UpgradeKind:
-    """A `worker.Kind`: rooms whose replacement somebody began and did not end."""
-
-    grace_s = 15.0
-
-    def __init__(self, upgrades: Upgrades) -> None:
-        self._upgrades = upgrades
-
-    def steps(self, command: Started) -> Sequence[Step]:
-        """One step, which goes on where the last try was."""
-        return [lambda: self._upgrades.carry_out(command.user_id, command.command_id, command.plan)]
-
-
-def rules_of_version(version: str) -> RoomRules:
-    """Refused: M_UNSUPPORTED_ROOM_VERSION."""
-    rules = ROOM_VERSIONS.get(version)
-    if rules is None:
-        raise Refused(400, "M_UNSUPPORTED_ROOM_VERSION", f"Unknown room version {version[:100]}")
-    return rules

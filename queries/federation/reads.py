@@ -4,7 +4,7 @@ an event of another room is answered like one that never was (security row 30)."
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from annals.database.pool import Database
@@ -15,6 +15,7 @@ from annals.queries.federation.pdus import auth_chain_ids, pdus_of, state_ids_be
 from annals.queries.federation.stored import COLUMNS, SERVABLE, StoredEvent, stored_event, stored_events
 from annals.queries.federation.texts import array_of, pdu_texts
 from annals.queries.federation.walks import Walk, ancestors
+from annals.queries.moments import Moment
 
 #: Whatever is asked for (security row 21).
 BACKFILL_MAX = 100
@@ -34,14 +35,6 @@ _NEAR_SQL = f"""
 """
 
 Answer = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A time, milliseconds since 1970, and whether the first event from then on is wanted, or the last one until."""
-
-    at_ms: int
-    forwards: bool
 
 
 class FederationReads:
