@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +19,7 @@ from annals.eventlog.api import Log
 from annals.eventlog.embedded import open_embedded
 from annals.eventlog.filler import is_filler
 from annals.eventlog.kafka import KafkaSettings, open_kafka
+from tests.support import nursery
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.server import SERVER_NAME, LiveServer, User, bodies, live_server, quoted
@@ -146,13 +145,7 @@ def annals(no_settings: None, tmp_path: Path, place: Place) -> Any:
 
     def run(*words: str) -> tuple[int, list[str], list[str]]:
         environment = {"ANNALS_DATA_DIR": str(tmp_path / "one"), "ANNALS_SERVER_NAME": SERVER_NAME}
-        done = subprocess.run(
-            [sys.executable, "-m", "annals.server.cli", *words],
-            env={**os.environ, **environment, **place.environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
+        done = nursery.run(*words, environment={**os.environ, **environment, **place.environment})
         complaints = [line for line in done.stderr.splitlines() if line.startswith("annals: ")]
         return done.returncode, done.stdout.splitlines(), complaints
 

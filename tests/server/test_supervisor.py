@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Serve, alive, until
+from tests.support.servers import Serve, ServeAlone, alive, until
 
 ALL = {"postgres", "projectors", "remote", "api"}
 SUPERVISOR_RSS_KIB_MAX = 24 * 1024
@@ -21,14 +21,14 @@ SUPERVISOR_RSS_KIB_MAX = 24 * 1024
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Serve]:
-    with Serve(tmp_path) as serve:
+    with ServeAlone(tmp_path) as serve:
         yield serve
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """One that the tests share which leave it running."""
-    with Serve(tmp_path_factory.mktemp("running")) as serve:
+    with ServeAlone(tmp_path_factory.mktemp("running")) as serve:
         serve.start()
         yield serve
 

@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +20,12 @@ from types import TracebackType
 import psycopg2
 
 from annals.server.config import Config
+from tests.support import nursery
 from tests.support.balancer import Balancer
 from tests.support.matrix_client import Client
 from tests.support.servers import alive, config_of, free_port, until
 
 START_TIMEOUT_S = 90.0
-_CLI = (sys.executable, "-m", "annals.server.cli")
 
 
 class Node:
@@ -35,16 +34,14 @@ class Node:
     def __init__(self, role: str, log: Path, environment: Mapping[str, str], port: int) -> None:
         self.role, self.log, self.port = role, log, port
         self._environment = environment
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: nursery.Command | None = None
 
     def start(self) -> None:
         """Run it, where it does not run."""
         if self.runs():
             return
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*_CLI, "run", self.role], env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            self.process = nursery.begin("run", self.role, environment=self._environment, output=log)
 
     @property
     def pid(self) -> int:
@@ -114,7 +111,7 @@ class Cluster:
 
     def annals(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One `annals` command in the cluster's environment."""
-        return subprocess.run([*_CLI, *words], env=self.environment, capture_output=True, text=True, timeout=120)
+        return nursery.run(*words, environment=self.environment)
 
     def prepare(self) -> None:
         """Make topics and tables."""

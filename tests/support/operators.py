@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from annals.audit.generations import live_owner
 from annals.server.operator_access import opened_tables
+from tests.support import nursery
 from tests.support.servers import Serve
 
 REASON = ("--actor", "olga", "--reason", "a test")
 PATIENCE_S = 90.0
-_CLI = (sys.executable, "-m", "annals.server.cli")
 #: The command, which ends itself with SIGKILL at the `nth` call of a function: before it, or after it.
 _KILLED = """
 import importlib, os, signal, sys
@@ -54,24 +53,28 @@ sys.exit(status)
 
 def annals(serve: Serve, *words: str, status: int = 0) -> list[str]:
     """Run a command beside the server; its lines."""
-    return _run(serve, [*_CLI, *words], status).stdout.splitlines()
+    return _checked(
+        nursery.run(*words, environment=serve.environment, timeout_s=PATIENCE_S), status
+    ).stdout.splitlines()
 
 
 def killed(serve: Serve, where: tuple[str, str, int, str], *words: str) -> None:
     """Run a command that SIGKILLs itself: module, function, at its how manieth call, before or after it."""
     module, name, nth, side = where
-    _run(serve, [sys.executable, "-c", _KILLED, module, name, str(nth), side, *words], -9)
+    program = ("-c", _KILLED, module, name, str(nth), side)
+    _checked(nursery.run(*program, *words, environment=serve.environment, timeout_s=PATIENCE_S), -9)
 
 
 def watched(serve: Serve, *words: str) -> str:
     """Run a command; whom it connected to, and what it loaded that could send."""
-    ended = _run(serve, [sys.executable, "-c", _WATCHED, *words], 0)
+    command = [sys.executable, "-c", _WATCHED, *words]
+    ended = subprocess.run(command, env=serve.environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    _checked(ended, 0)
     return next(line for line in ended.stderr.splitlines() if line.startswith("watched "))
 
 
-def _run(serve: Serve, command: Sequence[str], status: int) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run(command, env=serve.environment, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert ended.returncode == status, (command, ended.returncode, ended.stdout + ended.stderr)
+def _checked(ended: subprocess.CompletedProcess[str], status: int) -> subprocess.CompletedProcess[str]:
+    assert ended.returncode == status, (ended.args, ended.returncode, ended.stdout + ended.stderr)
     # Shown where what it said is not what was expected.
     sys.stderr.write(ended.stderr)
     return ended

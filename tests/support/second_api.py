@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
 
 from annals.server.embedded_postgres import EmbeddedPostgres
+from tests.support import nursery
 from tests.support.matrix_client import Client
 from tests.support.servers import Serve, free_port, until
 
@@ -32,17 +31,11 @@ class SecondApi:
             "ANNALS_CLIENT_LISTENERS": f'[{{"port": {self.port}}}]',
         }
         self._log: Path = server.directory / "second-api.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: nursery.Command | None = None
 
     def __enter__(self) -> SecondApi:
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "annals.server.cli", "run", "api"],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            self.process = nursery.begin("run", "api", environment=self._environment, output=log)
         until(self._answers, 60, f"second api; see {self._log}")
         return self
 

@@ -6,6 +6,8 @@ with Serve(tmp_path) as server:
     server.children()                   # {"api": pid, "projectors": pid, "remote": pid, "postgres": pid}
     server.kill_all()                   # SIGKILL to the whole process group, PostgreSQL included
     server.start()                      # the same data again
+
+It is forked, with all imported already (tests.support.nursery); a ServeAlone starts as an operator starts it.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import IO, TypeVar
 from unittest import mock
 
 from annals.server.config import Config, load
+from tests.support import nursery
 
 T = TypeVar("T")
 START_TIMEOUT_S = 60.0
@@ -68,7 +71,7 @@ class Serve:
         self.directory = directory
         self.port = free_port()
         self.log = directory / "serve.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | nursery.Command | None = None
         self.environment: Mapping[str, str] = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANNALS_")},
             "ANNALS_DATA_DIR": str(directory / "data"),
@@ -87,18 +90,14 @@ class Serve:
         """Start it and wait for /health; the seconds that took."""
         began_s = time.monotonic()
         if self.environment.get("ANNALS_LOG") == "kafka" and self.process is None:
-            subprocess.run([*_CLI, "log", "init"], env=self.environment, check=True, stdout=subprocess.DEVNULL)
+            nursery.run("log", "init", environment=self.environment).check_returncode()
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*_CLI, "serve"],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self.process = self._begin(log)
         until(self._healthy_or_ended, START_TIMEOUT_S, f"/health; see {self.log}")
         return time.monotonic() - began_s
+
+    def _begin(self, log: IO[bytes]) -> subprocess.Popen[bytes] | nursery.Command:
+        return nursery.begin("serve", environment=self.environment, output=log, new_session=True)
 
     @property
     def pid(self) -> int:
@@ -172,6 +171,20 @@ class Serve:
     ) -> None:
         if self.process is not None:
             self.kill_all()
+
+
+class ServeAlone(Serve):
+    """One that imports for itself, supervisor and each role."""
+
+    def _begin(self, log: IO[bytes]) -> subprocess.Popen[bytes] | nursery.Command:
+        return subprocess.Popen(
+            [*_CLI, "serve"],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
 
 def _children_of(pid: int) -> list[int]:
