@@ -21,13 +21,19 @@ SUPERVISOR_RSS_KIB_MAX = 24 * 1024
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Serve]:
+    with Serve(tmp_path) as serve:
+        yield serve
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Serve]:
     with ServeAlone(tmp_path) as serve:
         yield serve
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """One that the tests share which leave it running."""
+    """One that the tests share which leave it running; it starts as an operator starts it."""
     with ServeAlone(tmp_path_factory.mktemp("running")) as serve:
         serve.start()
         yield serve
@@ -67,13 +73,13 @@ def test_a_second_supervisor_leaves_the_first_alone(running: Serve) -> None:
     assert all_children(running) == children
 
 
-def test_sigterm_ends_all(server: Serve) -> None:
-    server.start()
-    children = until(lambda: all_children(server))
-    assert server.stop(15) < 15
+def test_sigterm_ends_all(alone: Serve) -> None:
+    alone.start()
+    children = until(lambda: all_children(alone))
+    assert alone.stop(15) < 15
     assert not [role for role, pid in children.items() if alive(pid)]
-    assert server.process is not None
-    assert server.process.returncode == 0
+    assert alone.process is not None
+    assert alone.process.returncode == 0
 
 
 def test_children_end_when_the_supervisor_is_killed(server: Serve) -> None:

@@ -2,7 +2,7 @@
 
 A forked command is a process as any other: its own session, environment, files and metrics, the handling of signals
 that a new interpreter has, and its words in /proc/<pid>/cmdline; the sitecustomize.py of its PYTHONPATH is run. The
-supervisor of a forked `serve` forks its roles.
+supervisor of a forked `serve` forks its roles. Hashes of passwords cost them next to nothing.
 
 Asked by messages on the socket that is standard input: JSON, and the files of the command's standard input, output and
 errors and of a pipe, where its pid is written and, when it ends, its status.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib
 import inspect
@@ -31,6 +32,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from argon2 import PasswordHasher
 from prometheus_client import values
 
 MESSAGE_BYTES_MAX = 1 << 20
@@ -176,6 +178,9 @@ def _import_all() -> None:
             importlib.import_module(module.name)
     for name in _LATE:
         importlib.import_module(name)
+    # As cheap as it can be: people register by hundreds.
+    cheap = functools.partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+    importlib.import_module("annals.commands.passwords").__dict__["PasswordHasher"] = cheap
 
 
 def _ended(reports: dict[int, tuple[Forked, int]]) -> None:
