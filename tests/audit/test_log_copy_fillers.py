@@ -83,7 +83,7 @@ def test_a_server_over_a_log_with_fillers_everywhere(postgres: PostgresServer, t
             def typing() -> bool:
                 return f'["{ann.id}"]' in json.dumps(bob.sync()["rooms"]["join"][room_id]["ephemeral"])
 
-            until(typing, 30, "typing is followed over fillers")
+            until(typing, 90, "typing is followed over fillers")
             _audit(log, room_id)
         with live_server(url, tmp_path) as server:  # it reads what was decided, and goes on
             fill(log, 1)

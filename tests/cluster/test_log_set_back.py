@@ -94,8 +94,8 @@ def test_a_topic_made_anew_beneath_a_running_server(cluster: Cluster, own_kafka:
     before = settled_events_and_positions(cluster)
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     topic = f"{cluster.environment['ANNALS_KAFKA__NAMESPACE']}.rooms"
-    admin.delete_topics([topic])[topic].result(30)
-    until(lambda: topic not in admin.list_topics(timeout=10).topics, 30, "it is gone")
+    admin.delete_topics([topic])[topic].result(90)
+    until(lambda: topic not in admin.list_topics(timeout=10).topics, 90, "it is gone")
     made = cluster.annals("log", "init")
     assert made.returncode == 0, made.stderr
     # Not one send is answered with what stands in the tables at its new, low offset.

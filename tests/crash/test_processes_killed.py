@@ -72,7 +72,7 @@ def test_a_retry_on_another_process_is_one_event(whole: Whole) -> None:
         with stopped(whole.serve, "projectors"):
             first = threading.Thread(target=_ignore_answer, args=(at(whole.ann), path, content))
             first.start()
-            until(lambda: logged(whole, "only once"), 20, "appended")
+            until(lambda: logged(whole, "only once"), 90, "appended")
             kill_role(whole.serve, "api")
             first.join()
             retried: list[str] = []

@@ -65,7 +65,7 @@ def test_two_takers_at_once_are_one_owner(url: str, operations: WriteConnection)
         while operations.one("SELECT count(*) FROM pg_locks WHERE NOT granted") == (0,):
             assert not second.done()
         operations.commit()
-        assert second.result(10) is None
+        assert second.result(60) is None
     other.close()
 
 

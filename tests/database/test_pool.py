@@ -131,7 +131,7 @@ def test_the_caller_does_not_wait_for_the_rollback(database: Database, monkeypat
     finish = Session.finish
 
     def slow_finish(session: Session) -> None:
-        may_finish.wait(10)
+        may_finish.wait(60)
         finish(session)
         finished.set()
 
@@ -140,7 +140,7 @@ def test_the_caller_does_not_wait_for_the_rollback(database: Database, monkeypat
     database.read_now(lambda snapshot: snapshot.one("SELECT 1"))
     assert not finished.is_set()
     may_finish.set()
-    assert finished.wait(10)
+    assert finished.wait(60)
 
 
 def test_no_transaction_stays_open(database: Database, writer: WriteConnection) -> None:
@@ -213,7 +213,7 @@ def test_more_waiters_than_admitted_are_refused(url: str) -> None:
 
     def hold(snapshot: Snapshot) -> None:
         entered.set()
-        release.wait(10)
+        release.wait(60)
 
     async def crowd() -> list[Any]:
         first = asyncio.ensure_future(pool.read(hold))
@@ -236,7 +236,7 @@ def test_a_read_that_nobody_awaits_any_more_is_not_made(url: str) -> None:
 
     def hold(snapshot: Snapshot) -> None:
         entered.set()
-        release.wait(10)
+        release.wait(60)
 
     async def cancel() -> None:
         first = asyncio.ensure_future(pool.read(hold))

@@ -36,7 +36,7 @@ class Synapse:
         stdin = self._process.stdin
         assert stdin is not None
         stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=90)
 
     def ask(self, case: dict[str, Any]) -> list[Any]:
         """Its answers to a case, as synapse_judge.py says."""

@@ -36,7 +36,7 @@ def _heads_told(log: EmbeddedLog, url: str, facts: list[RoomFact]) -> dict[str, 
         partition = partition_of(facts[0].room_id, log.partitions("rooms"))
         end = log.end("rooms", partition)
         while True:
-            notice = heard.get(timeout=10)
+            notice = heard.get(timeout=60)
             for room_id in notice.rooms:
                 heads.pop(room_id, None)
             heads.update(notice.heads)

@@ -53,7 +53,7 @@ def test_who_waits_wakes_after_the_subscribers(log: EmbeddedLog, tables_url: str
         asyncio.run(_wait_for_receipts(log, tables_url))
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
     assert not thread.is_alive()
 
 

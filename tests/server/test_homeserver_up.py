@@ -76,7 +76,7 @@ class Up:
             until(lambda: self._answers(process), START_S, f"an answer; see {self.log}")
             yield
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -90,7 +90,7 @@ class Up:
             return False
 
     def get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.client_port, timeout=60)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -108,7 +108,7 @@ def test_contract(tmp_path: Path) -> None:
     with up.running():
         # The certificate names the server, and our authority signed it.
         trusting = ssl.create_default_context(cafile=str(ca_cert))
-        tls = http.client.HTTPSConnection("localhost", up.federation_port, timeout=5, context=trusting)
+        tls = http.client.HTTPSConnection("localhost", up.federation_port, timeout=60, context=trusting)
         assert status_of(tls, "/health") == 200
 
 

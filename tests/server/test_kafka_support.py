@@ -16,7 +16,7 @@ from tests.support.kafka.installation import CHECKOUT
 from tests.support.kafka.shared import join, leave
 from tests.support.servers import alive, until
 
-WAIT_S = 30
+WAIT_S = 90
 
 
 def topics(bootstrap: str) -> set[str]:

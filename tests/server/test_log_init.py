@@ -16,7 +16,7 @@ from tests.support.kafka import KafkaAddress
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("no_settings")
-WAIT_S = 30
+WAIT_S = 90
 
 
 @pytest.fixture

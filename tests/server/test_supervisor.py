@@ -52,7 +52,7 @@ def test_one_process_group_and_a_small_supervisor(running: Serve) -> None:
 def test_a_child_that_dies_comes_back_alone(running: Serve, role: str) -> None:
     before = until(lambda: all_children(running))
     os.kill(before[role], signal.SIGKILL)
-    until(lambda: all_children(running).get(role, before[role]) != before[role], 20, f"{role} is back")
+    until(lambda: all_children(running).get(role, before[role]) != before[role], 90, f"{role} is back")
     after = running.children()
     assert {name for name in ALL if after.get(name) == before[name]} == ALL - {role}
     until(running.healthy)
@@ -90,7 +90,7 @@ def test_children_end_when_the_supervisor_is_killed(server: Serve) -> None:
     server.process.wait()
     # At once, while they may still be ending: ports and tables pass to the new ones.
     server.start()
-    until(lambda: not [pid for pid in children.values() if alive(pid)], 10, "the end of all children")
+    until(lambda: not [pid for pid in children.values() if alive(pid)], 90, "the end of all children")
     until(lambda: all_children(server))
 
 
@@ -120,7 +120,7 @@ def test_sigterm_while_it_starts(server: Serve) -> None:
             stderr=log,
             start_new_session=True,
         )
-    until(lambda: (server.directory / "data" / "postgres").exists(), 20)
+    until(lambda: (server.directory / "data" / "postgres").exists(), 90)
     assert server.stop(15) < 15
     assert server.process.returncode == 0
 

@@ -61,7 +61,7 @@ class Node:
         """SIGTERM; the exit status."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(90)
 
     def pause(self) -> None:
         """SIGSTOP."""

@@ -70,7 +70,7 @@ def kill_postgres(serve: Serve) -> None:
 @contextlib.contextmanager
 def stopped(serve: Serve, role: str) -> Iterator[int]:
     """One process of the server stands still."""
-    pid = until(lambda: serve.children().get(role, 0), 20, f"{role} runs")
+    pid = until(lambda: serve.children().get(role, 0), 90, f"{role} runs")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield pid
@@ -94,7 +94,7 @@ def positions(serve: Serve, generation: str = "g1") -> dict[tuple[str, int], int
         finally:
             connection.close()
 
-    return until(read, 30, "PostgreSQL answers")
+    return until(read, 90, "PostgreSQL answers")
 
 
 @dataclass(frozen=True, slots=True)

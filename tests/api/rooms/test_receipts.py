@@ -33,13 +33,13 @@ def test_typing_wakes_who_waits(server: LiveServer) -> None:
     token = bob.sync()["next_batch"]
     path = f"/rooms/{quoted(room)}/typing/{quoted(alice.id)}"
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(bob.sync, token, timeout=20_000)
-        alice.do("PUT", path, {"typing": True, "timeout": 10_000})
-        answer = waiting.result(20)
+        waiting = threads.submit(bob.sync, token, timeout=60_000)
+        alice.do("PUT", path, {"typing": True, "timeout": 60_000})
+        answer = waiting.result(60)
     (event,) = answer["rooms"]["join"][room]["ephemeral"]["events"]
     assert event == {"type": "m.typing", "content": {"user_ids": [alice.id]}}
     alice.do("PUT", path, {"typing": False})
-    after = bob.sync(answer["next_batch"], timeout=5_000)
+    after = bob.sync(answer["next_batch"], timeout=60_000)
     assert after["rooms"]["join"][room]["ephemeral"]["events"][0]["content"] == {"user_ids": []}
 
 

@@ -18,9 +18,9 @@ def test_waiting_ends_when_something_comes(server: LiveServer) -> None:
     bob.join(room)
     token = bob.sync()["next_batch"]
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(bob.sync, token, timeout=30_000)
+        waiting = threads.submit(bob.sync, token, timeout=60_000)
         alice.say(room, "ping")
-        answer = waiting.result(25)
+        answer = waiting.result(60)
     assert bodies(answer["rooms"]["join"][room]["timeline"]["events"]) == ["ping"]
     began = time.monotonic()
     quiet = bob.sync(answer["next_batch"], timeout=300)
@@ -33,9 +33,9 @@ def test_an_invite_wakes(server: LiveServer) -> None:
     room = alice.create_room(name="Tea")
     token = bob.sync()["next_batch"]
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(bob.sync, token, timeout=30_000)
+        waiting = threads.submit(bob.sync, token, timeout=60_000)
         alice.do("POST", f"/rooms/{quoted(room)}/invite", {"user_id": bob.id})
-        answer = waiting.result(25)
+        answer = waiting.result(60)
     stripped = answer["rooms"]["invite"][room]["invite_state"]["events"]
     assert {"m.room.name", "m.room.member", "m.room.create"} <= {event["type"] for event in stripped}
 

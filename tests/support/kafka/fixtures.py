@@ -46,4 +46,4 @@ def delete_topics(bootstrap: str, namespace: str) -> None:
     ours = [name for name in admin.list_topics(timeout=30).topics if name.startswith(namespace)]
     if ours:
         for future in admin.delete_topics(ours).values():
-            future.result(30)
+            future.result(90)

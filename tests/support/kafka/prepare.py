@@ -13,7 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.installation import CLASSES, FORMATTED, format_data
 
-WAIT_S = 30
+WAIT_S = 90
 QUIET = {"log_level": 0}
 
 
