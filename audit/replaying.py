@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from annals.audit.generations import GenerationInUse, is_written, live_owner, recorded_generations, serving
 from annals.audit.operating import Operating
+from annals.database.errors import ConnectionLost
 from annals.database.generation import FIRST_GENERATION
 from annals.database.pool import Database
 from annals.eventlog.api import Log
@@ -85,9 +85,13 @@ def bring_up(log: Log, database: Database, name: str, server_name: str) -> None:
     if recorded is None or recorded.dropped:
         raise GenerationInUse(f"there is no generation {name}")
     if not _is_begun(database, name):
-        with suppress(FenceLost, Superseded, TakenMeanwhile):
+        try:
             _fold(log, database, name, recorded.mode, server_name)
             return
+        except (ConnectionLost, FenceLost, Superseded, TakenMeanwhile):
+            # Who takes it ends the connection of who had it.
+            if live_owner(database, name) is None:
+                raise
     _wait(log, database, name)
 
 
