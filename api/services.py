@@ -11,6 +11,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from annals.api.auth.limits import Limits
+from annals.api.auth.turns import Turns
 from annals.commands.accounts import Accounts
 from annals.commands.aliases import Aliases
 from annals.commands.openid import OpenIdTokens
@@ -125,6 +126,7 @@ class Services:
     spaces: Spaces
     space_walks: SpaceWalks
     notary: KeyNotary
+    turns: Turns = field(default_factory=Turns)
     appservices: Mapping[str, Appservice] = field(default_factory=dict)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

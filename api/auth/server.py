@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -48,3 +49,15 @@ async def server_of(request: Request) -> FromServer:
 
 
 WithServer = Annotated[FromServer, Depends(server_of)]
+
+
+async def server_in_turn(request: Request) -> AsyncIterator[FromServer]:
+    """The same, holding one of the server's turns until the answer is made."""
+    services = services_of(request)
+    sent = await authenticate_server(request, services)
+    async with services.turns.of(sent.origin):
+        yield sent
+
+
+#: For endpoints whose answer is a large part of a room.
+InTurn = Annotated[FromServer, Depends(server_in_turn)]

@@ -12,6 +12,7 @@ what we believe of the room.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -52,6 +53,8 @@ AUTH_PER_RUN = 40
 #: Auth events of one answer: a room that we are in lacks few.
 AUTH_EVENTS_MAX = 2_000
 ROUNDS_MAX = 80
+#: Within what the follower gives a run (follower.RUN_S_MAX).
+LAST_TRY_S = 150.0
 
 NOT_IN_ROOM, NOBODY_HAS_IT, TOO_MUCH = "not_in_room", "nobody_has_it", "too_much"
 
@@ -93,8 +96,17 @@ class _Look:
 class Filler:
     """Fills rooms. `us`: our server name, which is not asked."""
 
-    def __init__(self, us: str, questions: Questions, answers: Answers, database: Reading, origins: Origins) -> None:
+    def __init__(
+        self,
+        us: str,
+        questions: Questions,
+        answers: Answers,
+        database: Reading,
+        origins: Origins,
+        last_try_s: float = LAST_TRY_S,
+    ) -> None:
         self._us, self._questions, self._answers = us, questions, answers
+        self._last_try_s = last_try_s
         self._database, self._origins = database, origins
         self._by_id = ById(questions, answers, database)
         self._anchors = Anchors(self._by_id)
@@ -102,6 +114,19 @@ class Filler:
     async def fill(self, room_id: str, last_try: bool = False) -> None:
         """Ask until nothing is lacking, or give up what cannot be had. Raises Unanswered where servers that may have
         it cannot be reached now, but on the `last_try`; NotYet where a handshake is under way."""
+        if not last_try:
+            await self._fill(room_id, last_try)
+            return
+        try:
+            async with asyncio.timeout(self._last_try_s) as time:
+                await self._fill(room_id, last_try)
+        except TimeoutError:
+            if not time.expired():
+                raise
+            # Servers that answer as slowly as they may would keep the room at it for ever.
+            await self._give_up(room_id)
+
+    async def _fill(self, room_id: str, last_try: bool) -> None:
         run = _Run()
         for _ in range(ROUNDS_MAX):
             gaps = await self._database.read(lambda snapshot: gaps_of(snapshot, room_id))
@@ -120,10 +145,15 @@ class Filler:
             if run.unanswered and not last_try:
                 raise Unanswered(room_id)
             await self._abandon(room_id, (*gaps.prev, *gaps.auth), NOBODY_HAS_IT)
+        if await self._give_up(room_id):
+            raise Unanswered(room_id)
+
+    async def _give_up(self, room_id: str) -> bool:
+        """Abandon what a look takes up of what is lacking still; whether that is anything."""
         gaps = await self._database.read(lambda snapshot: gaps_of(snapshot, room_id))
         if gaps is not None:
             await self._abandon(room_id, (*gaps.prev, *gaps.auth), TOO_MUCH)
-            raise Unanswered(room_id)
+        return gaps is not None
 
     async def origin_of(self, room_id: str) -> str | None:
         """Which server brought the first event that waits in the room, by its fact on the log."""

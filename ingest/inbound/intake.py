@@ -72,15 +72,7 @@ def take_pdus(
             )
             _quarantine(taken, fact, f"{transaction.origin} is denied by the room's server ACL", may_keep)
         elif not isinstance(item.outcome, Verified):
-            fact = pdu_quarantined(
-                item.outcome,
-                item.candidate.pdu,
-                item.candidate.rules.version,
-                envelope,
-                transaction.origin,
-                transaction.via,
-            )
-            _quarantine(taken, fact, _reason(item.outcome), may_keep)
+            quarantine_into(taken, transaction, item.candidate, item.outcome, envelope, may_keep)
         elif (item.room_id, event_id) in found.known or event_id in logged:
             count(PDU, "known")
             taken.results.setdefault(str(event_id), {})
@@ -90,6 +82,20 @@ def take_pdus(
             taken.results[str(event_id)] = {}
             logged.add(event_id)
     return taken
+
+
+def quarantine_into(
+    taken: Taken,
+    transaction: Transaction,
+    candidate: Candidate,
+    outcome: Quarantined | KeyUnavailable,
+    envelope: Envelope,
+    may_keep: Callable[[int], bool],
+) -> None:
+    """Keep a PDU that did not pass, or cannot be checked now, if so much may be kept; and say so."""
+    version, origin = candidate.rules.version, transaction.origin
+    fact = pdu_quarantined(outcome, candidate.pdu, version, envelope, origin, transaction.via)
+    _quarantine(taken, fact, _reason(outcome), may_keep)
 
 
 def not_ready(

@@ -129,9 +129,9 @@ class Receiver:
             return self._quota.take(transaction.origin, size_bytes)
 
         taken = await self._off_loop(len(arrived), lambda: take_pdus(transaction, arrived, found, envelope, may_keep))
-        answers = await take_answers(transaction, found, self._verifier, envelope)
+        answers = await take_answers(transaction, found, self._verifier, envelope, may_keep)
         taken.facts += answers.facts
-        taken.results |= {event_id: {} for event_id in answers.event_ids}
+        taken.results |= answers.results
         taken.facts += not_ready(transaction, found, envelope, now_ms, may_keep)
         self._tell_elsewhere(transaction, found)
         count_unknown(transaction.edus, KINDS | {PRESENCE})

@@ -14,13 +14,15 @@ from typing import Any, Protocol
 
 from annals.database.pool import Database
 from annals.eventlog.api import Log
+from annals.ingest.inbound.answering import rules_of_answer
 from annals.ingest.inbound.metrics import count
 from annals.ingest.inbound.standing import Elsewhere, Found, Wanted, look
-from annals.ingest.pdu_facts import ORIGINAL_BYTES_MAX, PDU, pdu_received
+from annals.ingest.pdu_facts import ORIGINAL_BYTES_MAX, PDU, membership_received, pdu_received
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.ingest.verification import Candidate, KeyUnavailable, Outcome, Quarantined, Verified
 from annals.matrix.canonical_json import loads
 from annals.matrix.errors import MatrixError
+from annals.matrix.room_versions import RoomRules
 from annals.schemas.codec import decode
 from annals.schemas.facts.envelope import Envelope, Fact
 from annals.schemas.facts.quarantine import InputQuarantined, QuarantineRetried
@@ -126,7 +128,7 @@ class QuarantineRetrier:
     async def _try(self, due: Sequence[_Due]) -> None:
         rooms = {item.fact.room_id for item in due if item.fact.room_id is not None}
         first = await self._database.read(lambda snapshot: look(snapshot, Wanted(rooms)))
-        ready = [(item, Candidate(item.pdu, rules)) for item in due if (rules := first.rules_of(item.fact.room_id))]
+        ready = [(item, Candidate(item.pdu, rules)) for item in due if (rules := _rules_of(item, first))]
         outcomes = await self._verifier.verify([candidate for _, candidate in ready])
         found = dict(zip((item.pending for item, _ in ready), outcomes, strict=True))
         facts: list[Fact] = []
@@ -146,10 +148,13 @@ class QuarantineRetrier:
             return [self._ended(item, outcome.reason, outcome.detail)]
         if isinstance(outcome, KeyUnavailable):
             return [self._stays(item, str(item.fact.reason), outcome.detail, outcome.retry_at_ms)]
-        return [self._received(item, outcome), self._ended(item, RELEASED, "")]
+        return [self._received(item, outcome, found), self._ended(item, RELEASED, "")]
 
-    def _received(self, item: _Due, outcome: Verified) -> Fact:
-        return pdu_received(outcome, self._envelope(item), item.fact.origin, item.fact.via)
+    def _received(self, item: _Due, outcome: Verified, found: Found) -> Fact:
+        envelope, fact = self._envelope(item), item.fact
+        if found.rules_of(fact.room_id) is None:
+            return membership_received(outcome, envelope, fact.origin, fact.via, b"[]")
+        return pdu_received(outcome, envelope, fact.origin, fact.via)
 
     def _stays(self, item: _Due, reason: str, detail: str, not_before_ms: int) -> Fact:
         if item.pending.attempts + 1 >= ATTEMPTS_MAX:
@@ -175,6 +180,12 @@ class QuarantineRetrier:
 
     def _envelope(self, item: _Due) -> Envelope:
         return self._writer.envelope(cause=f"{TOPIC}/{item.pending.partition}/{item.pending.offset}")
+
+
+def _rules_of(item: _Due, found: Found) -> RoomRules | None:
+    """By which rules to verify it: those of a room that we are in, or coming into, or of an invite that it answers."""
+    room_id = item.fact.room_id
+    return found.rules_of(room_id) or rules_of_answer(found, room_id, item.pdu, item.fact.origin)
 
 
 def _by_time(item: Pending) -> tuple[int, int]:

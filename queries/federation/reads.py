@@ -20,8 +20,9 @@ from annals.queries.moments import Moment
 #: Whatever is asked for (security row 21).
 BACKFILL_MAX = 100
 MISSING_EVENTS_MAX = 50
-#: Event ids that one request may name.
-NAMED_MAX = 50
+#: Event ids that one request may name: what it asks about, and where the answer shall end. Who has more ends of that
+#: kind than we look at is told some events that it has.
+NAMED_MAX, EARLIEST_MAX = 50, 1_000
 _DEPTH_MAX = (1 << 63) - 1
 # Of events near a moment this many are looked at, until one is found that the server may see.
 _NEAR_MAX = 50

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from annals.api.auth.turns import Turns
 from annals.matrix.hashing import event_id as id_of
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.queries.federation.reads import EARLIEST_MAX, NAMED_MAX
 from tests.support.federation_fixtures import closed_room, logged, member, said
 from tests.support.room_weaver import ALICE, CAROL, DAVE, Weaver, plain_room, woven
-from tests.support.signed_requests import NOW_MS, FederationApp, path
+from tests.support.signed_requests import NOW_MS, FederationApp, federation_app, path
 from tests.support.statements import count_statements
 from tests.support.sync_world import World
 
@@ -72,6 +74,32 @@ def test_history_is_read_backwards_and_gaps_are_filled(world: World, asked: Fede
     gap = {"latest_events": [last], "earliest_events": [], "min_depth": weaver.oracle.events[left].depth, "limit": 10}
     _, answer = asked.post(PEER, path("get_missing_events", weaver.room_id), gap)
     assert set(_ids(weaver, answer["events"])) == {left, right}
+
+
+def test_an_asker_that_has_many_heads_names_them_all(world: World, asked: FederationApp) -> None:
+    weaver = plain_room("12")
+    first, second, last = (said(weaver, CAROL, text) for text in ("had", "lacked", "just sent"))
+    logged(world, weaver)
+    heads = [f"$head{number}" for number in range(NAMED_MAX + 20)]
+    gap = {"latest_events": [last], "earliest_events": [*heads, first], "limit": 10}
+    status, answer = asked.post(PEER, path("get_missing_events", weaver.room_id), gap)
+    assert (status, _ids(weaver, answer["events"])) == (200, [second])
+    gap["earliest_events"] = [f"$head{number}" for number in range(EARLIEST_MAX + 20)]
+    assert asked.post(PEER, path("get_missing_events", weaver.room_id), gap)[0] == 200
+
+
+def test_what_is_a_large_part_of_a_room_is_answered_in_turn(world: World) -> None:
+    weaver = logged(world, plain_room("12"))
+    room, last = weaver.room_id, weaver.events[-1].event_id
+    with federation_app(world.database, turns=Turns(at_once=1, waiting_max=-1)) as nobodys_turn:
+        answers = [
+            *(nobodys_turn.get(PEER, path(what, room), event_id=last) for what in ("state", "state_ids")),
+            nobodys_turn.get(PEER, path("event_auth", room, last)),
+            nobodys_turn.get(PEER, path("backfill", room), v=last, limit=1),
+            nobodys_turn.post(PEER, path("get_missing_events", room), {"latest_events": [], "earliest_events": []}),
+        ]
+        assert {(status, answer["errcode"]) for status, answer in answers} == {(429, "M_LIMIT_EXCEEDED")}
+        assert nobodys_turn.get(PEER, path("event", last))[0] == 200
 
 
 @pytest.mark.parametrize("version", ["10", "11"])

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from annals.database.snapshot import Snapshot
+from annals.ingest.pdu_facts import membership_received
+from annals.ingest.verification import Verified
 from annals.matrix.building import build_event
 from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS
@@ -77,6 +79,25 @@ def test_an_invite_is_taken_back(server: LiveServer, version: str, membership: s
     until(lambda: invites_of(alice) == set(), 60.0, "the invite to be gone")
 
 
+def test_a_knock_is_refused(server: LiveServer) -> None:
+    alice, remote, house = server.user("alice"), RemoteServer(server), server.house
+    room_id = f"!closed:{remote.name}"
+    knock = member(remote, "10", room_id, alice.id, alice.id, membership="knock")
+    fact = membership_received(Verified(knock, (), True), house.appender.envelope(), remote.name, "send_knock", b"[]")
+    server.on_loop(house.appender.submit_and_settle([fact], 60.0))
+    before = alice.sync()
+    assert room_id in before["rooms"]["knock"]
+    cites = {"auth_events": [knock.event_id]}
+    no = member(remote, "10", room_id, remote.user("admin"), alice.id, membership="leave", **cites)
+    assert remote.send([no.pdu]) == (200, {"pdus": {no.event_id: {}}})
+
+    def is_told() -> bool:
+        return room_id in alice.sync(since=before["next_batch"]).get("rooms", {}).get("leave", {})
+
+    until(is_told, 60.0, "alice to be told")
+    assert room_id not in alice.sync().get("rooms", {}).get("knock", {})
+
+
 def test_who_does_not_cite_the_invite_takes_nothing_back(server: LiveServer) -> None:
     alice, remote, invite = invited(server)
     other = RemoteServer(server)
@@ -85,9 +106,8 @@ def test_who_does_not_cite_the_invite_takes_nothing_back(server: LiveServer) -> 
         member(remote, "10", room_id, invite.sender, alice.id, membership="leave"),
         member(remote, "10", room_id, invite.sender, alice.id, membership="knock", **cites),
         member(remote, "10", room_id, invite.sender, server.user("carol").id, membership="leave", **cites),
-        # Of a server that does not push it itself, and of one that signs in another's name.
+        # Of a server that does not push it itself.
         member(other, "10", room_id, other.user(), alice.id, membership="leave", **cites),
-        member(remote, "10", room_id, invite.sender, alice.id, membership="leave", key=other.key, **cites),
         member(remote, "10", room_id, invite.sender, alice.id, membership="leave", type="m.room.x", **cites),
     ]
     pdus: list[Any] = [event.pdu for event in wrong]
@@ -97,6 +117,19 @@ def test_who_does_not_cite_the_invite_takes_nothing_back(server: LiveServer) -> 
         invite.event_id
     ]
     assert invites_of(alice) == {room_id}
+
+
+def test_who_signs_in_anothers_name_takes_nothing_back(server: LiveServer) -> None:
+    alice, remote, invite = invited(server)
+    cites = {"auth_events": [invite.event_id], "key": RemoteServer(server).key}
+    back = member(remote, "10", invite.room_id, invite.sender, alice.id, membership="leave", **cites)
+    status, answer = remote.send([back.pdu])
+    assert (status, list(answer["pdus"])) == (200, [back.event_id])
+    assert "signature_invalid" in answer["pdus"][back.event_id]["error"]
+    assert [(fact.event_id, fact.reason) for fact in quarantined(server, remote)] == [
+        (back.event_id, "signature_invalid")
+    ]
+    assert invites_of(alice) == {invite.room_id}
 
 
 def start_join(server: LiveServer, room_id: str, alice: User) -> None:

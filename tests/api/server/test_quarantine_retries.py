@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ from annals.ingest.key_store import FetchedKeys
 from annals.ingest.keyring import KeyFetchFailed, Keyring
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.matrix.events import Event
+from annals.matrix.signing import SigningKey
 from annals.schemas.facts.quarantine import QuarantineRetried
+from tests.api.server.test_out_of_band import invited, invites_of, member
 from tests.api.server.test_transactions import facts_of, received
 from tests.support.remote_server import RemoteServer, now_ms, verdict
 from tests.support.server import LiveServer, User
+from tests.support.servers import until
 
 
 class NoNetwork(HttpKeyFetcher):
@@ -138,3 +142,22 @@ def test_a_room_that_we_have_left_is_not_waited_for(server: LiveServer, retries:
     alice.leave(event.room_id)
     retries.work()
     assert retries.outcomes(remote) == ["not_in_room"]
+
+
+def test_an_invite_is_taken_back_when_the_key_comes(server: LiveServer, retries: Retries) -> None:
+    alice, remote, invite = invited(server)
+    key, remote.key = remote.key, SigningKey("ed25519:r_2", secrets.token_bytes(32))
+    cites = {"auth_events": [invite.event_id]}
+    back = member(remote, "10", invite.room_id, invite.sender, alice.id, membership="leave", **cites)
+    remote.key, new_key = key, remote.key
+    with without_network(server):
+        status, answer = remote.send([back.pdu])
+    assert (status, list(answer["pdus"])) == (200, [back.event_id])
+    retries.work()
+    assert invites_of(alice) == {invite.room_id}
+    remote.key = new_key
+    remote.publish_keys(valid_for_ms=LONGEST_WAIT_MS * 1000)
+    retries.new()
+    retries.work()
+    assert retries.outcomes(remote) == ["key_unavailable", "released"]
+    until(lambda: invites_of(alice) == set(), 60.0, "the invite to be gone")

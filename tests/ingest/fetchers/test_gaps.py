@@ -187,6 +187,22 @@ def test_who_cannot_be_reached_is_asked_again_and_at_last_given_up(play: Play) -
     play(story)
 
 
+def test_who_answers_too_slowly_for_the_last_try_is_given_up(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        last = room.talk(2)[-1]
+        room.peer.gate.clear()
+        await house.push(last)
+        house.filler._last_try_s = 0.5
+        await house.filler.fill(room.id, last_try=True)
+        room.peer.gate.set()
+        assert [fact.reason for fact in abandoned(house)] == ["too_much"]
+        assert await house.wants(room) == []
+        assert (await house.verdicts(room))[last.event_id] == "dropped"
+        await good_event_after(house, room)
+
+    play(story)
+
+
 def test_the_follower_gives_up_what_is_dead(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
         last = await _push_what_nobody_can_tell_about(house, room)
