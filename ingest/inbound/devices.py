@@ -21,8 +21,8 @@ from annals.schemas.facts.users import DeviceListChanged, SigningKeysChanged
 TO_DEVICE, DEVICE_LIST, SIGNING_KEYS = "m.direct_to_device", "m.device_list_update", "m.signing_key_update"
 KINDS = frozenset((TO_DEVICE, DEVICE_LIST, SIGNING_KEYS))
 EVERY_DEVICE = "*"
-MESSAGES_MAX = 1_000
-"""Of one transaction, for all devices together."""
+MESSAGES_MAX = 10_000
+"""Of one transaction, for all devices together: as many keys of rooms as fit into its body."""
 _CONTENT_BYTES_MAX = 60_000
 _TEXT_MAX = 255
 _PREV_IDS_MAX = 100
@@ -79,6 +79,9 @@ def device_facts(
     for message in claims.messages:
         known = devices.get(message.user_id, ())
         chosen = known if message.device_id == EVERY_DEVICE else [one for one in known if one == message.device_id]
+        if len(facts) + len(chosen) > MESSAGES_MAX:
+            count(TO_DEVICE, "too_many", len(chosen))
+            continue
         count(TO_DEVICE, "logged" if chosen else "no_such_device")
         facts += [_message_fact(message, device_id, envelope) for device_id in chosen]
     for user_id, make in claims.told:
