@@ -13,6 +13,7 @@ what we believe of the room.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +43,8 @@ _logger = structlog.get_logger(__name__)
 
 AUTH = "auth"
 LATEST_MAX = 20
-#: Events per question for missing ones, and questions for one gap: what lies deeper gets an anchor.
+#: Events per question for missing ones, and questions for the gaps that one server brought: what lies deeper gets an
+#: anchor.
 MISSING_EVENTS_LIMIT = 20
 MISSING_EVENTS_ROUNDS = 5
 SERVERS_PER_QUESTION = 3
@@ -78,7 +80,8 @@ class _Run:
     anchored: set[str] = field(default_factory=set)
     pulled: set[str] = field(default_factory=set)
     """Events that this run asked for and logged: where they had been pushed before, the log's first fact says so."""
-    missing_rounds: int = 0
+    missing_rounds: Counter[Brought | None] = field(default_factory=Counter)
+    """By who brought what waits: however many servers did, each is asked about its own."""
     unanswered: bool = False
     """To some question there was no answer of anybody, not even a refusal."""
 
@@ -215,23 +218,22 @@ class Filler:
 
     async def _missing(self, look: _Look, run: _Run) -> bool:
         """Ask for what lies between what we have and what was sent to us; not below what backfill brought."""
-        if run.missing_rounds >= MISSING_EVENTS_ROUNDS:
-            return False
         latest = [
             parked
             for parked in look.gaps.waiting
             if self._purpose(look, run, parked) != BACKFILL
             and parked.missing & set(look.gaps.prev)
             and not parked.missing & set(look.gaps.prev) <= run.asked_missing
-        ][:LATEST_MAX]
+            and run.missing_rounds[look.brought.get(parked.event_id)] < MISSING_EVENTS_ROUNDS
+        ]
         if not latest:
             return False
         first = look.brought.get(latest[0].event_id)
         # Who brought the first of them is asked about all that it brought.
-        latest = [parked for parked in latest if look.brought.get(parked.event_id) == first]
+        latest = [parked for parked in latest if look.brought.get(parked.event_id) == first][:LATEST_MAX]
         wanted = {event_id for parked in latest for event_id in parked.missing}
         run.asked_missing |= wanted
-        run.missing_rounds += 1
+        run.missing_rounds[first] += 1
 
         async def ask(server: str) -> bool:
             return await self._ask_missing(look.rules_source(server, "get_missing_events"), look, latest, run)

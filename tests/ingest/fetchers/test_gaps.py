@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from annals.ingest.fetchers.filling import NOBODY_HAS_IT, NOT_IN_ROOM, Unanswered
+from annals.ingest.fetchers.filling import MISSING_EVENTS_ROUNDS, NOBODY_HAS_IT, NOT_IN_ROOM, Unanswered
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import PduFetched
 from tests.support.gap_fixtures import Play
@@ -329,6 +329,20 @@ def test_gaps_of_two_origins_are_filled_each_by_its_own(play: Play) -> None:
         assert await house.extremities(room) == {theirs[1].event_id, mine[1].event_id}
         fetched = {fact.event_id: fact.origin for fact in house.facts() if isinstance(fact, PduFetched)}
         assert fetched == {theirs[0].event_id: other.name, mine[0].event_id: room.peer.name}
+
+    play(story)
+
+
+def test_however_many_servers_brought_gaps_each_is_asked_about(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        base = room.last
+        forks = [(room.say("lacking", prev=[base]), room.say("pushed")) for _ in range(MISSING_EVENTS_ROUNDS + 2)]
+        for number, (_, pushed) in enumerate(forks):
+            await house.push(pushed, origin=f"gone{number}.example")
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert {verdicts.get(event_id) for fork in forks for event_id in ids(fork)} == {"accepted"}
+        assert abandoned(house) == []
 
     play(story)
 
