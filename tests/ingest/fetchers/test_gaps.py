@@ -337,8 +337,8 @@ def test_however_many_servers_brought_gaps_each_is_asked_about(play: Play) -> No
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
         base = room.last
         forks = [(room.say("lacking", prev=[base]), room.say("pushed")) for _ in range(MISSING_EVENTS_ROUNDS + 2)]
-        for number, (_, pushed) in enumerate(forks):
-            await house.push(pushed, origin=f"gone{number}.example")
+        for number, fork in enumerate(forks):
+            await house.push(fork[1], origin=f"gone{number}.invalid")
         await house.filler.fill(room.id)
         verdicts = await house.verdicts(room)
         assert {verdicts.get(event_id) for fork in forks for event_id in ids(fork)} == {"accepted"}
