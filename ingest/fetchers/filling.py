@@ -85,6 +85,17 @@ class _Run:
     unanswered: bool = False
     """To some question there was no answer of anybody, not even a refusal."""
 
+    @property
+    def asked(self) -> set[str]:
+        """Events that servers were asked about."""
+        return self.asked_missing | self.asked_auth | self.asked_single | self.anchored
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether there may be more to ask about than a run may ask."""
+        spent = len(self.asked_single) >= SINGLES_PER_RUN or len(self.anchored) >= ANCHORS_PER_RUN
+        return spent or len(self.asked_auth) >= AUTH_PER_RUN
+
 
 @dataclass(frozen=True, slots=True)
 class _Look:
@@ -147,7 +158,11 @@ class Filler:
                 continue
             if run.unanswered and not last_try:
                 raise Unanswered(room_id)
-            await self._abandon(room_id, (*gaps.prev, *gaps.auth), NOBODY_HAS_IT)
+            wanted = (*gaps.prev, *gaps.auth)
+            later = [event_id for event_id in wanted if run.is_spent and event_id not in run.asked]
+            await self._abandon(room_id, wanted if last_try else [e for e in wanted if e not in later], NOBODY_HAS_IT)
+            if later and not last_try:
+                raise Unanswered(room_id)
         if await self._give_up(room_id):
             raise Unanswered(room_id)
 
@@ -338,6 +353,8 @@ class Filler:
 
     async def _abandon(self, room_id: str, event_ids: Sequence[str], reason: str) -> None:
         """Give up what lacks these: a fact, and what waits for them is dropped."""
+        if not event_ids:
+            return
         _logger.info("gap_abandoned", room_id=room_id, count=len(event_ids), reason=reason)
         envelope = self._answers.appender.envelope()
         await self._answers.write([GapAbandoned(envelope, room_id, tuple(event_ids), reason)])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from annals.ingest.fetchers import filling
 from annals.ingest.fetchers.filling import MISSING_EVENTS_ROUNDS, NOBODY_HAS_IT, NOT_IN_ROOM, Unanswered
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import PduFetched
@@ -235,6 +236,28 @@ def test_missing_auth_events_are_fetched(play: Play) -> None:
         assert verdicts[pushed.event_id] == "rejected"
         assert await house.wants(room) == []
         await good_event_after(house, room)
+
+    play(story)
+
+
+def test_what_one_run_may_not_ask_about_the_next_one_does(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "AUTH_PER_RUN", 1)
+
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        base = room.last
+        for name in ("more", "and_more"):
+            user = f"@{name}:{room.peer.name}"
+            join = room.event("m.room.member", {"membership": "join"}, user, sender=user, prev=[base])
+            aside = room.say("hello", sender=user, prev=[join])
+            pushed = room.event("m.room.message", {}, sender=user, prev=[base], auth=aside.auth_events)
+            room.serve_auth_of(pushed)
+            await house.push(pushed)
+        with pytest.raises(Unanswered):
+            await house.filler.fill(room.id)
+        assert len(await house.wants(room)) == 1
+        await house.filler.fill(room.id)
+        assert await house.wants(room) == []
+        assert abandoned(house) == []
 
     play(story)
 
