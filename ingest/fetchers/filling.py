@@ -1,7 +1,8 @@
 """Filling what one room lacks, from the first question to the last fact.
 
     wanted as prev of what was pushed   ─▶ get_missing_events of its origin, then of others
-    wanted as prev of what we pulled    ─▶ again, a few times; then an anchor: the event, and the state before it
+    wanted as prev of what we pulled    ─▶ again, a few times; then an anchor: the event, and the state before it; where
+                                           nobody has it, what we pulled above it is the anchor
     wanted as auth event                ─▶ event_auth of the event that cites it
     what nobody has                     ─▶ GapAbandoned
 
@@ -158,6 +159,8 @@ class Filler:
                 continue
             if run.unanswered and not last_try:
                 raise Unanswered(room_id)
+            if await self._stand_in(look, run):
+                continue
             wanted = (*gaps.prev, *gaps.auth)
             later = [event_id for event_id in wanted if run.is_spent and event_id not in run.asked]
             await self._abandon(room_id, wanted if last_try else [e for e in wanted if e not in later], NOBODY_HAS_IT)
@@ -321,6 +324,23 @@ class Filler:
                 return await self._anchors.set(look.rules_source(server, "state_ids"), wanted, run.singles.get(wanted))
 
             await self._ask_some(self._candidates(look, above), ask, run)
+            return True
+        return False
+
+    async def _stand_in(self, look: _Look, run: _Run) -> bool:
+        """What nobody has, or has none that passes, is passed over: what we pulled above it becomes an anchor itself.
+        Else one event that we cannot take would keep all that follows it out of the room, for good."""
+        for parked in (parked for event_id in look.gaps.prev for parked in look.gaps.behind(event_id)):
+            if self._purpose(look, run, parked) is None or parked.event_id in run.anchored:
+                continue
+            if len(run.anchored) >= ANCHORS_PER_RUN:
+                return False
+            run.anchored.add(parked.event_id)
+
+            async def ask(server: str, stands_in: str = parked.event_id) -> bool:
+                return await self._anchors.set(look.rules_source(server, "state_ids"), stands_in)
+
+            await self._ask_some(self._candidates(look, [parked]), ask, run)
             return True
         return False
 

@@ -111,8 +111,8 @@ def _no_ids(room: PeerRoom, anchor: Event) -> dict[str, Any]:
 
 
 def _the_event_itself(room: PeerRoom, anchor: Event) -> dict[str, Any]:
-    state = [*room.state_before[anchor.event_id].values(), anchor.event_id]
-    return {"pdu_ids": state, "auth_chain_ids": []}
+    # Whichever it is asked about.
+    return {"pdu_ids": list(room.events), "auth_chain_ids": []}
 
 
 def _another_room(room: PeerRoom, anchor: Event) -> dict[str, Any]:
@@ -194,14 +194,50 @@ def test_another_server_gives_the_state_that_the_first_one_has_not(play: Play) -
     play(story)
 
 
-def test_an_anchor_that_nobody_has_ends_in_giving_up(play: Play) -> None:
+async def _not_found(_: web.Request) -> web.StreamResponse:
+    return web.json_response({"errcode": "M_NOT_FOUND", "error": "no"}, status=404)
+
+
+def test_an_anchor_that_nobody_has_is_passed_over(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
         anchor, last = deep_gap(room)
+        room.peer.on("GET", f"/_matrix/federation/v1/event/{anchor.event_id}", _not_found)
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert [verdicts.get(event_id) for event_id in (*last.prev_events, last.event_id)] == ["accepted", "accepted"]
+        assert anchor.event_id not in verdicts
+        assert await house.wants(room) == []
+        assert await house.extremities(room) >= {last.event_id}
+        await good_event_after(house, room)
 
-        async def nothing(_: web.Request) -> web.StreamResponse:
-            return web.json_response({"errcode": "M_NOT_FOUND", "error": "no"}, status=404)
+    play(story, rebuilt=True)
 
-        room.peer.on("GET", f"/_matrix/federation/v1/event/{anchor.event_id}", nothing)
+
+def test_an_event_that_does_not_pass_keeps_nobody_out_who_follows_it(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        bad, upon, last = room.talk(3)
+        forged = {**bad.pdu, "signatures": {room.peer.name: {"ed25519:a_1": "A" * 86}}}
+        room.peer.on("GET", f"/_matrix/federation/v1/event/{bad.event_id}", {"pdus": [forged]})
+        room.peer.on("POST", room.path("get_missing_events"), {"events": [forged]})
+        await house.push(upon)
+        await house.filler.fill(room.id)
+        assert (await house.verdicts(room))[upon.event_id] == "dropped", "who pushes it does not dictate the state"
+        room.peer.on("POST", room.path("get_missing_events"), {"events": [forged, upon.pdu]})
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert (verdicts[upon.event_id], verdicts[last.event_id]) == ("accepted", "accepted")
+        assert bad.event_id not in verdicts
+        await good_event_after(house, room)
+
+    play(story)
+
+
+def test_an_anchor_that_nobody_has_or_knows_the_room_above_ends_in_giving_up(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        anchor, last = deep_gap(room)
+        room.peer.on("GET", room.path("state_ids"), _not_found)
         await house.push(last)
         await house.filler.fill(room.id)
         assert (await house.verdicts(room))[last.event_id] == "dropped"
