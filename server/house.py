@@ -10,6 +10,7 @@ from annals.commands.rooms.builder import Builders, Workshop
 from annals.commands.rooms.creating import RoomCreation
 from annals.commands.rooms.drafts import Drafts
 from annals.commands.rooms.handshakes import Handshakes
+from annals.commands.rooms.inheritance import Inheritance
 from annals.commands.rooms.inviting import OutgoingInvites
 from annals.commands.rooms.power import RoomPower
 from annals.commands.rooms.service import Rooms
@@ -99,7 +100,10 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     version = config.default_room_version
     handshakes = Handshakes(appender, database, config.server_name, reached.subscribe)
     upgrades = Upgrades(creation, builders, aliases, database, RoomPower())
-    rooms = Rooms(appender, database, builders, creation, outgoing, config.server_name, version, handshakes, upgrades)
+    rooms = Rooms(
+        *(appender, database, builders, creation, outgoing, config.server_name, version),
+        *(handshakes, upgrades, Inheritance(appender, database)),
+    )
     reached.subscribe(lambda notice: _tell_builders(builders, notice))
     known = dict(reached.known)
     ends = projected_ends(log)

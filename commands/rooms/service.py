@@ -14,6 +14,7 @@ from annals.commands.rooms.checks import check_aliases, check_annotation, check_
 from annals.commands.rooms.creating import RoomCreation, rules_of_version
 from annals.commands.rooms.creation import RoomRequest
 from annals.commands.rooms.handshakes import Handshakes
+from annals.commands.rooms.inheritance import Inheritance
 from annals.commands.rooms.inviting import OutgoingInvites
 from annals.commands.rooms.membership import (
     Change,
@@ -61,6 +62,7 @@ class Rooms:
         default_room_version: str,
         handshakes: Handshakes,
         upgrades: Upgrades,
+        inheritance: Inheritance,
     ) -> None:
         self._appender = appender
         self._database = database
@@ -69,6 +71,7 @@ class Rooms:
         self._outgoing, self._server_name = outgoing, server_name
         self._default_room_version = default_room_version
         self._handshakes, self._upgrades = handshakes, upgrades
+        self._inheritance = inheritance
 
     async def create(self, request: RoomRequest, room_version: str | None, cause: str) -> str:
         """Make a room; its id. Refused: M_UNSUPPORTED_ROOM_VERSION, M_ROOM_IN_USE, M_INVALID_PARAM, M_FORBIDDEN."""
@@ -82,7 +85,9 @@ class Rooms:
         """Replace a room by one of this version; its id. Refused: M_UNSUPPORTED_ROOM_VERSION, and as Upgrades says."""
         rules = rules_of_version(room_version)
         profile = (await self._profiles([user_id])).get(user_id, {})
-        return await self._upgrades.upgrade(room_id, user_id, rules, additional_creators, profile, cause)
+        new_id = await self._upgrades.upgrade(room_id, user_id, rules, additional_creators, profile, cause)
+        await self._inheritance.give(user_id, new_id, cause)
+        return new_id
 
     async def send(
         self,
@@ -128,6 +133,18 @@ class Rooms:
 
         `more`: e.g. a third_party_signed.
         """
+        await self._join(user_id, room_id, reason, more, cause, servers)
+        await self._inheritance.give(user_id, room_id, cause)
+
+    async def _join(
+        self,
+        user_id: str,
+        room_id: str,
+        reason: str | None,
+        more: Mapping[str, Any],
+        cause: str,
+        servers: Sequence[str],
+    ) -> None:
         standing = await self._handshakes.standing(room_id, user_id)
         change = await self._change(user_id, user_id, "join", reason, cause, more)
         asked = (*servers, *standing.servers)

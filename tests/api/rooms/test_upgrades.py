@@ -74,6 +74,32 @@ def _is_closed(state: Mapping[tuple[str, str], Any], new: str) -> None:
     assert (levels["events_default"], levels["invite"]) == (50, 50)
 
 
+def test_what_a_user_had_set_is_set_in_the_new_room(server: LiveServer) -> None:
+    alice, bob, carol = (server.user(name) for name in ("alice", "bob", "carol"))
+    old = alice.create_room(preset="public_chat")
+    tags = {"tags": {"m.favourite": {"order": 0.5}}}
+
+    def tag(user: User, room_id: str, content: Any) -> None:
+        user.do("PUT", f"/user/{quoted(user.id)}/rooms/{quoted(room_id)}/account_data/m.tag", content)
+
+    def tags_of(user: User, room_id: str) -> Any:
+        return user.call("GET", f"/user/{quoted(user.id)}/rooms/{quoted(room_id)}/account_data/m.tag")
+
+    for user in (alice, bob, carol):
+        tag(user, old, tags)
+    bob.join(old)
+    direct = f"/user/{quoted(bob.id)}/account_data/m.direct"
+    bob.do("PUT", direct, {alice.id: [old], carol.id: ["!other:test"]})
+    new = _upgraded(alice, old, "12")
+    assert tags_of(alice, new) == (200, tags)
+    tag(carol, new, {"tags": {}})
+    for user in (bob, carol):
+        user.join(new)
+    assert tags_of(bob, new) == (200, tags)
+    assert bob.do("GET", direct) == {alice.id: [old, new], carol.id: ["!other:test"]}
+    assert tags_of(carol, new) == (200, {"tags": {}})
+
+
 def test_who_may_not(server: LiveServer) -> None:
     alice, bob, stranger = server.user("alice"), server.user("bob"), server.user("stranger")
     room = alice.create_room(preset="public_chat")
