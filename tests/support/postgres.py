@@ -48,7 +48,8 @@ class PostgresServer:
     def fresh_database(self, prefix: str = "test", template: str = "template0") -> str:
         """Make a database (empty, or a copy of `template`) and return its URL."""
         name = f"{prefix}_{next(self._numbers)}"
-        self.admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # Files are copied quicker than pages are logged.
+        self.admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
