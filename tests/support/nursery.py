@@ -4,7 +4,7 @@
     ended = run("generation", "drop", "g1", environment=environment)    # as subprocess.run, output captured
 
 They are forked by a process that has imported everything (tests.support.nursery_process), one of each test worker. How
-a command starts by itself is seen where it is what a test is about (tests/server, tests/support/homeserver-up).
+a command starts by itself is seen where it is what a test is about (tests/server).
 """
 
 from __future__ import annotations

@@ -1,11 +1,15 @@
-"""Our own server, by the program that outside suites start it with."""
+"""Our own server, with what the program that outside suites start it with tells it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from annals.server.config import Config
+from tests.support import nursery
 from tests.support.federation.homeserver import Homeserver, inherited
 from tests.support.scripted_peer import Authority
 
@@ -13,7 +17,7 @@ _PROGRAM = Path(__file__).resolve().parent.parent / "homeserver-up"
 
 
 class AnnalsServer(Homeserver):
-    """`tests/support/homeserver-up`. `more`: further variables for it."""
+    """As `tests/support/homeserver-up` starts it, but forked (tests.support.nursery). `more`: variables for it."""
 
     def __init__(self, folder: Path, authority: Authority, more: Mapping[str, str] | None = None) -> None:
         super().__init__(folder, authority)
@@ -37,3 +41,13 @@ class AnnalsServer(Homeserver):
             "REGISTRATION_SHARED_SECRET": "only here",
         }
         return [str(_PROGRAM)], {**inherited(), **told, **self._more}
+
+    def begin(self, log: IO[bytes]) -> nursery.Command:
+        """Run it with the environment that the program makes."""
+        words, environment = self.command()
+        shown = {**environment, "SHOW_ENVIRONMENT": "yes"}
+        told = subprocess.run(
+            words, env=shown, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=True
+        )
+        made = dict(line.split("=", 1) for line in os.fsdecode(told.stdout).split("\0") if line)
+        return nursery.begin("serve", environment=made, output=log, new_session=True)

@@ -13,7 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
+from tests.support import nursery
 from tests.support.federation.link import Link
 from tests.support.matrix_client import Client, register
 from tests.support.scripted_peer import Authority
@@ -34,7 +36,7 @@ class Homeserver(ABC):
         self.port, self.federation_port = free_port(), free_port()
         self.link = Link(self.federation_port)
         self.log = folder / "log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | nursery.Command | None = None
 
     @property
     def name(self) -> str:
@@ -45,19 +47,23 @@ class Homeserver(ABC):
     def command(self) -> tuple[Sequence[str], Mapping[str, str]]:
         """What to run, and in which environment."""
 
+    def begin(self, log: IO[bytes]) -> subprocess.Popen[bytes] | nursery.Command:
+        """Run it, in a process group of its own."""
+        words, environment = self.command()
+        return subprocess.Popen(
+            list(words),
+            env=dict(environment),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
     def start(self) -> None:
         """Start it, or start it again on the same data; returns when it answers clients."""
-        words, environment = self.command()
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                list(words),
-                env=dict(environment),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            self.process = self.begin(log)
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.tail()}"
