@@ -22,7 +22,7 @@ from tests.support.client_traffic import Traffic, make_traffic
 from tests.support.matrix_client import Client, timeline
 from tests.support.rebuild_check import assert_equal, assert_rebuild_equal, decided_twice
 from tests.support.second_api import SecondApi
-from tests.support.servers import Serve, ServeAlone
+from tests.support.servers import Serve
 
 ASIDE = "g900"
 #: The projectors of a rebuild run this long, then stand still for so long, until the window was seen.
@@ -31,9 +31,7 @@ RUNS_S, STANDS_S, WINDOW_S = 0.02, 0.15, 2.0
 
 @pytest.fixture(scope="module")
 def server(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    # What is looked at is a long start, and a forked one is short.
-    environment = {"ANNALS_STARTING_WAIT_S": "0", **log_backend.environment()}
-    with ServeAlone(tmp_path_factory.mktemp("rebuild"), **environment) as serve:
+    with Serve(tmp_path_factory.mktemp("rebuild"), ANNALS_STARTING_WAIT_S="0", **log_backend.environment()) as serve:
         serve.start()
         yield serve
 
@@ -65,6 +63,8 @@ def test_a_lost_generation_is_folded_again_at_start(server: Serve, traffic: Traf
     decided = _decisions(config)
 
     watch = _Watch(traffic.ann)
+    # What is looked at is a long start, and a forked one is short.
+    server.alone = True
     with _slowed_projectors(server), watch:
         server.start()
         watch.until_served()

@@ -65,7 +65,9 @@ def config_of(environment: Mapping[str, str]) -> Config:
 
 
 class Serve:
-    """One `annals serve` on loopback, with its data below `directory`."""
+    """One `annals serve` on loopback, with its data below `directory`. `alone`: its next start is no fork."""
+
+    alone = False
 
     def __init__(self, directory: Path, **environment: str) -> None:
         self.directory = directory
@@ -97,7 +99,16 @@ class Serve:
         return time.monotonic() - began_s
 
     def _begin(self, log: IO[bytes]) -> subprocess.Popen[bytes] | nursery.Command:
-        return nursery.begin("serve", environment=self.environment, output=log, new_session=True)
+        if not self.alone:
+            return nursery.begin("serve", environment=self.environment, output=log, new_session=True)
+        return subprocess.Popen(
+            [*_CLI, "serve"],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:
@@ -176,15 +187,7 @@ class Serve:
 class ServeAlone(Serve):
     """One that imports for itself, supervisor and each role."""
 
-    def _begin(self, log: IO[bytes]) -> subprocess.Popen[bytes] | nursery.Command:
-        return subprocess.Popen(
-            [*_CLI, "serve"],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    alone = True
 
 
 def _children_of(pid: int) -> list[int]:
