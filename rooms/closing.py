@@ -85,9 +85,10 @@ def _enter(step: Step, fact: StateSetClosed, entry: Entry | None, source: int) -
     refusal = refused_in(step, entry.event, entries)
     if refusal is not None:
         return _of_refusal(refusal)
-    if step.header.create_event_id is None:
+    enters = step.header.create_event_id is None
+    if enters:
         _make_known(step, entries["m.room.create", ""], source)
-    _judge_in(step, entry, entries, backfilled=False)
+    _judge_in(step, entry, entries, backfilled=False, enters=enters)
     return None
 
 
@@ -146,9 +147,12 @@ def _placeable(step: Step, fact: StateSetClosed, entry: Entry) -> dict[tuple[str
     return _Failure(entries.reason) if isinstance(entries, WrongSet) else entries
 
 
-def _judge_in(step: Step, entry: Entry, entries: dict[tuple[str, str], str], *, backfilled: bool) -> None:
+def _judge_in(
+    step: Step, entry: Entry, entries: dict[tuple[str, str], str], *, backfilled: bool, enters: bool = False
+) -> None:
     event = entry.event
     unpark_for_good(step, event.event_id, entry.source)
     before = make_state(step, entries)
-    judge(step, Arrival(event, entry.source, False, False, backfilled, entry.idempotency_key, before))
+    key = entry.idempotency_key
+    judge(step, Arrival(event, entry.source, False, False, backfilled, key, before, enters=enters))
     close_wanted(step, event.event_id, False, entry.source)

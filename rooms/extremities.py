@@ -15,7 +15,9 @@ from annals.schemas.position import pack
 def extremities_after(step: Step, entry: Entry, late: bool = False) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Make an accepted event an extremity in place of those that it follows; returns (added, removed).
 
-    `late`: it has been in the graph for a while, so that others may follow it.
+    `late`: it has been in the graph for a while, so that others may follow it. What the join follows by which we came
+    into the room is followed from the start, and takes those that it follows with it: that join, or what has come
+    behind it, is an extremity.
     """
     event = entry.event
     old = step.header.extremities
@@ -23,8 +25,9 @@ def extremities_after(step: Step, entry: Entry, late: bool = False) -> tuple[tup
         return (), ()
     followed = accepted_before(step, entry)
     removed = tuple(event_id for event_id in old if event_id in followed)
-    step.set_header(extremities=(*(event_id for event_id in old if event_id not in removed), event.event_id))
-    return (event.event_id,), removed
+    added = () if event.event_id in step.header.entered_after else (event.event_id,)
+    step.set_header(extremities=(*(event_id for event_id in old if event_id not in removed), *added))
+    return added, removed
 
 
 def accepted_before(step: Step, entry: Entry) -> dict[str, Entry]:

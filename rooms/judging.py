@@ -42,6 +42,8 @@ class Arrival:
     ours: bool = False
     late: bool = False
     """It has been in the graph for a while: others may follow it."""
+    enters: bool = False
+    """It is the join by which we come into a room of which nothing was known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def _entry(step: Step, arrival: Arrival, verdict: str, provisional: bool, state_
         state_before=state_id,
         state_after=state_id,
         idempotency_key=arrival.idempotency_key,
+        missing=arrival.event.prev_events if arrival.enters else (),
     )
 
 
@@ -224,6 +227,8 @@ def _accept(step: Step, entry: Entry, arrival: Arrival, before: RoomState) -> En
     current = old_current
     if not arrival.backfilled:
         added, removed = extremities_after(step, entry, arrival.late)
+        if arrival.enters:
+            step.set_header(entered_after=frozenset(entry.missing))
         current = joined_state(step, event.rules, step.header.extremities, old_extremities)
     redactions = redactions_with(step, entry)
     changed = current.state_id != old_current.state_id
@@ -290,6 +295,7 @@ def _record(step: Step, entry: Entry, arrival: Arrival, refusal: Refusal | None,
         first=arrival.first,
         state_before=entry.state_before,
         state_after=entry.state_after,
+        missing=entry.missing,
         **effects,
     )
     return entry

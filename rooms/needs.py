@@ -113,7 +113,8 @@ class OpenHandshake:
 class StoredHeader:
     """What is known of a room as a whole; `parked` are its parked events, by source.
 
-    `handshakes` are those that are open, oldest first; `queued` the offsets of facts that wait for one of them.
+    `handshakes` are those that are open, oldest first; `queued` the offsets of facts that wait for one of them;
+    `entered_after` what the join by which we came into the room follows, none of which was here then.
     """
 
     room_id: str
@@ -129,6 +130,7 @@ class StoredHeader:
     pending_redactions: Mapping[str, tuple[str, ...]]
     handshakes: tuple[OpenHandshake, ...] = ()
     queued: tuple[int, ...] = ()
+    entered_after: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

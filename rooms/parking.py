@@ -180,7 +180,20 @@ def _woken(step: Step) -> list[Entry]:
     candidates = [header.parked[other] for other in sorted(waiting)]
     events = (entry.event for entry in candidates)
     entries_of(step.view, {other for event in events for other in (*event.prev_events, *permitting_ids(event))})
-    return [entry for entry in candidates if missing_ancestors(step.view, entry.event, entry.outlier) == ((), ())]
+    return [entry for entry in candidates if not _waits_on(step, entry)]
+
+
+def _waits_on(step: Step, entry: Entry) -> bool:
+    """Whether a parked event still lacks something; it waits for what it lacks now.
+
+    What was here as an outlier when it was parked may have come as an event of the timeline since, and be parked too.
+    """
+    prev, auth = missing_ancestors(step.view, entry.event, entry.outlier)
+    if not {*prev, *auth}.issubset(entry.missing):
+        unpark(step, entry.event.event_id)
+        key = entry.idempotency_key
+        park(step, Arrival(entry.event, entry.source, False, entry.outlier, entry.backfilled, key), prev, auth)
+    return bool(prev or auth)
 
 
 def abandon(step: Step, event_ids: tuple[str, ...], source: int) -> None:

@@ -43,14 +43,18 @@ def _take_back(step: Step, entry: Entry) -> None:
     """Where code has changed, an event that somebody was told is refused may pass: what was told stands."""
     event = entry.event
     old, old_extremities = step.view.current_state(), step.header.extremities
-    step.set_entry(replace(entry, verdict=REJECTED, state_after=entry.state_before, position=step.position))
+    if entry.missing:
+        step.set_header(entered_after=frozenset())
+    rejected = replace(entry, verdict=REJECTED, state_after=entry.state_before, missing=(), position=step.position)
+    step.set_entry(rejected)
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     current = old
     if event.event_id in old_extremities:
         removed = (event.event_id,)
         others = tuple(event_id for event_id in old_extremities if event_id != event.event_id)
-        added = not_followed(step, accepted_before(step, entry), others)
+        behind = not_followed(step, accepted_before(step, entry), others)
+        added = tuple(event_id for event_id in behind if event_id not in step.header.entered_after)
         step.set_header(extremities=(*others, *added))
         current = joined_state(step, event.rules, step.header.extremities, old_extremities)
         step.set_header(current_state_id=current.state_id)

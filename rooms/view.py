@@ -72,6 +72,7 @@ class Entry:
     idempotency_key: str | None = None
     redacted_by: str | None = None
     missing: tuple[str, ...] = ()
+    """What a parked event waits for; of the accepted join by which we came into the room, its prev_events."""
     out_of_band: bool = False
     """An outlier that was taken without any check: a membership in a room of which we know nothing else."""
 
@@ -106,6 +107,8 @@ class Header:
     """Those without an outcome, oldest first."""
     queued: tuple[int, ...] = ()
     """Offsets of the facts that wait until the handshake that holds the queue has ended."""
+    entered_after: frozenset[str] = frozenset()
+    """What the join by which we came into the room follows: none of it was here then."""
 
 
 def waiting_with(waiting_for: Map[str, frozenset[str]], parked: Entry) -> Map[str, frozenset[str]]:
@@ -336,6 +339,7 @@ def _header(stored: StoredHeader) -> Header:
         pending_redactions=Map(stored.pending_redactions),
         handshakes=stored.handshakes,
         queued=stored.queued,
+        entered_after=stored.entered_after,
     )
 
 

@@ -33,7 +33,9 @@ SELECT w.room_id, r.room_version, r.create_event_id, r.current_state_id, r.min_d
     ARRAY(SELECT p.event_id FROM pending_redactions p WHERE p.room_id = w.room_id ORDER BY p.position, p.redacts),
     ARRAY(SELECT q.source FROM queued_facts q WHERE q.room_id = w.room_id ORDER BY q.source),
     ARRAY(SELECT ARRAY[s.handshake_id, s.kind, s.user_id, s.attached_to, CASE WHEN s.holds_queue THEN 'queue' END]
-        FROM handshakes s WHERE s.room_id = w.room_id AND s.outcome IS NULL ORDER BY s.source, s.handshake_id)
+        FROM handshakes s WHERE s.room_id = w.room_id AND s.outcome IS NULL ORDER BY s.source, s.handshake_id),
+    ARRAY(SELECT unnest(j.missing) FROM events j
+        WHERE j.room_id = w.room_id AND j.missing IS NOT NULL AND j.verdict = 'accepted')
 FROM unnest(%s::text[]) AS w(room_id)
 LEFT JOIN rooms r ON r.room_id = w.room_id
 LEFT JOIN halted_rooms h ON h.room_id = w.room_id"""
@@ -61,7 +63,7 @@ def load_headers(connection: Reads, room_ids: list[str], answers: Mapping[str, F
 
 def _header(row: tuple[Any, ...], parked: tuple[StoredEvent, ...]) -> StoredHeader | None:
     room_id, version, create_event_id, state_id, min_depth, halted_at, extremities, waiting, wanted = row[:9]
-    *pending, queued, handshakes = row[9:]
+    *pending, queued, handshakes, entered_after = row[9:]
     if version is None and halted_at is None and not parked and not wanted and not handshakes and not queued:
         return None
     redactions: dict[str, tuple[str, ...]] = {}
@@ -81,6 +83,7 @@ def _header(row: tuple[Any, ...], parked: tuple[StoredEvent, ...]) -> StoredHead
         pending_redactions=redactions,
         handshakes=tuple(map(_handshake, handshakes)),
         queued=tuple(queued),
+        entered_after=frozenset(map(restore, entered_after)),
     )
 
 

@@ -30,7 +30,7 @@ _EXACT = {"rebuild": "exact"}
 # federation_json    what else the PDU has; the two give back the exact PDU
 # depth              clamped to 64 bits; the exact one is in federation_json
 # state_before/after state ids; null for outliers and what is not in the DAG
-# missing            what a parked event waits for
+# missing            what a parked event waits for; of the accepted join by which we came into the room, its prev_events
 # redacts            event id that an m.room.redaction names; redacted_by: the redaction that took effect
 # replaces           the event that held the key before this state event
 # relates_to         parent of m.relates_to
@@ -78,6 +78,11 @@ Index(
 )
 Index("events_parked", EVENTS.c.room_id, postgresql_where=EVENTS.c.verdict == "parked")
 Index("events_pending_policy", EVENTS.c.room_id, postgresql_where=EVENTS.c.verdict == "pending_policy")
+Index(
+    "events_entering",
+    EVENTS.c.room_id,
+    postgresql_where=EVENTS.c.missing.is_not(None) & (EVENTS.c.verdict == "accepted"),
+)
 # What other servers look for: an event by its id alone, and the nearest one to a moment.
 Index("events_by_id", EVENTS.c.event_id, postgresql_using="hash")
 Index(

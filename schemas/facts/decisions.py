@@ -81,7 +81,8 @@ class Verdict(Decision):
     afterwards; both None where it did not change. `replaces` is the event that held the key before this state event.
     `redactions` take effect with this verdict, whichever of redaction and target came first; a redaction whose target
     is not here yet has `redaction_waits_for`, and is among the `redactions_settled` when the target
-    comes. `missing` lists what a parked event waits for. `first` is False where an event is judged again.
+    comes. `missing` lists what a parked event waits for; of the accepted join by which we came into the room, its
+    prev_events. `first` is False where an event is judged again.
     """
 
     event_id: str

@@ -25,7 +25,7 @@ from tests.support.rooms_elsewhere import story
 FOLDER = Path(__file__).parent.parent / "rooms" / "golden"
 HOW = "python -m tests.support.golden_rooms"
 _ROOMS_PER_VERSION = 3
-_ROOMS_ELSEWHERE = 2
+_ROOMS_ELSEWHERE = 3
 _LENGTH = 40
 
 

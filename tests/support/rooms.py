@@ -413,6 +413,12 @@ class MemoryTables:
             pending_redactions={k: tuple(v) for k, v in self.pending_redactions.items() if v},
             handshakes=tuple(self.handshakes.values()),
             queued=tuple(sorted(self.queued)),
+            entered_after=frozenset(
+                missing
+                for row in self.events.values()
+                if row["verdict"].verdict == "accepted"
+                for missing in row["verdict"].missing
+            ),
         )
 
     def _state(self, state_id: int) -> StoredState:

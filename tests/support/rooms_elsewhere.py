@@ -13,6 +13,7 @@ from annals.schemas.facts.rooms import (
     HandshakeStarted,
     MembershipAsked,
     MembershipReceived,
+    PduFact,
     RoomFact,
     StateSetChunk,
     StateSetClosed,
@@ -62,6 +63,26 @@ def gap_facts(weaver: Weaver, event: Event, set_id: str = "g1", known: Collectio
     facts = state_facts(weaver, before.values(), event, set_id, known)
     closed = StateSetClosed(envelope(), weaver.room_id, set_id, "gap", event.event_id, "peer", len(before), 0, None)
     return Answer(event, [*facts, closed])
+
+
+def below(weaver: Weaver, past: Sequence[Event], known: Collection[str]) -> list[RoomFact]:
+    """What is logged where all is filled that these events lack, what they should not cite included."""
+    here = {event.event_id for event in past}
+    lacking = dict.fromkeys(event_id for event in past for event_id in event.prev_events if event_id not in here)
+    chain = auth_chain(weaver, here) - here - set(known)
+    facts: list[RoomFact] = [fetched(event, "auth") for event in weaver.events if event.event_id in chain]
+    for number, event_id in enumerate(lacking):
+        missing = weaver.oracle.events[event_id]
+        logged = {*known, *here, *(fact.event_id for fact in pdus(facts))}
+        # Nothing lies below the create event.
+        below_it = gap_facts(weaver, missing, f"below{number}", logged).facts if missing.prev_events else ()
+        facts += below_it or [fetched(missing, "backfill")]
+    return facts
+
+
+def pdus(facts: Iterable[RoomFact]) -> list[PduFact]:
+    """Those that are events."""
+    return [fact for fact in facts if isinstance(fact, PduFact)]
 
 
 class Answer:
@@ -146,6 +167,9 @@ def story(version: str, seed: int = 1) -> tuple[str, list[RoomFact]]:
     first = len(weaver.events) - 1
     later = go_on(weaver, first, 6)
     facts += [*answer.facts[:3], *map(received, later[:4]), *answer.facts[3:], *map(received, later[4:])]
+    # What the join follows comes afterwards.
+    past = weaver.events[first - 3 : first]
+    facts += [*map(received, reversed(past)), *below(weaver, past, known={fact.event_id for fact in pdus(facts)})]
     known = {event.event_id for event in weaver.events}
     go_on(weaver, len(weaver.events) - 1, 4)
     missing = weaver.add(("m.room.message", ALICE, None, {}))
