@@ -23,7 +23,18 @@ from tests.support.decisions import decisions_that_count
 from tests.support.projectors import SERVER_NAME, append, connector, dump, empty, running
 from tests.support.room_weaver import ALICE, MEMBER, VERSIONS, plain_room
 from tests.support.rooms import Driver, envelope, received
-from tests.support.rooms_elsewhere import ERIN, FRANK, STRIPPED, failed, outsider, started, story
+from tests.support.rooms_elsewhere import (
+    ERIN,
+    FRANK,
+    STRIPPED,
+    failed,
+    gap_facts,
+    join_facts,
+    outsider,
+    pdus,
+    started,
+    story,
+)
 
 
 def _fill(log: Any, url: str, facts: list[RoomFact], **settings: Any) -> None:
@@ -79,6 +90,20 @@ def test_a_rebuild_comes_to_the_same(log: EmbeddedLog, tables_url: str) -> None:
     assert dump(tables_url, "g3") == lived
     compared = {table.name for table in all_tables().sorted_tables if table.info["rebuild"] in COMPARED}
     assert {"handshakes", "state_sets", "queued_facts", "room_previews"} <= compared
+
+
+def test_who_takes_the_room_over_knows_what_the_join_follows(log: EmbeddedLog, tables_url: str) -> None:
+    weaver = plain_room()
+    below_it, last = (weaver.add(("m.room.message", ALICE, None, {"n": n})) for n in range(2))
+    answer = join_facts(weaver)
+    _fill(log, tables_url, [started(weaver.room_id), *answer.facts])
+    known = {fact.event_id for fact in pdus(answer.facts)}
+    _fill(log, tables_url, [received(last), *gap_facts(weaver, below_it, known=known).facts])
+    connection = WriteConnection(tables_url, "g1")
+    verdicts = connection.rows("SELECT verdict FROM events WHERE event_id = %s", (last.event_id,))
+    extremities = connection.rows("SELECT event_id FROM forward_extremities")
+    connection.close()
+    assert (verdicts, extremities) == ([("accepted",)], [(answer.event.event_id,)])
 
 
 def test_what_others_read(log: EmbeddedLog, tables_url: str) -> None:
