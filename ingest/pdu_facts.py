@@ -8,6 +8,7 @@ from annals.ingest.verification import KeyUnavailable, Quarantined, Reason, Veri
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.errors import NotCanonical
 from annals.matrix.hashing import event_bytes
+from annals.matrix.quick import maker
 from annals.matrix.record_parts import parts
 from annals.schemas.facts.envelope import Envelope
 from annals.schemas.facts.quarantine import InputQuarantined
@@ -18,6 +19,7 @@ ORIGINAL_BYTES_MAX = 60_000
 
 PDU = "pdu"
 _TEXT_MAX = 255
+_fetched = maker(PduFetched)
 
 
 def pdu_received(verified: Verified, envelope: Envelope, origin: str, via: str) -> PduReceived:
@@ -27,7 +29,7 @@ def pdu_received(verified: Verified, envelope: Envelope, origin: str, via: str) 
 
 def pdu_fetched(verified: Verified, envelope: Envelope, origin: str, via: str, purpose: str) -> PduFetched:
     """The fact of a PDU that we asked `origin` for; `purpose` as in PduFetched."""
-    return PduFetched(envelope=envelope, origin=origin, via=via, purpose=purpose, **_parts(verified))
+    return _fetched(envelope=envelope, origin=origin, via=via, purpose=purpose, **_parts(verified))
 
 
 def membership_received(

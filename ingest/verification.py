@@ -18,6 +18,7 @@ from annals.matrix.format import EVENT_BYTES_MAX, check_format, without_unsigned
 from annals.matrix.hashing import content_hash_matches, event_bytes, event_id_of, signing_bytes
 from annals.matrix.identifiers import is_server_name
 from annals.matrix.policy_servers import KEY_ID as POLICY_KEY_ID
+from annals.matrix.quick import quick
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import EventIdFormat, RoomRules
 from annals.matrix.server_keys import KnownKey
@@ -44,6 +45,7 @@ class Reason(StrEnum):
     KEY_UNAVAILABLE = "key_unavailable"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A PDU as it came, the rules of its room, and the id that it must have where we asked for it by id."""
@@ -53,6 +55,7 @@ class Candidate:
     asked_for: str | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Verified:
     """A PDU that may go on the log. Where the content hash failed, `event` is the redacted one."""
@@ -84,6 +87,7 @@ class KeyUnavailable:
 Outcome = Verified | Quarantined | KeyUnavailable
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A PDU of good format, before its signatures are checked."""

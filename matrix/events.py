@@ -8,6 +8,7 @@ from typing import Any
 from annals.matrix.format import check_format, is_create
 from annals.matrix.hashing import event_id as id_of
 from annals.matrix.identifiers import is_event_id
+from annals.matrix.quick import quick
 from annals.matrix.record_parts import body, merge, skeleton
 from annals.matrix.room_versions import EventIdFormat, RoomRules
 
@@ -17,6 +18,7 @@ StateKey = tuple[str, str]
 """(event type, state key): what room state maps to an event."""
 
 
+@quick
 @dataclass(frozen=True, slots=True, eq=False)
 class Event:
     """One Matrix event. `pdu` and `content` are shared and must not be changed by anyone."""

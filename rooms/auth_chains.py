@@ -19,7 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from annals.matrix.quick import quick
 
+
+@quick
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an event stands: the `sequence`-th event (from 1) of a chain."""
@@ -28,6 +31,7 @@ class Place:
     sequence: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Citing:
     """An event as the index sees it. `extended`: another event follows it in its chain.
@@ -43,6 +47,7 @@ class Citing:
     extended: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A place that was given, and the link targets that go with it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from annals.matrix.auth_events import CREATE, auth_types_for
 from annals.matrix.auth_rules import Rejection, allowed, check_auth_events
 from annals.matrix.events import Event, StateKey
+from annals.matrix.quick import quick
 from annals.rooms.ancestors import create_id_of, entries_of
 from annals.rooms.extremities import extremities_after
 from annals.rooms.fingerprint import fingerprint
@@ -27,6 +28,7 @@ SECOND_CREATE = "second_create"
 NO_ROOM_MADE = "create_with_a_state_key"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """An event at the moment of its judging. `first`: no row of it is in the tables yet."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from immutables import Map
 
 from annals.matrix.events import StateKey
+from annals.matrix.quick import quick
 from annals.rooms.fingerprint import EMPTY_SUM, changed_sum, sum_bytes
 from annals.rooms.needs import Needs, StoredState
 from annals.schemas.facts.decisions import StateEntry, StateMade
@@ -47,6 +48,7 @@ class Link:
     base: Link | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RoomState:
     """The state map of a room, or the part of it that is known.

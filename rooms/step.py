@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from annals.matrix.quick import maker
 from annals.rooms.state import RoomState, root_state, with_changes
 from annals.rooms.view import Entry, Header, RoomView
-from annals.schemas.facts.decisions import Decision, StateMade
+from annals.schemas.facts.decisions import Decision, StateMade, Verdict
 from annals.schemas.position import pack
 
 D = TypeVar("D", bound=Decision)
@@ -18,6 +19,8 @@ DECIDE_VERSION = 5
 
 #: A decision makes up to three states (before, after, current): their ids derive from its stream position. 0 is none's.
 _STATES_PER_DECISION = 4
+
+_verdict = maker(Verdict)
 
 
 @dataclass
@@ -71,7 +74,8 @@ class Step:
         if self._states_made:
             fields["states_made"] = tuple(self._states_made)
             self._states_made = []
-        decision = kind(
+        make: Any = _verdict if kind is Verdict else kind
+        decision: D = make(
             room_id=self.view.room_id,
             position=self.position,
             source=source,

@@ -14,6 +14,7 @@ from immutables import Map
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of
 from annals.matrix.policy_servers import POLICY
+from annals.matrix.quick import quick
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.rooms.auth_chains import Place
 from annals.rooms.fingerprint import sum_of
@@ -56,6 +57,7 @@ _STATE_KEY_BYTES = 200
 _ROOM_BYTES = 3_000
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Entry:
     """An event and what was decided about it."""
@@ -87,6 +89,7 @@ class Entry:
         return self.verdict in IN_DAG
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Header:
     """What is known of a room as a whole. A room that is not known has no rules and no create event."""
@@ -125,6 +128,7 @@ def waiting_without(waiting_for: Map[str, frozenset[str]], parked: Entry) -> Map
     return waiting_for
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AuthGraph:
     """What is loaded of the chain cover; `fresh` are the events decided since, which are not in it yet."""
@@ -134,6 +138,7 @@ class AuthGraph:
     fresh: Map[str, Entry] = field(default_factory=Map)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What is loaded of sets from outside and of memberships, and what was decided about them since
@@ -148,6 +153,7 @@ class Beside:
     moved: Map[str, str | None] = field(default_factory=Map)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RoomView:
     """All that is loaded of a room. `header` None: not even asked for."""

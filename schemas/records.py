@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from annals.schemas.codec import encode, schema_file
@@ -33,12 +34,18 @@ class Addressed:
 
 def record_of(fact: Any) -> Addressed:
     """The record of a fact and its place. Unencodable for decisions, which need a generation."""
-    topic = schema_file(type(fact)).topic
-    try:
-        partition_key, record_key = _KEYS[topic](fact)
-    except KeyError:
-        raise Unencodable(f"no key is known for {topic}: {type(fact).__name__}") from None
+    topic, key_of = _place_of(fact.__class__)
+    partition_key, record_key = key_of(fact)
     return Addressed(topic, partition_key, record_key, encode(fact))
+
+
+@cache
+def _place_of(cls: type) -> tuple[str, Callable[[Any], tuple[str, bytes]]]:
+    topic = schema_file(cls).topic
+    try:
+        return topic, _KEYS[topic]
+    except KeyError:
+        raise Unencodable(f"no key is known for {topic}: {cls.__name__}") from None
 
 
 def records_of_decision(decision: Decision, generation: str) -> list[Addressed]:

@@ -15,6 +15,7 @@ import structlog
 from annals.database.errors import DatabaseError
 from annals.database.rows import Rows
 from annals.eventlog.errors import LogError
+from annals.matrix.quick import quick
 from annals.projectors.errors import TornDecisions
 from annals.projectors.rooms.chains import InRoom, may_be_cited
 from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed, users_moved
@@ -31,6 +32,7 @@ _log = structlog.get_logger(__name__)
 ERROR_CHARS_MAX = 2_000
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StepDone:
     """A step, decided and folded. `records` are its decisions as (room id, record); `citing` shall have places."""

@@ -1,0 +1,67 @@
+"""Frozen dataclasses that are made quickly.
+
+The `__init__` of a frozen dataclass goes through `object.__setattr__` for each field, which takes several times as long
+as all the rest of making it. Events, verdicts and views are made by the hundred thousand. Here an instance is, until it
+is whole, of a class of the same layout that is not frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: What `instance.__class__ = other` does, past a `__setattr__` that forbids it.
+_become = object.__dict__["__class__"].__set__
+
+
+def quick(cls: type[T]) -> type[T]:
+    """The same class, with a quick `__init__`. For dataclasses with `frozen=True, slots=True` and no `__post_init__`,
+    of which nothing inherits the `__init__`; TypeError for others."""
+    cls.__init__ = _function(cls, "__init__", ["self"], "become(self, Open)", [])  # type: ignore[method-assign]
+    return cls
+
+
+def maker(cls: type[T]) -> Callable[..., T]:
+    """A function that is called as the class is, for a class of another package that `quick` could be put on."""
+    make: Callable[..., T] = _function(cls, "make", [], "self = new(Open)", ["return self"])
+    return make
+
+
+def _function(cls: type, name: str, parameters: list[str], begin: str, end: list[str]) -> Any:
+    if "__slots__" not in cls.__dict__ or hasattr(cls, "__post_init__"):
+        raise TypeError(f"{cls.__name__} has no slots, or does something after __init__")
+    space: dict[str, Any] = {"become": _become, "new": object.__new__, "Open": _open_twin(cls), "Frozen": cls}
+    body = [begin]
+    for field in fields(cls):
+        if not field.init or field.kw_only:
+            raise TypeError(f"{cls.__name__}.{field.name} is no ordinary field")
+        parameters.append(_parameter(field, space))
+        body.append(f"self.{field.name} = {_value(field, space)}")
+    body += ["self.__class__ = Frozen", *end]
+    # The text holds names of fields only.
+    exec(f"def {name}({', '.join(parameters)}):\n    " + "\n    ".join(body), space)  # noqa: S102
+    return space[name]
+
+
+def _open_twin(cls: type) -> type:
+    """A class with the same slots, of which the attributes can be set."""
+    # Both: a class that inherits one of them from Python code takes the long way for the other, too.
+    plain = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
+    return type(cls.__name__, cls.__bases__, {"__slots__": cls.__dict__["__slots__"], **plain})
+
+
+def _parameter(field: Field[Any], space: dict[str, Any]) -> str:
+    if field.default is MISSING and field.default_factory is MISSING:
+        return field.name
+    space[f"default_{field.name}"] = field.default
+    return f"{field.name}=default_{field.name}"
+
+
+def _value(field: Field[Any], space: dict[str, Any]) -> str:
+    if field.default_factory is MISSING:
+        return field.name
+    space |= {f"make_{field.name}": field.default_factory, "MISSING": MISSING}
+    return f"make_{field.name}() if {field.name} is MISSING else {field.name}"
