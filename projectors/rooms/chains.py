@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from annals.database.rows import Rows
 from annals.matrix.events import Event
+from annals.matrix.quick import quick
 from annals.projectors.rooms import tables
 from annals.projectors.work import Answers, Wants
 from annals.rooms.ancestors import cited_ids
@@ -17,12 +18,14 @@ from annals.rooms.view import PLACED
 from annals.schemas.facts.decisions import Decision, Verdict
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class InRoom:
-    """A state event that a step decided about."""
+    """A state event that a step decided about. `is_new`: no table has anything of it."""
 
     room_id: str
     event: Citing
+    is_new: bool
 
 
 def may_be_cited(decisions: Iterable[Decision], event_at: Callable[[int], Event | None]) -> list[InRoom]:
@@ -34,7 +37,7 @@ def may_be_cited(decisions: Iterable[Decision], event_at: Callable[[int], Event 
         if isinstance(decision, Verdict) and decision.verdict in PLACED and decision.reason != OUT_OF_BAND:
             event = event_at(decision.source)
             if event is not None and event.state_key is not None:
-                found.append(InRoom(decision.room_id, _citing(event, decision)))
+                found.append(InRoom(decision.room_id, _citing(event, decision), decision.first))
     return found
 
 
@@ -48,8 +51,7 @@ def place(events: Sequence[InRoom]) -> Generator[Wants, Answers, Rows]:
     rows = Rows()
     if not events:
         return rows
-    wanted = {(of.room_id, name) for of in events for name in (of.event.event_id, *of.event.cited)}
-    answers: Answers = yield Wants(rooms=Needs(cited=frozenset(wanted)))
+    answers: Answers = yield Wants(rooms=Needs(cited=frozenset(_looked_up(events))))
     by_room: dict[str, list[Citing]] = {}
     for of in events:
         by_room.setdefault(of.room_id, []).append(of.event)
@@ -57,6 +59,15 @@ def place(events: Sequence[InRoom]) -> Generator[Wants, Answers, Rows]:
         found = answers.rooms.get(room_id)
         _place_in_room(room_id, decided, found.cited.values() if found else (), rows)
     return rows
+
+
+def _looked_up(events: Sequence[InRoom]) -> set[tuple[str, str]]:
+    """What may have a place already: not the events that these steps were the first to decide about, of which a large
+    room has thousands. But of each room something, as one that has no places at all is given them."""
+    new = {(of.room_id, of.event.event_id) for of in events if of.is_new}
+    wanted = {(of.room_id, name) for of in events for name in (of.event.event_id, *of.event.cited)} - new
+    rooms = {room_id for room_id, _ in wanted}
+    return wanted | {(of.room_id, of.event.event_id) for of in events if of.room_id not in rooms}
 
 
 def _place_in_room(room_id: str, decided: Sequence[Citing], found: Iterable[Citing], rows: Rows) -> None:

@@ -251,7 +251,9 @@ class _Fold:
                 self.rows.delete(tables.ROOM_MEMBERSHIPS, key)
             return
         member = {"user_id": event.state_key, "sender": event.sender, "membership": membership}
-        self.rows.upsert(tables.ROOM_MEMBERSHIPS, {**key, **self._of(decision), **member})
+        row = {**key, **self._of(decision), **member}
+        # What is judged for the first time has no row, as it has none in `events`.
+        (self.rows.insert if decision.first else self.rows.upsert)(tables.ROOM_MEMBERSHIPS, row)
 
     def _states(self, decision: Verdict) -> None:
         for made in decision.states_made:
