@@ -163,6 +163,10 @@ class Audiences:
         self._keep(rooms)
         return {room_id: room.admitted() - {self._us} for room_id, room in rooms.items()}
 
+    def alone(self, room_ids: Iterable[str]) -> frozenset[str]:
+        """Those of these rooms that are remembered, and in which no other server is."""
+        return frozenset(room_id for room_id, room in self._known(room_ids).items() if room.servers() <= {self._us})
+
     def _walk(
         self, room: _Room, events: Sequence[Outgoing], changes: Sequence[_Change]
     ) -> Iterable[tuple[Outgoing, frozenset[str]]]:

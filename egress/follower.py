@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
@@ -49,6 +49,8 @@ class Batch:
     low: Vector
     high: Vector
     events: tuple[Addressed, ...]
+    #: rooms of these events in which no other server is
+    quiet: frozenset[str] = frozenset()
 
 
 class Follower:
@@ -85,7 +87,8 @@ class Follower:
         low = later(low, (0,) * len(high))
         stretch = read_stretch(snapshot, self._us, low, high, BATCH)
         try:
-            return _batch(snapshot, stretch, self._audiences.of(snapshot, stretch.events))
+            events = self._audiences.of(snapshot, stretch.events)
+            return _batch(snapshot, stretch, events, self._audiences.alone({event.room_id for event, _ in events}))
         except BaseException:
             # A read that breaks off is done again from its start.
             self._audiences.forget()
@@ -103,7 +106,7 @@ class Follower:
                 may_send, made_by = senders[event.partition, event.source]
                 servers = servers - {made_by} if may_send else frozenset()
             events.append((event, servers))
-        return Batch(batch.generation, batch.low, batch.high, tuple(events))
+        return replace(batch, events=tuple(events))
 
     def _look_up(self, events: Sequence[Outgoing]) -> dict[tuple[int, int], tuple[bool, str | None]]:
         """By partition and source: whether it is ours to send, and which server made it."""
@@ -125,5 +128,7 @@ class Follower:
         return False, server_of(event.sender)
 
 
-def _batch(snapshot: Snapshot, stretch: Stretch, events: Sequence[Addressed]) -> Batch:
-    return Batch(snapshot.generation, stretch.low, stretch.high, tuple(events))
+def _batch(
+    snapshot: Snapshot, stretch: Stretch, events: Sequence[Addressed], quiet: frozenset[str] = frozenset()
+) -> Batch:
+    return Batch(snapshot.generation, stretch.low, stretch.high, tuple(events), quiet)

@@ -28,11 +28,13 @@ from annals.egress.destination import CATCH_UP_AFTER_MS, EDUS_MAX, PDUS_MAX, Des
 from annals.egress.follower import Batch, Follower
 from annals.egress.lanes import Lanes
 from annals.egress.pdus import Pdus, TablesBehind
+from annals.egress.quiet import QUIET_S, QuietRooms
 from annals.egress.vectors import Vector
 from annals.eventlog.errors import LogError
 from annals.federation.backoff import after_failure
 from annals.federation.client import path_of
 from annals.federation.errors import FederationError, Refused, Unreachable
+from annals.projectors.notices import Notice
 
 _logger = structlog.get_logger(__name__)
 
@@ -74,6 +76,8 @@ class Sender:
     _due: list[tuple[int, int, Destination]] = field(default_factory=list)
     _due_sooner: asyncio.Event = field(default_factory=asyncio.Event)
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _quiet: QuietRooms = field(default_factory=QuietRooms)
+    _moves_later: asyncio.TimerHandle | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _failing: int = 0
     _order: count[int] = field(default_factory=count)
@@ -94,6 +98,8 @@ class Sender:
                 group.create_task(self._follow())
                 group.create_task(self._retry())
         finally:
+            if self._moves_later is not None:
+                self._moves_later.cancel()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -101,6 +107,13 @@ class Sender:
     def wake(self) -> None:
         """The tables moved."""
         self._moved.set()
+
+    def moved(self, notice: Notice) -> None:
+        """The tables moved, as the notice says: look now if that may be of somebody's interest, else soon."""
+        if self._quiet.concerns(notice):
+            self._moved.set()
+        elif self._moves_later is None:
+            self._moves_later = asyncio.get_running_loop().call_later(QUIET_S, self._moved.set)
 
     def heard_from(self, server: str) -> None:
         """A server talks to us: it can be talked to again."""
@@ -122,6 +135,10 @@ class Sender:
     async def _follow(self) -> None:
         while True:
             self._moved.clear()
+            if self._moves_later is not None:
+                self._moves_later.cancel()
+                self._moves_later = None
+            self._quiet.begin()
             try:
                 batch = await self.follower.after(self.position)
             except (DatabaseError, LogError) as error:
@@ -132,6 +149,7 @@ class Sender:
                 self._pdus.forget()
                 self.generation = batch.generation
             if batch.high != self.position:
+                self._quiet.found({event.room_id for event, _ in batch.events}, batch.quiet)
                 self._take(batch)
             else:
                 await self._moved.wait()

@@ -26,6 +26,7 @@ from annals.egress.store import Changes, Cursor, LeaseLost, Row, load_cursor, lo
 from annals.egress.vectors import ROOMS, later, tables_end
 from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
+from annals.projectors.notices import Notice
 
 _logger = structlog.get_logger(__name__)
 
@@ -70,6 +71,11 @@ class Egress:
         """The tables moved."""
         if self.sender is not None:
             self.sender.wake()
+
+    def moved(self, notice: Notice) -> None:
+        """The tables moved, as the notice says."""
+        if self.sender is not None:
+            self.sender.moved(notice)
 
     def heard_from(self, server: str) -> None:
         """A server talks to us: it can be talked to again."""

@@ -1,10 +1,11 @@
 """What a commit tells the other processes, on PostgreSQL's channel `annals`.
 
-    {"g":"g1","p":[["rooms",3,124],...],"h":{"!room":"$event",...},"r":["!room",...],"u":["@user:x",...]}
+    {"g":"g1","p":[["rooms",3,124],...],"h":{"!room":"$event",...},"r":["!room",...],"u":["@user:x",...],"w":[]}
 
 g: generation; p: next offsets by topic and partition; h, r, u: rooms and users of which something changed, those in h
-with their only forward extremity. Where they are too many to name, `"all":true` stands instead of all three. A payload
-has a limit, so that one commit may send several; the positions come with the last.
+with their only forward extremity; w: the errands that the commit leaves to others. Where rooms and users are too many
+to name, `"all":true` stands instead of them. A payload has a limit, so that one commit may send several; the positions
+come with the last.
 
 A switch of generations says `"s":true` and `"all":true`: from here on g answers readers, from positions p.
 """
@@ -24,12 +25,15 @@ CHANNEL = "annals"
 #: PostgreSQL's limit is 8000 bytes.
 PAYLOAD_BYTES_MAX = 7_900
 PAYLOADS_MAX = 6
+#: Errands: a room lacks something; a handshake began or ended; an event waits for a policy server; users of other
+#: servers came or went.
+GAPS, HANDSHAKES, POLICY, SERVERS = "gaps", "handshakes", "policy", "servers"
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One payload, understood. `everything`: any room and user may have changed; `switched`: another generation
-    serves."""
+    serves. `errands`: None where that is not known (another version of the projector)."""
 
     generation: str
     positions: Mapping[TopicPartition, int]
@@ -38,11 +42,18 @@ class Notice:
     everything: bool
     heads: Mapping[str, str] = field(default_factory=dict)
     switched: bool = False
+    errands: frozenset[str] | None = None
+
+    def calls_for(self, errand: str) -> bool:
+        """Whether there may be something to do of that kind."""
+        return self.everything or self.errands is None or errand in self.errands
 
 
 def payloads(generation: str, positions: Mapping[TopicPartition, int], moved: Moved) -> list[str]:
     """The payloads of one commit."""
     head = {"g": generation, "p": [[topic, partition, offset] for (topic, partition), offset in positions.items()]}
+    # With each payload: who does these looks at the rooms that stand beside them.
+    head["w"] = sorted(moved.errands)
     room = PAYLOAD_BYTES_MAX - len(orjson.dumps(head)) - len(b',"h":{},"r":[],"u":[]')
     ids = [("r", room_id) for room_id in sorted(moved.rooms)] + [("u", user_id) for user_id in sorted(moved.users)]
     parts: list[dict[str, Any]] = [{}]
@@ -79,6 +90,8 @@ def understood(payload: str) -> Notice:
         positions = {(topic, partition): offset for topic, partition, offset in value["p"]}
         heads: dict[str, str] = value.get("h", {})
         rooms, users = frozenset(value.get("r", ())) | heads.keys(), frozenset(value.get("u", ()))
-        return Notice(value["g"], positions, rooms, users, bool(value.get("all")), heads, bool(value.get("s")))
+        errands = frozenset(value["w"]) if "w" in value else None
+        everything, switched = bool(value.get("all")), bool(value.get("s"))
+        return Notice(value["g"], positions, rooms, users, everything, heads, switched, errands)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a notice: {payload[:200]!r}") from error

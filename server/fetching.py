@@ -15,6 +15,7 @@ from annals.ingest.fetchers.moments import Moments
 from annals.ingest.fetchers.origins import Origins
 from annals.ingest.fetchers.questions import Questions
 from annals.ingest.fetchers.servers import ServersAsked
+from annals.projectors.notices import GAPS, Notice
 from annals.server.clock import now_ms
 from annals.server.house import House
 
@@ -28,7 +29,12 @@ def wanted_follower(house: House, owner: str) -> WantedFollower:
         return OpsLease(house.database, f"gap/{storable(room_id)}", owner, now_ms)
 
     follower = WantedFollower(house.database, filler, lease)
-    house.reached.subscribe(lambda notice: follower.moved(notice.rooms, notice.everything))
+
+    def hear(notice: Notice) -> None:
+        if notice.calls_for(GAPS):
+            follower.moved(notice.rooms, notice.everything)
+
+    house.reached.subscribe(hear)
     return follower
 
 

@@ -10,6 +10,7 @@ from annals.ingest.handshakes.runner import Runner
 from annals.ingest.handshakes.table import HandshakeTable
 from annals.ingest.recovery.asker import RoomAsker
 from annals.ingest.recovery.claims import Claims
+from annals.projectors.notices import HANDSHAKES
 from annals.server.clock import now_ms
 from annals.server.house import House
 
@@ -18,7 +19,7 @@ def handshake_runner(house: House, process: str) -> Runner:
     """Put it together; `process` is a name that no other process has. It hears of new handshakes from now on."""
     table = HandshakeTable(house.database)
     runner = Runner(_desk(house, table), table, lambda name: OpsLease(house.database, name, process, now_ms))
-    house.reached.subscribe(lambda notice: runner.wake() if notice.rooms or notice.everything else None)
+    house.reached.subscribe(lambda notice: runner.wake() if notice.calls_for(HANDSHAKES) else None)
     return runner
 
 

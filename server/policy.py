@@ -7,6 +7,7 @@ from annals.database.text import storable
 from annals.ingest.fetchers.follower import WAITS_S, WantedFollower
 from annals.ingest.policy.asker import PolicyAsker
 from annals.ingest.policy.waiting import rooms_that_wait
+from annals.projectors.notices import POLICY, Notice
 from annals.server.clock import now_ms
 from annals.server.house import House
 
@@ -25,5 +26,10 @@ def policy_follower(house: House, owner: str, waits_s: tuple[float, ...] = WAITS
     follower = WantedFollower(
         house.database, asker, lease, waits_s, what="policy", rooms_of=rooms_that_wait, look_every_s=_LOOK_EVERY_S
     )
-    house.reached.subscribe(lambda notice: follower.moved(notice.rooms, notice.everything))
+
+    def hear(notice: Notice) -> None:
+        if notice.calls_for(POLICY):
+            follower.moved(notice.rooms, notice.everything)
+
+    house.reached.subscribe(hear)
     return follower

@@ -43,7 +43,7 @@ async def run(config: Config) -> None:
     working = asyncio.create_task(worker.run())
     switches = asyncio.create_task(finish_switches(house.log, house.database))
     egress = Egress(house.peers.client, house.database, house.log, config.server_name, name, now_ms)
-    house.reached.subscribe(lambda _: egress.wake())
+    house.reached.subscribe(egress.moved)
     sending = asyncio.create_task(egress.run())
     small = asyncio.create_task(keep_small(house.log, OpsLease(house.database, _COMPACTION, name, now_ms)))
     gaps = asyncio.create_task(wanted_follower(house, name).run())

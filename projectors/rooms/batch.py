@@ -18,7 +18,8 @@ from annals.eventlog.errors import LogError
 from annals.matrix.quick import quick
 from annals.projectors.errors import TornDecisions
 from annals.projectors.rooms.chains import InRoom, may_be_cited
-from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed, users_moved
+from annals.projectors.rooms.errands import users_and_errands
+from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed
 from annals.projectors.work import TimeIsUp
 from annals.rooms.machine import Decided, UnknownFact, decide, halt, omit
 from annals.rooms.needs import Loaded, Needs
@@ -41,6 +42,7 @@ class StepDone:
     room_id: str
     rows: Rows
     users: frozenset[str]
+    errands: frozenset[str]
     records: Sequence[tuple[bytes, bytes]]
     citing: Sequence[InRoom] = ()
 
@@ -184,9 +186,9 @@ class RoomBatch:
         rows = fold_step(facts, decisions, self._around.partition, self._around.is_local)
         key = fact.room_id.encode()
         records = [(key, record) for decision in decisions for record in self._around.encode(decision)]
-        users = frozenset(filter(self._around.is_local, users_moved(decisions)))
+        users, errands = users_and_errands(decisions, self._around.is_local)
         citing = may_be_cited(decisions, facts.event_at) if facts.may_hold_state else ()
-        return StepDone(offset, fact.room_id, rows, users, records, citing)
+        return StepDone(offset, fact.room_id, rows, users, errands, records, citing)
 
 
 def check_step(offset: int, decisions: Sequence[Decision]) -> None:

@@ -15,8 +15,9 @@ from annals.projectors.rooms.batch import RoomBatch, StepDone, Surroundings
 from annals.projectors.rooms.chains import InRoom, may_be_cited, place
 from annals.projectors.rooms.decided import DecidedStep
 from annals.projectors.rooms.decisions_log import DecisionsLog
+from annals.projectors.rooms.errands import users_and_errands
 from annals.projectors.rooms.facts import Facts
-from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed, users_moved
+from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed
 from annals.projectors.rooms.views import ViewCache
 from annals.projectors.work import Answers, Applied, Position, Prepared, TimeIsUp, Wants, Work, hash_of
 from annals.rooms.needs import Loaded, Needs
@@ -162,6 +163,7 @@ class RoomsWorker:
             records.extend(step.records)
             moved.rooms.add(step.room_id)
             moved.users.update(step.users)
+            moved.errands.update(step.errands)
         moved.heads.update(_heads(views))
 
         def commit(decisions_end: int | None) -> None:
@@ -186,7 +188,9 @@ class RoomsWorker:
             fold_step(facts, step.decisions, partition, is_local, folded.rows)
             if facts.may_hold_state:
                 folded.citing.extend(may_be_cited(step.decisions, facts.event_at))
-            folded.moved.users.update(filter(is_local, users_moved(step.decisions)))
+            users, errands = users_and_errands(step.decisions, is_local)
+            folded.moved.users.update(users)
+            folded.moved.errands.update(errands)
             folded.moved.rooms.add(fact.room_id)
             if epoch is not None:
                 folded.records.extend(_copied(fact.room_id, step, epoch))

@@ -13,7 +13,7 @@ from annals.database.pool import Database
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.embedded import EmbeddedLog
 from annals.projectors.folding import Moved
-from annals.projectors.notices import PAYLOAD_BYTES_MAX, Notice, payloads, understood
+from annals.projectors.notices import GAPS, PAYLOAD_BYTES_MAX, POLICY, SERVERS, Notice, payloads, understood
 from annals.projectors.positions.reached import Reached
 from annals.projectors.positions.read import lags, projected_ends
 from annals.projectors.runner import run
@@ -43,6 +43,19 @@ def test_a_commit_names_all_that_moved(named: set[str], users: set[str], heads: 
 def test_too_many_to_name_is_everything() -> None:
     (sent,) = payloads("g1", {}, Moved({f"!{n}:" + "x" * 200 for n in range(500)}, set()))
     assert understood(sent).everything
+
+
+def test_every_payload_of_a_commit_says_what_it_leaves_to_do() -> None:
+    rooms = {f"!{n}:" + "x" * 200 for n in range(80)}
+    notices = [understood(payload) for payload in payloads("g1", {}, Moved(rooms, errands={POLICY, SERVERS}))]
+    assert len(notices) > 1
+    for notice in notices:
+        assert [notice.calls_for(errand) for errand in (POLICY, SERVERS, GAPS)] == [True, True, False]
+
+
+def test_of_a_notice_that_does_not_say_it_anything_may_be_to_do() -> None:
+    assert understood('{"g":"g1","p":[],"r":["!a"]}').calls_for(GAPS)
+    assert understood('{"g":"g1","p":[],"all":true,"w":[]}').calls_for(GAPS)
 
 
 def test_who_waits_wakes_after_the_subscribers(log: EmbeddedLog, tables_url: str) -> None:
