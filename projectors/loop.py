@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from annals.database.write_connection import WriteConnection
-from annals.eventlog.api import Log, Record
+from annals.eventlog.api import Log, Record, TopicPartition
 from annals.eventlog.errors import RecordsGone, TopicReplaced
 from annals.projectors import metrics
 from annals.projectors.errors import CannotTake, GivenUp, GroupPartition, LogReplaced, StopsHere
@@ -267,7 +267,8 @@ class Loop:
 
     def _foldable(self) -> list[Owned]:
         """The partitions of which something is read that is below its stop."""
-        return [owned for owned in self._partitions.values() if owned.below(self._stops.get(owned.worker.key), 1)]
+        waiting = [owned for owned in self._partitions.values() if owned.backlog]
+        return [owned for owned in waiting if owned.below(self._stops.get(owned.worker.key), 1)]
 
     def _stand_still(self) -> None:
         """All that is read is beyond the stop."""
@@ -316,13 +317,16 @@ class Loop:
         return self._transactions
 
     def _sort_in(self, records: Sequence[Record], skips: Skips) -> None:
-        by_topic = {(topic, number): owned for (_, topic, number), owned in self._partitions.items()}
+        by_topic = self._by_topic() if records else {}
         for record in records:
             owned = by_topic.get((record.topic, record.partition))
             # `operations` is read for its skips, whoever folds it.
             if owned is not None:
                 owned.sort_in(record)
         self._skip(skips)
+
+    def _by_topic(self) -> dict[TopicPartition, Owned]:
+        return {(topic, number): owned for (_, topic, number), owned in self._partitions.items()}
 
     def _fold(self, batch: Sequence[Owned]) -> int:
         started_s = time.monotonic()

@@ -38,6 +38,7 @@ class Share:
             topics = [group.topic for group in GROUPS.values() if group.name in groups]
             self._membership = log.join(f"projectors.{generation}", topics)
         self.assigned: Sequence[GroupPartition] = ()
+        self._answer: object = None
         self._since_s: dict[GroupPartition, float] = {}
 
     @property
@@ -48,6 +49,9 @@ class Share:
     def poll(self, timeout_s: float = 0.0) -> Sequence[GroupPartition]:
         """Our sign of life, and what is ours from now on; called with no transaction open. Raises LogUnavailable."""
         answer = self._membership.poll(timeout_s)
+        if answer is self._answer:
+            return self.assigned
+        self._answer = answer
         self.assigned = [key for key in self._keys if key[1:] in answer]
         now_s = time.monotonic()
         self._since_s = {key: self._since_s.get(key, now_s) for key in self.assigned}

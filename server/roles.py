@@ -31,9 +31,10 @@ log = structlog.get_logger(__name__)
 def run_api(config: Config) -> None:
     """HTTP for clients, servers and operators, until SIGTERM."""
     _begin(config, "api")
+    from annals.projectors.interpreter import set_for_serving
     from annals.server import api_role
 
-    with _operator_has_to_act():
+    with _operator_has_to_act(), set_for_serving():
         uvloop.run(api_role.run(config))
 
 

@@ -17,7 +17,7 @@ class EmbeddedMembership:
         self._told = False
 
     def poll(self, timeout_s: float = 0.0) -> frozenset[TopicPartition]:
-        if self._told:
+        if self._told and timeout_s > 0:
             time.sleep(timeout_s)
         self._told = True
         return self._partitions

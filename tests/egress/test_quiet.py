@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from annals.egress.quiet import QuietRooms
 from annals.egress.vectors import ROOMS
 from annals.projectors.notices import POLICY, SERVERS, Notice
 from annals.schemas.position import step_start
-from tests.support.egress_world import membership, sending
+from tests.support.egress_world import WAIT_S, membership, sending
 from tests.support.sync_world import World
 
 _HERE, _SHARED = "!here", "!shared"
@@ -84,12 +85,13 @@ async def test_what_is_passed_over_is_read_later(world: World, monkeypatch: pyte
         quiet = sender._quiet
         assert not quiet.concerns(_notice(alone.room_id))
         assert quiet.concerns(_notice(shared.room_id))
-        # From here on nothing but the notices of these rooms tells of them.
-        monkeypatch.setattr(out.egress, "wake", lambda: out.egress.moved(_notice(alone.room_id)))
         world.say(alone, "alice")
         ends = tuple(step_start(end) for end in world.log.ends(ROOMS))
         assert sender.position != ends
-        await out.until(lambda: sender.position == ends)
+        async with asyncio.timeout(WAIT_S):
+            while sender.position != ends:
+                out.egress.moved(_notice(alone.room_id))
+                await asyncio.sleep(0.005)
         # Somebody of elsewhere comes: from then on the room is not passed over.
         world.feed(alone, membership(alone, "@bob:peer.one"))
         out.egress.moved(_notice(alone.room_id, errands=frozenset([SERVERS])))
