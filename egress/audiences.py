@@ -112,6 +112,8 @@ class Audiences:
         self._rooms: OrderedDict[str, _Room] = OrderedDict()
         self._kept = 0
         self._generation: str | None = None
+        #: rooms of the last question in which somebody of elsewhere comes or goes with its last event, or after it
+        self._moving: frozenset[str] = frozenset()
 
     def forget(self) -> None:
         """Another generation may have had other members."""
@@ -141,6 +143,9 @@ class Audiences:
         }
         if only is None:
             self._keep(rooms)
+            self._moving = frozenset(
+                room_id for room_id in rooms if self._moves(rooms[room_id], changes.get(room_id, ()))
+            )
         else:
             found = {key: servers & {only} for key, servers in found.items()}
         return [(event, found[event.room_id, event.event_id]) for event in events]
@@ -164,8 +169,12 @@ class Audiences:
         return {room_id: room.admitted() - {self._us} for room_id, room in rooms.items()}
 
     def alone(self, room_ids: Iterable[str]) -> frozenset[str]:
-        """Those of these rooms that are remembered, and in which no other server is."""
-        return frozenset(room_id for room_id, room in self._known(room_ids).items() if room.servers() <= {self._us})
+        """Of the rooms of the last question: those in which no other server is, as far as the snapshot tells."""
+        rooms = self._known(room_ids).items()
+        return frozenset(name for name, room in rooms if room.servers() <= {self._us} and name not in self._moving)
+
+    def _moves(self, room: _Room, changes: Sequence[_Change]) -> bool:
+        return any(c.position >= room.as_of and c.server not in (None, self._us) for c in changes)
 
     def _walk(
         self, room: _Room, events: Sequence[Outgoing], changes: Sequence[_Change]
