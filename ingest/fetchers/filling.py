@@ -17,6 +17,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -35,6 +36,7 @@ from annals.ingest.fetchers.room_gaps import (
     is_being_entered,
     placed,
     servers_in,
+    waiting_for,
 )
 from annals.ingest.verification import Verified
 from annals.matrix.events import Event
@@ -53,6 +55,8 @@ SERVERS_PER_QUESTION = 3
 SINGLES_PER_RUN = 200
 ANCHORS_PER_RUN = 20
 AUTH_PER_RUN = 40
+#: Parked events among which one is looked for that can take the place of what nobody has.
+STAND_INS_MAX = 500
 #: Auth events of one answer: a room that we are in lacks few.
 AUTH_EVENTS_MAX = 2_000
 ROUNDS_MAX = 80
@@ -183,8 +187,6 @@ class Filler:
         return found[at].origin if at in found else None
 
     async def _look(self, gaps: RoomGaps) -> _Look:
-        places = {parked.event_id: parked.at for parked in gaps.waiting}
-        found = await self._origins.of(dict.fromkeys(places.values()))
         servers = await self._database.read(lambda snapshot: servers_in(snapshot, gaps.room_id))
         rules = gaps.rules
         assert rules is not None
@@ -192,8 +194,12 @@ class Filler:
         def source(server: str, via: str) -> Source:
             return Source(gaps.room_id, rules, gaps.create_event_id, server, via)
 
-        brought = {event_id: found[at] for event_id, at in places.items() if at in found}
+        brought = await self._brought(gaps.waiting)
         return _Look(gaps, source, brought, tuple(server for server in servers if server != self._us))
+
+    async def _brought(self, waiting: Sequence[Waiting]) -> dict[str, Brought]:
+        found = await self._origins.of(dict.fromkeys(parked.at for parked in waiting))
+        return {parked.event_id: found[parked.at] for parked in waiting if parked.at in found}
 
     # Of each kind of question: True if something new was tried, so that the tables are to be looked at again.
 
@@ -328,21 +334,25 @@ class Filler:
         return False
 
     async def _stand_in(self, look: _Look, run: _Run) -> bool:
-        """What nobody has, or has none that passes, is passed over: what we pulled above it becomes an anchor itself.
-        Else one event that we cannot take would keep all that follows it out of the room, for good."""
-        for parked in (parked for event_id in look.gaps.prev for parked in look.gaps.behind(event_id)):
-            if self._purpose(look, run, parked) is None or parked.event_id in run.anchored:
-                continue
-            if len(run.anchored) >= ANCHORS_PER_RUN:
-                return False
-            run.anchored.add(parked.event_id)
-
-            async def ask(server: str, stands_in: str = parked.event_id) -> bool:
-                return await self._anchors.set(look.rules_source(server, "state_ids"), stands_in)
-
-            await self._ask_some(self._candidates(look, [parked]), ask, run)
-            return True
+        """What nobody has, or has none that passes, is passed over: the nearest event above it that we pulled, and that
+        lacks nothing else, becomes an anchor. Else one event that we cannot take would keep all that follows it out of
+        the room, for good."""
+        room_id, seen = look.gaps.room_id, set[str]()
+        waiting = look.gaps.waiting
+        while waiting and len(run.anchored) < ANCHORS_PER_RUN and len(seen) < STAND_INS_MAX:
+            for parked in waiting:
+                if parked.event_id not in run.anchored and self._purpose(look, run, parked) is not None:
+                    run.anchored.add(parked.event_id)
+                    await self._ask_some(self._candidates(look, [parked]), partial(self._ask_anchor, look, parked), run)
+                    return True
+            seen.update(parked.event_id for parked in waiting)
+            behind = await self._database.read(partial(waiting_for, room_id=room_id, event_ids=list(seen)))
+            waiting = tuple(parked for parked in behind if parked.event_id not in seen)
+            look.brought.update(await self._brought(waiting))
         return False
+
+    async def _ask_anchor(self, look: _Look, parked: Waiting, server: str) -> bool:
+        return await self._anchors.set(look.rules_source(server, "state_ids"), parked.event_id)
 
     def _purpose(self, look: _Look, run: _Run, parked: Waiting) -> str | None:
         """What we pulled it for; None: it was pushed. An outlier of before says by its first fact what that was."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore, storable
@@ -132,18 +133,14 @@ def gaps_of(snapshot: Snapshot, room_id: str) -> RoomGaps | None:
         extremities=_restored(extremities),
         prev=tuple(restore(event_id) for event_id, kind in wanted if kind == "prev"),
         auth=tuple(restore(event_id) for event_id, kind in wanted if kind != "prev"),
-        waiting=tuple(
-            Waiting(
-                restore(event_id),
-                (partition, source),
-                _restored(prev),
-                _restored(auth),
-                frozenset(_restored(missing or ())),
-                backfilled,
-            )
-            for event_id, partition, source, _, prev, auth, missing, backfilled in waiting
-        ),
+        waiting=tuple(map(_waiting, waiting)),
     )
+
+
+def waiting_for(snapshot: Snapshot, room_id: str, event_ids: Iterable[str]) -> tuple[Waiting, ...]:
+    """The parked events that wait for one of these, in the order in which they came."""
+    named = [storable(event_id) for event_id in event_ids]
+    return tuple(map(_waiting, snapshot.rows(_WAITING_SQL, (storable(room_id), named, WAITING_MAX))))
 
 
 def is_being_entered(snapshot: Snapshot, room_id: str) -> bool:
@@ -169,6 +166,12 @@ def parked(snapshot: Snapshot, room_id: str, event_ids: Collection[str]) -> set[
 def servers_in(snapshot: Snapshot, room_id: str) -> list[str]:
     """Servers with joined members, the most promising ones first; ours may be among them."""
     return [restore(server) for (server,) in snapshot.rows(_SERVERS_SQL, (storable(room_id), SERVERS_MAX))]
+
+
+def _waiting(row: Sequence[Any]) -> Waiting:
+    event_id, partition, source, _, prev, auth, missing, backfilled = row
+    lacks = frozenset(_restored(missing or ()))
+    return Waiting(restore(event_id), (partition, source), _restored(prev), _restored(auth), lacks, backfilled)
 
 
 def _ids(snapshot: Snapshot, sql: str, room_id: str, event_ids: Collection[str]) -> set[str]:

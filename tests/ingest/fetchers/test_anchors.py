@@ -234,6 +234,31 @@ def test_an_event_that_does_not_pass_keeps_nobody_out_who_follows_it(play: Play)
     play(story)
 
 
+def test_a_user_whose_join_does_not_pass_keeps_nobody_else_out(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        user = f"@odd:{room.peer.name}"
+        join = room.join(user)
+        said = room.say("nobody can judge this", sender=user)
+        upon, last = room.talk(2)
+        forged = {**join.pdu, "signatures": {room.peer.name: {"ed25519:a_1": "A" * 86}}}
+        room.peer.on("GET", f"/_matrix/federation/v1/event/{join.event_id}", {"pdus": [forged]})
+        told = {"events": [forged, said.pdu, upon.pdu]}
+        room.peer.on("POST", room.path("get_missing_events"), told)
+        room.peer.on("GET", room.path("event_auth", said.event_id), {"auth_chain": [forged]})
+        state = [room.events[i].pdu for i in room.state_before[join.event_id].values()]
+        room.peer.on("GET", room.path("state"), {"pdus": [*state, forged], "auth_chain": []})
+        await house.push(last)
+        await house.filler.fill(room.id)
+        verdicts = await house.verdicts(room)
+        assert (verdicts[upon.event_id], verdicts[last.event_id]) == ("accepted", "accepted")
+        assert verdicts[said.event_id] == "dropped"
+        assert await house.wants(room) == []
+        await no_dangling_auth(house, room)
+        await good_event_after(house, room)
+
+    play(story, rebuilt=True)
+
+
 def test_an_anchor_that_nobody_has_or_knows_the_room_above_ends_in_giving_up(play: Play) -> None:
     async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
         anchor, last = deep_gap(room)
