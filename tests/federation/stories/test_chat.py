@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -122,9 +123,13 @@ def test_who_is_online_there_and_here(sides: Sides) -> None:
         return bool(person.ok("GET", f"/presence/{of.user_id}/status")["presence"] == state)
 
     def becomes(person: Client, other: Client, state: str) -> None:
-        # Said again and again: a server of which nothing is known yet may miss what is of use now only.
+        # Each time with another word, as nobody is told the same twice: what Synapse reads of a user that it has just
+        # come to know overwrites what it is told meanwhile.
+        words = count()
+
         def told() -> bool:
-            person.ok("PUT", f"/presence/{person.user_id}/status", {"presence": state, "status_msg": state})
+            said = {"presence": state, "status_msg": f"{state} {next(words)}"}
+            person.ok("PUT", f"/presence/{person.user_id}/status", said)
             return sees_presence(other, person, state)
 
         eventually(told, f"{other.user_id} sees {person.user_id} {state}")
