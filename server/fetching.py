@@ -29,13 +29,18 @@ def wanted_follower(house: House, owner: str) -> WantedFollower:
         return OpsLease(house.database, f"gap/{storable(room_id)}", owner, now_ms)
 
     follower = WantedFollower(house.database, filler, lease)
+    hears_of(GAPS, follower, house)
+    return follower
+
+
+def hears_of(errand: str, follower: WantedFollower, house: House) -> None:
+    """Tell a follower of rooms with an errand of this kind (annals.projectors.notices), from now on."""
 
     def hear(notice: Notice) -> None:
-        if notice.calls_for(GAPS):
+        if notice.calls_for(errand):
             follower.moved(notice.rooms, notice.everything)
 
     house.reached.subscribe(hear)
-    return follower
 
 
 def room_history(house: House) -> History:

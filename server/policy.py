@@ -7,8 +7,9 @@ from annals.database.text import storable
 from annals.ingest.fetchers.follower import WAITS_S, WantedFollower
 from annals.ingest.policy.asker import PolicyAsker
 from annals.ingest.policy.waiting import rooms_that_wait
-from annals.projectors.notices import POLICY, Notice
+from annals.projectors.notices import POLICY
 from annals.server.clock import now_ms
+from annals.server.fetching import hears_of
 from annals.server.house import House
 
 #: In the midst of traffic there is no hurry: events of most other servers bear the signature already.
@@ -26,10 +27,5 @@ def policy_follower(house: House, owner: str, waits_s: tuple[float, ...] = WAITS
     follower = WantedFollower(
         house.database, asker, lease, waits_s, what="policy", rooms_of=rooms_that_wait, look_every_s=_LOOK_EVERY_S
     )
-
-    def hear(notice: Notice) -> None:
-        if notice.calls_for(POLICY):
-            follower.moved(notice.rooms, notice.everything)
-
-    house.reached.subscribe(hear)
+    hears_of(POLICY, follower, house)
     return follower

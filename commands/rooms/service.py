@@ -133,20 +133,12 @@ class Rooms:
 
         `more`: e.g. a third_party_signed.
         """
-        await self._join(user_id, room_id, reason, more, cause, servers)
+        change = await self._change(user_id, user_id, "join", reason, cause, more)
+        await self._join(change, room_id, servers, cause)
         await self._inheritance.give(user_id, room_id, cause)
 
-    async def _join(
-        self,
-        user_id: str,
-        room_id: str,
-        reason: str | None,
-        more: Mapping[str, Any],
-        cause: str,
-        servers: Sequence[str],
-    ) -> None:
-        standing = await self._handshakes.standing(room_id, user_id)
-        change = await self._change(user_id, user_id, "join", reason, cause, more)
+    async def _join(self, change: Change, room_id: str, servers: Sequence[str], cause: str) -> None:
+        standing = await self._handshakes.standing(room_id, change.target)
         asked = (*servers, *standing.servers)
         if standing.here or not asked:
             try:
@@ -155,7 +147,7 @@ class Rooms:
                 if not needed.servers:
                     raise
                 asked = (*needed.servers, *servers)
-        ended = await self._handshakes.carry_out("join", room_id, user_id, asked, change.content, cause)
+        ended = await self._handshakes.carry_out("join", room_id, change.target, asked, change.content, cause)
         if ended.attached:
             # Somebody else of ours has joined meanwhile.
             await self._join_here(change, room_id)
