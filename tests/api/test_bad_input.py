@@ -26,7 +26,18 @@ ROUTERS = [
 ENDPOINTS = sorted({(method, route.path) for router in ROUTERS for route in router.routes for method in route.methods})
 #: Parameters that get past the first checks, and texts that should not.
 _ODD = ["\0", "%", "/", "..", "ü", "\u2028", "'", '"', "\\", "@", "#", "!", ":", "x" * 70_000, "\x01", "{}", " ", "0"]
-_NAMES = [f"@alice:{SERVER}", f"#a:{SERVER}", "!r:x", "m.x", "displayname", "override", ".m.rule.master", "DEVICE"]
+_NAMES = [
+    f"@alice:{SERVER}",
+    f"#a:{SERVER}",
+    "@bob:other.example",
+    "#b:other.example",
+    "!r:x",
+    "m.x",
+    "displayname",
+    "override",
+    ".m.rule.master",
+    "DEVICE",
+]
 _PARAMETER = st.one_of(
     st.sampled_from(_NAMES),
     st.sampled_from(_ODD),
@@ -100,7 +111,8 @@ def test_no_input_makes_a_500(
     url = f"{_path(template, parameters)}?{text}"
     response = house.client.request(method, url, content=_bytes(body), headers=headers)
     event(f"{method} {response.status_code}")
-    assert response.status_code < 500, response.text
+    # 502: the name is another server's, and none is reached from here.
+    assert response.status_code < 500 or response.status_code == 502, response.text
     content = response.json()
     # The first answer of interactive authentication is the one 401 that is no error object.
     if response.status_code >= 400 and "flows" not in content:

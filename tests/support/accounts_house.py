@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -35,6 +35,9 @@ from annals.database.snapshot import Snapshot
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log, TopicPartition
 from annals.eventlog.embedded import open_embedded
+from annals.federation.addresses import AddressFilter
+from annals.federation.client import FederationClient, Identity, Query
+from annals.federation.settings import FederationSettings
 from annals.ingest.key_notary import KeyNotary
 from annals.ingest.keyring import KeyMissing, KeyNeed, Keyring
 from annals.matrix.server_keys import KnownKey
@@ -48,12 +51,16 @@ from annals.queries.accounts import AccountReads
 from annals.queries.accounts_tokens import Tokens
 from annals.queries.aliases import AliasReads
 from annals.queries.profiles import ProfileReads
+from annals.queries.remote import RemoteReads
 from annals.schemas.codec import decode
 from annals.schemas.topics import TOPICS, decisions_topic
+from tests.support.scripted_peer import FakeNames
 
 SERVER = "test"
 PASSWORD = "long enough password"
 SHARED_SECRET = "complement"
+#: No other server can be connected to.
+NOWHERE = FederationSettings(addresses=AddressFilter.of(denied=["0.0.0.0/0", "::/0"]))
 #: Argon2 as cheap as it can be.
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -120,6 +127,19 @@ class Unreachable:
     async def keys(self, needs: Collection[KeyNeed]) -> dict[KeyNeed, KnownKey | KeyMissing]:
         """None, of nobody."""
         return {}
+
+
+@dataclass(frozen=True)
+class NobodyElse:
+    """The client of a house that reaches no other server: the real one, for one request and its event loop."""
+
+    identity: Identity
+    now_ms: Callable[[], int]
+
+    async def get(self, server: str, path: str, query: Query = (), *, timeout_s: float | None = None) -> Any:
+        """Raises Unreachable, whatever the name."""
+        async with FederationClient(self.identity, NOWHERE, self.now_ms, FakeNames()) as client:
+            return await client.get(server, path, query, timeout_s=timeout_s)
 
 
 async def _settled() -> None:
@@ -239,6 +259,7 @@ def _house(database: Database, log: Log, waiter: Reached, connection: WriteConne
     keys = SubjectKeys(appender, database, secrets.token_bytes(32))
     signing_key = SigningKey("ed25519:1", b"\x01" * 32)
     own_keys = OwnKeys(SERVER, [signing_key], times.now)
+    others = cast(FederationClient, NobodyElse(Identity(SERVER, signing_key), times.now))
     given: dict[str, Any] = {
         "settings": ApiSettings(SERVER, "0.0.1", registration_enabled=True, registration_shared_secret=SHARED_SECRET),
         "clock": times.now,
@@ -253,6 +274,7 @@ def _house(database: Database, log: Log, waiter: Reached, connection: WriteConne
         "user_data": UserData(appender, database),
         "aliases": Aliases(appender, database, power, SERVER),
         "alias_reads": AliasReads(database, SERVER),
+        "remote_reads": RemoteReads(others),
         "notary": KeyNotary(SERVER, signing_key, own_keys, cast(Keyring, Unreachable()), database, _settled, times.now),
     }
     # What rooms need is not called here.
