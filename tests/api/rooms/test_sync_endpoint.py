@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.remote_server import RemoteServer
 from tests.support.server import LiveServer, bodies, quoted
 
 
@@ -95,3 +96,36 @@ def test_full_state_and_state_after(server: LiveServer) -> None:
     assert "m.room.create" in {event["type"] for event in full["state"]["events"]}
     after = alice.sync(token, use_state_after="true")["rooms"]["join"][room]
     assert [event["content"] for event in after["state_after"]["events"]] == [{"name": "two"}]
+
+
+def _ids(section: dict[str, Any]) -> list[str]:
+    return [event["event_id"] for event in section["events"]]
+
+
+@pytest.mark.parametrize("filtered", ["org.merge", "m.room.message", "org.other"])
+def test_state_of_a_fork_is_shown_whatever_the_filter_leaves_out(server: LiveServer, filtered: str) -> None:
+    """Of two branches that are merged, one brings the state, and the filter leaves out the merge or what stands on it."""
+    alice, remote = server.user("alice"), RemoteServer(server)
+    bob, room_id = remote.user("bob"), alice.create_room(preset="public_chat")
+    remote.join(room_id, bob)
+    levels = alice.do("GET", f"/rooms/{quoted(room_id)}/state/m.room.power_levels")
+    alice.set_state(room_id, "m.room.power_levels", levels | {"events": {"org.other": 0}})
+    # It stands upon what there is before Alice speaks.
+    state = remote.build(room_id, bob, "org.other", {"of": "the fork"}, "")
+    first = alice.say(room_id, "on the other branch")
+    since = alice.sync()["next_batch"]
+    remote.push(state)
+    second = remote.build(room_id, bob, "m.room.message", {"body": "on it, too"}, prev_events=[first])
+    remote.push(second)
+    merge = remote.build(room_id, bob, "org.merge", {}, prev_events=[second.event_id, state.event_id])
+    remote.push(merge)
+    chosen = json.dumps({"room": {"timeline": {"limit": 1, "not_types": [filtered]}}})
+    answer = alice.sync(since, filter=chosen)
+    shown = answer["rooms"]["join"][room_id]
+    timeline, before = _ids(shown["timeline"]), _ids(shown["state"])
+    assert len(timeline) == 1
+    assert state.event_id in timeline + before
+    assert not {first, second.event_id, merge.event_id} & set(before)
+    later = alice.say(room_id, "later")
+    shown = alice.sync(answer["next_batch"])["rooms"]["join"][room_id]
+    assert (_ids(shown["timeline"]), _ids(shown["state"])) == ([later], []), "once is enough"
