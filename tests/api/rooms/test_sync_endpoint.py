@@ -104,7 +104,7 @@ def _ids(section: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("filtered", ["org.merge", "m.room.message", "org.other"])
 def test_state_of_a_fork_is_shown_whatever_the_filter_leaves_out(server: LiveServer, filtered: str) -> None:
-    """Of two branches that are merged, one brings the state, and the filter leaves out the merge or what stands on it."""
+    """One of two branches brings it; left out is their merge, or what stands on either."""
     alice, remote = server.user("alice"), RemoteServer(server)
     bob, room_id = remote.user("bob"), alice.create_room(preset="public_chat")
     remote.join(room_id, bob)
