@@ -5,20 +5,23 @@ No client can upload keys here yet, so that none are given; the answers name the
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from annals.api.answers import answer
-from annals.api.auth.server import WithServer
+from annals.api.auth.server import InTurn, WithServer
 from annals.api.bodies import Body, checked
-from annals.api.errors import not_found
+from annals.api.errors import bad_json, not_found
 from annals.api.server.queries import check_ours
 from annals.api.services import WithServices
 
 router = APIRouter()
 
+USERS_MAX, DEVICES_MAX = 10_000, 50_000
+"""Of one request: servers ask once for all users of ours that are in a room."""
 _BASE = "/_matrix/federation/v1/user"
 
 
@@ -46,19 +49,27 @@ async def devices(user_id: str, services: WithServices, _: WithServer) -> Respon
 
 
 @router.post(_BASE + "/keys/query")
-async def keys_query(services: WithServices, server: WithServer) -> Response:
+async def keys_query(services: WithServices, server: InTurn) -> Response:
     """POST /_matrix/federation/v1/user/keys/query."""
     body = checked(KeysQueryBody, server.content)
+    _check_bounded(body.device_keys)
     users = await services.federation_devices.known(body.device_keys)
     return answer({"device_keys": {user_id: {} for user_id in users}})
 
 
 @router.post(_BASE + "/keys/claim")
-async def keys_claim(services: WithServices, server: WithServer) -> Response:
+async def keys_claim(services: WithServices, server: InTurn) -> Response:
     """POST /_matrix/federation/v1/user/keys/claim."""
     body = checked(KeysClaimBody, server.content)
+    _check_bounded(body.one_time_keys)
     users = await services.federation_devices.known(body.one_time_keys)
     return answer({"one_time_keys": {user_id: {} for user_id in users}})
+
+
+def _check_bounded(named: Mapping[str, Collection[str]]) -> None:
+    """400 where a request names more than is looked up at once: then it is to be asked in parts."""
+    if len(named) > USERS_MAX or sum(map(len, named.values())) > DEVICES_MAX:
+        raise bad_json(f"More than {USERS_MAX} users or {DEVICES_MAX} devices in one request")
 
 
 def _no_keys(user_id: str, device_id: str) -> dict[str, Any]:

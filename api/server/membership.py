@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from annals.api.answers import answer, text_answer
 from annals.api.auth.limits import address_of
-from annals.api.auth.server import FromServer, WithServer
+from annals.api.auth.server import FromServer, InTurn, WithServer
 from annals.api.bodies import as_object, read_object
 from annals.api.services import Services, WithServices, request_id_of
 from annals.commands.rooms.templates import Template
@@ -46,16 +46,14 @@ async def make_leave(room_id: str, user_id: str, services: WithServices, server:
 
 
 @router.put(_V2 + "send_join" + _EVENT)
-async def send_join(
-    room_id: str, event_id: str, request: Request, services: WithServices, server: WithServer
-) -> Response:
+async def send_join(room_id: str, event_id: str, request: Request, services: WithServices, server: InTurn) -> Response:
     """PUT /_matrix/federation/v2/send_join/{roomId}/{eventId}."""
     return text_answer(await _joined(services, _handed(server, room_id, event_id, request)))
 
 
 @router.put(_V1 + "send_join" + _EVENT)
 async def send_join_v1(
-    room_id: str, event_id: str, request: Request, services: WithServices, server: WithServer
+    room_id: str, event_id: str, request: Request, services: WithServices, server: InTurn
 ) -> Response:
     """PUT /_matrix/federation/v1/send_join/{roomId}/{eventId}, whose answers stand in an array behind their status."""
     return text_answer(b"[200," + await _joined(services, _handed(server, room_id, event_id, request)) + b"]")

@@ -21,8 +21,8 @@ from annals.schemas.facts.users import DeviceListChanged, SigningKeysChanged
 TO_DEVICE, DEVICE_LIST, SIGNING_KEYS = "m.direct_to_device", "m.device_list_update", "m.signing_key_update"
 KINDS = frozenset((TO_DEVICE, DEVICE_LIST, SIGNING_KEYS))
 EVERY_DEVICE = "*"
-MESSAGES_MAX = 10_000
-"""Of one transaction, for all devices together: as many keys of rooms as fit into its body."""
+COPIES_MAX, COPIES_BYTES_MAX = 10_000, 64 << 20
+"""Of one transaction, of messages for every device of a user: who has many devices makes much of little."""
 _CONTENT_BYTES_MAX = 60_000
 _TEXT_MAX = 255
 _PREV_IDS_MAX = 100
@@ -66,29 +66,47 @@ def device_claims(edus: list[Any], origin: str, server_name: str) -> DeviceClaim
     """What the EDUs say; what makes no sense is left out and counted. Nothing raises."""
     messages = [message for content in contents_of(edus, TO_DEVICE) for message in _messages(content, origin)]
     ours = [message for message in messages if is_of(message.user_id, server_name)]
-    count(TO_DEVICE, "refused", len(messages) - len(ours[:MESSAGES_MAX]))
+    count(TO_DEVICE, "refused", len(messages) - len(ours))
     told = [*_told(edus, DEVICE_LIST, _device, origin), *_told(edus, SIGNING_KEYS, _signing_keys, origin)]
-    return DeviceClaims(ours[:MESSAGES_MAX], told)
+    return DeviceClaims(ours, told)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The facts, and what was for so many devices that nothing is made of it."""
+
+    facts: list[Fact]
+    left_out: list[ToDevice]
 
 
 def device_facts(
     claims: DeviceClaims, devices: Mapping[str, Sequence[str]], sharing: frozenset[str], envelope: Envelope
-) -> list[Fact]:
+) -> Delivered:
     """The facts, `devices` being those of the receivers, and `sharing` the owners that share a room with us."""
     facts: list[Fact] = []
+    left_out: list[ToDevice] = []
+    there = {user_id: frozenset(device_ids) for user_id, device_ids in devices.items()}
+    copies = copied_bytes = 0
     for message in claims.messages:
-        known = devices.get(message.user_id, ())
-        chosen = known if message.device_id == EVERY_DEVICE else [one for one in known if one == message.device_id]
-        if len(facts) + len(chosen) > MESSAGES_MAX:
-            count(TO_DEVICE, "too_many", len(chosen))
-            continue
+        chosen: Sequence[str] = (message.device_id,) if message.device_id in there.get(message.user_id, ()) else ()
+        if message.device_id == EVERY_DEVICE:
+            chosen = devices.get(message.user_id, ())
+            size_bytes = len(chosen) * len(message.content)
+            if copies + len(chosen) > COPIES_MAX or copied_bytes + size_bytes > COPIES_BYTES_MAX:
+                left_out.append(message)
+                continue
+            copies, copied_bytes = copies + len(chosen), copied_bytes + size_bytes
         count(TO_DEVICE, "logged" if chosen else "no_such_device")
         facts += [_message_fact(message, device_id, envelope) for device_id in chosen]
+    facts += _told_facts(claims, sharing, envelope)
+    return Delivered(facts, left_out)
+
+
+def _told_facts(claims: DeviceClaims, sharing: frozenset[str], envelope: Envelope) -> Iterator[Fact]:
     for user_id, make in claims.told:
         count("devices", "logged" if user_id in sharing else "refused")
         if user_id in sharing:
-            facts.append(make(envelope))
-    return facts
+            yield make(envelope)
 
 
 def _message_fact(message: ToDevice, device_id: str, envelope: Envelope) -> ToDeviceSent:

@@ -16,8 +16,6 @@ from annals.matrix.identifiers import domain_of, is_event_id, is_room_id, is_use
 
 READ = "m.read"
 MAIN_THREAD = "main"
-CLAIMS_MAX = 1_000
-"""Of one transaction. A server gathers receipts for seconds, not for days."""
 _MS_MAX = 2**63 - 1
 
 
@@ -54,9 +52,6 @@ def room_claims(edus: list[Any], origin: str) -> list[RoomClaim]:
         kind, content = _kind_and_content(edu)
         reader = _READERS.get(kind)
         for claim in reader(content, origin) if reader is not None else ():
-            if len(claims) >= CLAIMS_MAX:
-                count(kind, "too_many")
-                break
             thread = claim.thread_id or "" if isinstance(claim, Receipt) else ""
             claims[kind, claim.room_id, claim.user_id, thread] = claim
     return list(claims.values())

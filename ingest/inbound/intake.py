@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from annals.ingest.inbound.devices import COPIES_BYTES_MAX, COPIES_MAX, TO_DEVICE, ToDevice
 from annals.ingest.inbound.edus import RoomClaim, Typing
 from annals.ingest.inbound.metrics import count
 from annals.ingest.inbound.retrying import DENIED, FIRST_WAIT_MS, ROOM_NOT_READY
@@ -18,6 +19,7 @@ from annals.schemas.facts.ephemeral import TypingSet
 from annals.schemas.facts.quarantine import InputQuarantined
 from annals.schemas.facts.receipts import ReceiptSet
 
+EDU, TOO_MANY = "edu", "too_many"
 TYPING_MS = 60_000
 """A server that says no more of a user who types is believed for so long."""
 
@@ -115,6 +117,31 @@ def not_ready(
     return facts
 
 
+def too_many_copies(
+    transaction: Transaction, left_out: Sequence[ToDevice], envelope: Envelope, may_keep: Callable[[int], bool]
+) -> list[Fact]:
+    """Messages for every device of a user that were too many, as one fact that names them."""
+    if not left_out:
+        return []
+    detail = f"{len(left_out)} messages for every device of users who have many, beyond {COPIES_MAX} copies"
+    fact = input_quarantined(
+        [{"message_id": message.message_id, "user_id": message.user_id} for message in left_out],
+        kind=EDU,
+        room_id=None,
+        room_version=None,
+        event_id=None,
+        reason=TOO_MANY,
+        detail=f"{detail} or {COPIES_BYTES_MAX} bytes",
+        retry_at_ms=None,
+        envelope=envelope,
+        origin=transaction.origin,
+        via=transaction.via,
+    )
+    kept = may_keep(len(fact.original) if isinstance(fact.original, bytes) else 0)
+    count(TO_DEVICE, TOO_MANY if kept else "over_quota", len(left_out))
+    return [fact] if kept else []
+
+
 def _quarantine(taken: Taken, fact: InputQuarantined, reason: str, may_keep: Callable[[int], bool]) -> None:
     if may_keep(len(fact.original) if isinstance(fact.original, bytes) else 0):
         count(PDU, "quarantined")
@@ -160,10 +187,11 @@ def _reason(outcome: Quarantined | KeyUnavailable) -> str:
 def take_claims(claims: Sequence[RoomClaim], origin: str, found: Found, envelope: Envelope, now_ms: int) -> list[Fact]:
     """The facts of what EDUs say about rooms: of users that are in them, of servers that may take part."""
     facts: list[Fact] = []
+    # An ACL may be long, and claims many: each is asked once.
+    rooms = {room_id for room_id in {claim.room_id for claim in claims} if found.admits(room_id, origin)}
     for claim in claims:
         kind = "m.typing" if isinstance(claim, Typing) else "m.receipt"
-        standing = found.rooms.get(claim.room_id)
-        if standing is None or not standing.admits(origin) or (claim.room_id, claim.user_id) not in found.joined:
+        if claim.room_id not in rooms or (claim.room_id, claim.user_id) not in found.joined:
             count(kind, "refused")
             continue
         count(kind, "logged")

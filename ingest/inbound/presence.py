@@ -12,8 +12,6 @@ from annals.schemas.facts.envelope import Envelope, Fact
 from annals.schemas.facts.ephemeral import PresenceSet
 
 PRESENCE = "m.presence"
-UPDATES_MAX = 1_000
-"""Of one transaction."""
 BELIEVED_MS = 1_800_000
 """A server that says no more of a user who is there is believed for so long. Synapse says it again every 25 minutes."""
 
@@ -28,8 +26,6 @@ def presence_claims(edus: list[Any], origin: str, now_ms: int) -> dict[str, Pres
             presence = pushed(update, now_ms) if is_of(user_id, origin) else None
             if presence is None:
                 count(PRESENCE, "refused")
-            elif len(claims) >= UPDATES_MAX and user_id not in claims:
-                count(PRESENCE, "too_many")
             else:
                 claims[str(user_id)] = presence
     return claims

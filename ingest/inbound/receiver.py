@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -21,9 +22,9 @@ import orjson
 from annals.database.pool import Database
 from annals.federation.flights import Flights
 from annals.ingest.inbound.answers import keep_answer
-from annals.ingest.inbound.devices import KINDS, device_claims, device_facts
+from annals.ingest.inbound.devices import KINDS, DeviceClaims, device_claims, device_facts
 from annals.ingest.inbound.edus import RoomClaim, count_unknown, room_claims
-from annals.ingest.inbound.intake import Arrived, not_ready, room_of, take_claims, take_pdus
+from annals.ingest.inbound.intake import Arrived, not_ready, room_of, take_claims, take_pdus, too_many_copies
 from annals.ingest.inbound.metrics import count
 from annals.ingest.inbound.out_of_band import take_answers
 from annals.ingest.inbound.presence import PRESENCE, presence_claims, presence_facts
@@ -34,6 +35,7 @@ from annals.ingest.pdu_facts import PDU
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.ingest.recovery.asker import Pushed, RoomAsker
 from annals.ingest.verification import Candidate
+from annals.matrix.presence import Presence
 from annals.matrix.room_versions import RoomRules
 from annals.schemas.facts.envelope import Envelope, Fact
 from annals.schemas.records import Addressed, record_of
@@ -41,8 +43,12 @@ from annals.schemas.records import Addressed, record_of
 WAITING_MAX = 20
 """Transactions of one server that wait for their turn: a well-behaved one has one under way."""
 _ROOMS_MAX = 100_000
+BATCH_RECORDS, BATCH_BYTES = 1_000, 8 << 20
+"""Of one append: a large transaction takes several, so that others' records come between, and it fits into memory."""
 # Fewer are done sooner than a thread is asked.
 _DONE_HERE_MAX = 4
+# What an EDU says costs so much less than a PDU.
+_ENTRIES_A_PDU = 64
 T = TypeVar("T")
 
 
@@ -112,10 +118,8 @@ class Receiver:
 
     async def _take(self, transaction: Transaction) -> bytes:
         arrived = await self._verified(transaction)
-        claims = room_claims(transaction.edus, transaction.origin)
-        devices = device_claims(transaction.edus, transaction.origin, self._server_name)
-        present = presence_claims(transaction.edus, transaction.origin, self._now_ms()) if self._with_presence else {}
-        wanted = _wanted(transaction, arrived, claims, devices.owners | present.keys(), devices.receivers)
+        said = await self._off_loop(transaction.entries // _ENTRIES_A_PDU, lambda: self._said(transaction))
+        wanted = _wanted(transaction, arrived, said)
         found = await self._database.read(lambda snapshot: look(snapshot, wanted))
         if found.answer is not None:
             return found.answer.encode()
@@ -135,11 +139,27 @@ class Receiver:
         taken.facts += not_ready(transaction, found, envelope, now_ms, may_keep)
         self._tell_elsewhere(transaction, found)
         count_unknown(transaction.edus, KINDS | {PRESENCE})
-        taken.facts += take_claims(claims, transaction.origin, found, envelope, now_ms)
-        taken.facts += device_facts(devices, found.devices, found.sharing, envelope)
-        taken.facts += presence_facts(present, transaction.origin, found.sharing, envelope)
+
+        def of_edus() -> list[Fact]:
+            delivered = device_facts(said.devices, found.devices, found.sharing, envelope)
+            return [
+                *take_claims(said.rooms, transaction.origin, found, envelope, now_ms),
+                *delivered.facts,
+                *too_many_copies(transaction, delivered.left_out, envelope, may_keep),
+                *presence_facts(said.present, transaction.origin, found.sharing, envelope),
+            ]
+
+        taken.facts += await self._off_loop(transaction.entries // _ENTRIES_A_PDU, of_edus)
         await self._append(taken.facts)
         return await self._answered(transaction, {"pdus": taken.results}, now_ms)
+
+    def _said(self, transaction: Transaction) -> _Said:
+        edus, origin = transaction.edus, transaction.origin
+        return _Said(
+            room_claims(edus, origin),
+            device_claims(edus, origin, self._server_name),
+            presence_claims(edus, origin, self._now_ms()) if self._with_presence else {},
+        )
 
     async def _verified(self, transaction: Transaction) -> list[Arrived]:
         """The PDUs of rooms that we are in, verified; of others nothing is looked at but their room."""
@@ -181,10 +201,9 @@ class Receiver:
                 self._asker.heard(Pushed(transaction.origin, room_id, pdu, self.receive))
 
     async def _append(self, facts: Sequence[Fact]) -> None:
-        if not facts:
-            return
-        records = await self._off_loop(len(facts), lambda: [record_of(fact) for fact in facts])
-        await self._writer.submit_records(records)
+        to_come = iter(facts)
+        while records := await self._off_loop(len(facts), lambda: _batch(to_come)):
+            await self._writer.submit_records(records)
 
     async def _off_loop(self, count_of_items: int, work: Callable[[], T]) -> T:
         if count_of_items <= _DONE_HERE_MAX:
@@ -199,6 +218,15 @@ class Receiver:
         return stands.encode()
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the EDUs of a transaction say. `present`: by user of the origin."""
+
+    rooms: Sequence[RoomClaim]
+    devices: DeviceClaims
+    present: Mapping[str, Presence]
+
+
 class _Turn:
     """Whose turn it is among the transactions of one server."""
 
@@ -209,20 +237,24 @@ class _Turn:
         self.waiting = 0
 
 
-def _wanted(
-    transaction: Transaction,
-    arrived: Sequence[Arrived],
-    claims: Sequence[RoomClaim],
-    owners: Collection[str],
-    receivers: Collection[str],
-) -> Wanted:
+def _batch(facts: Iterator[Fact]) -> list[Addressed]:
+    """Records of the next facts, as many as go into one append."""
+    records: list[Addressed] = []
+    size_bytes = 0
+    while len(records) < BATCH_RECORDS and size_bytes < BATCH_BYTES and (fact := next(facts, None)) is not None:
+        records.append(record_of(fact))
+        size_bytes += len(records[-1].value or b"")
+    return records
+
+
+def _wanted(transaction: Transaction, arrived: Sequence[Arrived], said: _Said) -> Wanted:
     rooms = {room_id for pdu in transaction.pdus if (room_id := room_of(pdu)) is not None}
     return Wanted(
-        rooms | {claim.room_id for claim in claims},
+        rooms | {claim.room_id for claim in said.rooms},
         {(item.room_id, event_id) for item in arrived if (event_id := item.event_id) is not None},
-        {(claim.room_id, claim.user_id) for claim in claims},
-        receivers,
-        owners,
+        {(claim.room_id, claim.user_id) for claim in said.rooms},
+        said.devices.receivers,
+        said.devices.owners | said.present.keys(),
         (transaction.origin, transaction.transaction_id),
     )
 

@@ -109,6 +109,11 @@ class Found:
         standing = self.rooms.get(room_id or "")
         return standing.rules if standing is not None else self.joining.get(room_id or "")
 
+    def admits(self, room_id: str, server_name: str) -> bool:
+        """Whether the server may take part in the room; not in one that no user of ours is in."""
+        standing = self.rooms.get(room_id)
+        return standing is not None and standing.admits(server_name)
+
 
 def look(snapshot: Snapshot, wanted: Wanted) -> Found:
     """The read: a query for each kind of thing that is wanted, never one for each thing."""

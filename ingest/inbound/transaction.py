@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 PDUS_MAX, EDUS_MAX = 50, 100
+ENTRIES_MAX = 100_000
+"""Receipts, presences, messages for devices in all EDUs together: as many as an honest server's fit into a body."""
 _ID_CHARACTERS_MAX = 255
 
 
@@ -27,6 +29,8 @@ class Transaction:
     edus: list[Any]
     cause: str | None = None
     """The request's id."""
+    entries: int = 0
+    """How much the EDUs say, as `entries_of` counts."""
 
     @property
     def via(self) -> str:
@@ -47,4 +51,25 @@ def read_transaction(
     # "there is a limit of 50 PDUs per transaction ... 100 EDUs per transaction"
     if len(pdus) > PDUS_MAX or len(edus) > EDUS_MAX:
         raise TransactionRefused(400, "M_BAD_JSON", f"More than {PDUS_MAX} PDUs or {EDUS_MAX} EDUs")
-    return Transaction(origin, transaction_id, pdus, edus, cause)
+    # What is answered with 200 is taken, all of it: so there must be an end to how much that is.
+    entries = entries_of(edus)
+    if entries > ENTRIES_MAX:
+        raise TransactionRefused(413, "M_TOO_LARGE", f"The EDUs say more than {ENTRIES_MAX} things")
+    return Transaction(origin, transaction_id, pdus, edus, cause, entries)
+
+
+def entries_of(edus: list[Any]) -> int:
+    """How many things EDUs say: receipts by room and type, messages by user, presences, and one for whatever else."""
+    return sum(_entries(edu.get("content")) if type(edu) is dict else 1 for edu in edus)
+
+
+def _entries(content: Any) -> int:
+    return sum(map(_in_value, content.values())) or 1 if type(content) is dict else 1
+
+
+def _in_value(value: Any) -> int:
+    if type(value) is list:
+        return len(value) or 1
+    if type(value) is not dict:
+        return 1
+    return sum(len(inner) or 1 if type(inner) is dict else 1 for inner in value.values()) or 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from annals.api.server.devices import DEVICES_MAX, USERS_MAX
 from annals.commands.openid import VALID_FOR_S, OpenIdTokens
 from annals.database.rows import Rows
 from annals.queries.federation.devices import FederationDevices
@@ -113,6 +115,20 @@ def test_keys_are_asked_for_by_user(house: House, at: FederationApp) -> None:
     assert at.post(PEER, "/user/keys/query", {})[0] == 400
     assert at.post(PEER, "/user/keys/query", {"device_keys": {alice: "all"}})[0] == 400
     assert at.post(PEER, "/user/keys/claim", {"one_time_keys": {alice: []}})[0] == 400
+
+
+def test_how_many_keys_one_request_may_name(house: House, at: FederationApp) -> None:
+    users = [f"@user{number}:test" for number in range(USERS_MAX)]
+    devices = [f"D{number}" for number in range(DEVICES_MAX // 2 + 1)]
+    for what, named in (("query", "device_keys"), ("claim", "one_time_keys")):
+        each: Any = devices if what == "query" else dict.fromkeys(devices, "signed_curve25519")
+        none: Any = [] if what == "query" else {}
+        path = f"/user/keys/{what}"
+        assert at.post(PEER, path, {named: dict.fromkeys(users, none)})[0] == 200
+        assert at.post(PEER, path, {named: {users[0]: each}})[0] == 200
+        for many in (dict.fromkeys([*users, "@one:test"], none), dict.fromkeys(users[:2], each)):
+            status, answer = at.post(PEER, path, {named: many})
+            assert (status, answer["errcode"]) == (400, "M_BAD_JSON")
 
 
 def test_an_openid_token_names_its_user_for_an_hour(house: House, at: FederationApp) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from annals.api.auth.turns import Turns
+from annals.api.auth.turns import RETRY_AFTER_S, Turns
 from annals.matrix.hashing import event_id as id_of
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import ROOM_VERSIONS
@@ -88,6 +88,9 @@ def test_an_asker_that_has_many_heads_names_them_all(world: World, asked: Federa
     assert asked.post(PEER, path("get_missing_events", weaver.room_id), gap)[0] == 200
 
 
+SEND_JOINS = ("/_matrix/federation/v1/send_join", "/_matrix/federation/v2/send_join")
+
+
 def test_what_is_a_large_part_of_a_room_is_answered_in_turn(world: World) -> None:
     weaver = logged(world, plain_room("12"))
     room, last = weaver.room_id, weaver.events[-1].event_id
@@ -97,8 +100,13 @@ def test_what_is_a_large_part_of_a_room_is_answered_in_turn(world: World) -> Non
             nobodys_turn.get(PEER, path("event_auth", room, last)),
             nobodys_turn.get(PEER, path("backfill", room), v=last, limit=1),
             nobodys_turn.post(PEER, path("get_missing_events", room), {"latest_events": [], "earliest_events": []}),
+            nobodys_turn.post(PEER, "/user/keys/query", {"device_keys": {}}),
+            nobodys_turn.post(PEER, "/user/keys/claim", {"one_time_keys": {}}),
+            # Before anything of the join is looked at, and so before it is on the log.
+            *(nobodys_turn.ask(PEER, "PUT", f"{send_join}{path(room, last)}", {}) for send_join in SEND_JOINS),
         ]
-        assert {(status, answer["errcode"]) for status, answer in answers} == {(429, "M_LIMIT_EXCEEDED")}
+        told = {(status, answer["errcode"], answer["retry_after_ms"]) for status, answer in answers}
+        assert told == {(429, "M_LIMIT_EXCEEDED", RETRY_AFTER_S * 1000)}
         assert nobodys_turn.get(PEER, path("event", last))[0] == 200
 
 
