@@ -1,4 +1,5 @@
-"""Which rooms two generations have otherwise: by the fingerprint of the current state, and by the timeline's hash.
+"""Which rooms two generations have otherwise: by the fingerprint of the current state, and by the timeline's hash; and
+which of our users they have otherwise in them.
 
 A timeline's hash is a sum over its events' ids, stream positions and verdicts, computed when it is asked for: nothing
 of it is written beside each message. All that both have is hashed while they go on; once they stand still, only what
@@ -7,11 +8,11 @@ came since. That is enough: an event that was judged again meanwhile has a strea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from annals.database.generation import checked_generation
-from annals.database.text import restore
+from annals.database.text import restore, storable
 from annals.schemas.position import step_start
 
 TOPIC = "rooms"
@@ -28,6 +29,16 @@ SELECT room_id FROM a FULL JOIN b USING (room_id) WHERE (a.events, a.hash) IS DI
 _STATES = """
 SELECT room_id FROM {left}.rooms a FULL JOIN {right}.rooms b USING (room_id)
 WHERE (a.room_id IS NULL) <> (b.room_id IS NULL) OR a.current_fingerprint IS DISTINCT FROM b.current_fingerprint"""
+
+# By what clients are shown: what was forgotten is as out of sight as what never was.
+_MEMBERSHIPS = """
+SELECT room_id, user_id
+FROM (SELECT * FROM {left}.local_current_membership WHERE room_id = ANY (%s::text[]) AND NOT forgotten) a
+FULL JOIN (SELECT * FROM {right}.local_current_membership WHERE room_id = ANY (%s::text[]) AND NOT forgotten) b
+    USING (room_id, user_id)
+WHERE a.membership IS DISTINCT FROM b.membership
+    AND (a.membership IN ('join', 'invite', 'knock') OR b.membership IN ('join', 'invite', 'knock'))
+ORDER BY room_id, user_id"""
 
 
 class Reads(Protocol):
@@ -51,6 +62,16 @@ def other_states(reads: Reads, left: str, right: str) -> set[str]:
     """Rooms whose current state has another fingerprint, or that one of them does not have."""
     sql = _STATES.format(left=checked_generation(left), right=checked_generation(right))
     return {restore(room_id) for (room_id,) in reads.rows(sql)}
+
+
+def other_memberships(reads: Reads, left: str, right: str, rooms: Collection[str]) -> list[tuple[str, str]]:
+    """Room and user of ours, in order, where what the user is shown of these rooms has another membership: in the room
+    or asked to be in one of the generations, and something else, or nothing at all, in the other one."""
+    if not rooms:
+        return []
+    sql = _MEMBERSHIPS.format(left=checked_generation(left), right=checked_generation(right))
+    named = [storable(room_id) for room_id in sorted(rooms)]
+    return [(restore(room_id), restore(user_id)) for room_id, user_id in reads.rows(sql, (named, named))]
 
 
 def common_lows(reads: Reads, left: str, right: str) -> dict[int, int]:

@@ -103,7 +103,7 @@ def apply_fact(step: Step, fact: RoomFact, source: int) -> None:
         case RoomForgotten():
             forget(step, fact, source)
         case RoomRebuilt():
-            step.decide(Rebuilt, source)
+            step.decide(Rebuilt, source, users=fact.users)
         case _:
             raise UnknownFact(type(fact).__name__)
 

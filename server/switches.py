@@ -8,7 +8,7 @@ import structlog
 
 from annals.audit.generations import GenerationInUse
 from annals.audit.operating import operating
-from annals.audit.switching import finish, has_unfinished
+from annals.audit.switched import finish, has_unfinished
 from annals.database.errors import DatabaseError
 from annals.database.pool import Database
 from annals.eventlog.api import Log

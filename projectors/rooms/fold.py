@@ -133,6 +133,7 @@ def users_moved(decisions: Sequence[Decision]) -> set[str]:
     moved.update(
         decision.user_id for decision in decisions if isinstance(decision, MembershipForgotten | MembershipTaken)
     )
+    moved.update(user_id for decision in decisions if isinstance(decision, Rebuilt) for user_id in decision.users)
     return moved
 
 
@@ -377,6 +378,9 @@ class _Fold:
 
     def rebuilt(self, decision: Rebuilt) -> None:
         self._begins_anew(decision)
+        for user_id in decision.users:
+            row = {"room_id": decision.room_id, "user_id": user_id, **self._of(decision)}
+            self.rows.upsert(tables.MEMBERSHIPS_REBUILT, row)
 
     def _begins_anew(self, decision: Decision) -> None:
         """Clients with a token of before are told the room anew."""

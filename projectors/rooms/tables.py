@@ -231,6 +231,17 @@ LOCAL_CURRENT_MEMBERSHIP = Table(
     info=_EXACT,
 )
 
+# Our users whose own membership a switch of generations made another one, or none, and the last time it did.
+MEMBERSHIPS_REBUILT = Table(
+    "memberships_rebuilt",
+    METADATA,
+    Column("room_id", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
+    *provenance(),
+    Index("memberships_rebuilt_by_user", "user_id", "partition", "position"),
+    info=_EXACT,
+)
+
 # element_sum: the fingerprint's sum, 256 bytes. base_id null: from nothing.
 STATES = Table(
     "states",

@@ -23,6 +23,7 @@ from annals.schemas.position import step_start
 _RECORDS_FEW = 2_000
 
 # `gone`: state resolution may take a user out of a room by an event that is not theirs, and leave no member event.
+# `told`: a switch of generations made the user's membership another one, or left none; the room may be gone with it.
 _ROOMS_SQL = """
     WITH w AS (SELECT * FROM unnest(%s::smallint[], %s::bigint[]) AS w(partition, low)), {moved},
     gone AS (
@@ -32,16 +33,27 @@ _ROOMS_SQL = """
         WHERE NOT EXISTS (
             SELECT 1 FROM local_current_membership m WHERE m.room_id = d.room_id AND m.user_id = %s)
     ),
+    told AS (
+        SELECT t.room_id, t.partition
+        FROM w JOIN memberships_rebuilt t ON t.user_id = %s AND t.partition = w.partition AND t.position >= w.low
+    ),
+    nowhere AS (
+        SELECT room_id, partition FROM gone
+        UNION SELECT told.room_id, told.partition FROM told
+        WHERE NOT EXISTS (
+            SELECT 1 FROM local_current_membership m WHERE m.room_id = told.room_id AND m.user_id = %s)
+    ),
     m AS (
         SELECT room_id, membership, forgotten, partition, event_id
         FROM local_current_membership WHERE user_id = %s
-        UNION ALL SELECT room_id, 'leave', FALSE, partition, '' FROM gone
+        UNION ALL SELECT room_id, 'leave', FALSE, partition, '' FROM nowhere
     )
     SELECT m.room_id, m.membership, m.forgotten, m.partition, m.event_id, r.resumed_position, moved.room_id IS NOT NULL,
-        own.positions, own.memberships, own.settings, p.room_state, p.position
+        told.room_id IS NOT NULL, own.positions, own.memberships, own.settings, p.room_state, p.position
     FROM m LEFT JOIN rooms r ON r.room_id = m.room_id
     LEFT JOIN room_previews p ON p.room_id = m.room_id AND p.user_id = %s AND p.event_id = m.event_id
     LEFT JOIN moved ON moved.room_id = m.room_id
+    LEFT JOIN told ON told.room_id = m.room_id
     LEFT JOIN LATERAL (
         SELECT
             ARRAY(SELECT d.position FROM current_state_deltas d
@@ -53,7 +65,7 @@ _ROOMS_SQL = """
             ARRAY(SELECT e.client_json FROM current_state_deltas d JOIN events e USING (room_id, event_id)
                 WHERE d.room_id = m.room_id AND d.type = 'm.room.history_visibility' AND d.state_key = '') AS settings
     ) AS own ON p.room_id IS NULL AND (moved.room_id IS NOT NULL OR %s)
-    WHERE r.room_id IS NOT NULL OR p.room_id IS NOT NULL
+    WHERE r.room_id IS NOT NULL OR p.room_id IS NOT NULL OR told.room_id IS NOT NULL
     ORDER BY m.room_id
 """
 # The rooms of the new records, where these are few; else each room that the user ever was in and that has one.
@@ -101,7 +113,7 @@ class SyncRoom:
     fresh: bool = False
     #: the whole state is told
     whole: bool = False
-    #: the user's own membership changed since the token
+    #: the user's own membership changed since the token, or a switch of generations made it another one
     changed: bool = False
     transitions: tuple[Transition, ...] = field(default=(), repr=False)
     #: what there is to show the room by, where we do not have its state: JSON of a list of stripped events
@@ -132,7 +144,7 @@ def rooms_of(snapshot: Snapshot, request: SyncRequest, token: SyncToken) -> list
     few = since is None or sum(token.rooms) - sum(since.rooms) <= _RECORDS_FEW
     sql = _ROOMS_SQL.format(moved=(_MOVED_FEW if few else _MOVED_MANY).format(rebuilt=_REBUILT))
     everything = since is None or request.full_state
-    users = [user_id] * (6 if few else 8)
+    users = [user_id] * (8 if few else 10)
     rows = snapshot.rows(sql, (partitions, lows, *users, everything))
     rooms = [_room(row, request, token) for row in rows if request.filter.takes_room(restore(row[0]))]
     return [room for room in rooms if room is not None]
@@ -146,13 +158,14 @@ def _moved_partitions(since: SyncToken | None, token: SyncToken) -> tuple[list[i
 
 
 def _room(row: Sequence[Any], request: SyncRequest, token: SyncToken) -> SyncRoom | None:
-    room_id, membership, forgotten, partition, event_id, resumed, moved, positions, memberships, settings, *shown = row
+    room_id, membership, forgotten, partition, event_id, resumed, moved, told, *own_rows, shown, _ = row
+    positions, memberships, settings = own_rows
     since = request.since
     low = step_start(since.rooms[partition]) if since else 0
-    if shown[0] is not None:
+    if shown is not None:
         return _elsewhere(row, request, step_start(token.rooms[partition]), low)
     own = tuple(Transition(*pair) for pair in zip(positions or (), memberships or (), strict=True))
-    changed = any(transition.position >= low for transition in own)
+    changed = told or any(transition.position >= low for transition in own)
     # Who left and forgot a room since the token is still told that they left.
     if forgotten and (since is None or not changed):
         return None
@@ -176,8 +189,8 @@ def _room(row: Sequence[Any], request: SyncRequest, token: SyncToken) -> SyncRoo
 
 def _elsewhere(row: Sequence[Any], request: SyncRequest, now: int, low: int) -> SyncRoom | None:
     """A room whose state we do not have: all that is new of it is what the user's membership there is."""
-    room_id, membership, forgotten, _, event_id, *_, preview, position = row
-    initial, changed = request.since is None, position >= low
+    room_id, membership, forgotten, _, event_id, _, _, told, *_, preview, position = row
+    initial, changed = request.since is None, told or position >= low
     if forgotten and (initial or not changed):
         return None
     return SyncRoom(

@@ -172,7 +172,12 @@ class Resumed(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt(Decision):
-    """Another generation serves, which has the room otherwise; tokens older than this get it as limited."""
+    """Another generation serves, which has the room otherwise; tokens older than this get it as limited.
+
+    `users` are those whose own membership is another one now, or none at all.
+    """
+
+    users: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,16 @@ from tests.support.operators import PATIENCE_S, REASON, annals, has, killed, own
 from tests.support.rebuild_check import assert_rebuild_equal
 from tests.support.servers import Serve, until
 
-SWITCHING, TOGETHER = "annals.audit.switching", "annals.audit.together"
+SWITCHING, SWITCHED, TOGETHER = "annals.audit.switching", "annals.audit.switched", "annals.audit.together"
 #: Where a switch is killed, and whether it has happened then.
 KILLS = {
     "before the stop": ((TOGETHER, "stop", 1, "before"), False),
     "after the stop": ((TOGETHER, "stop", 1, "after"), False),
     "both stand": ((SWITCHING, "_flip", 1, "before"), False),
-    "before the commit": ((SWITCHING, "_record", 1, "after"), False),
+    "before the commit": ((SWITCHING, "record", 1, "after"), False),
     "after the commit": ((SWITCHING, "_flip", 1, "after"), True),
-    "before it is on the log": ((SWITCHING, "_fact", 1, "before"), True),
-    "before it is finished": ((SWITCHING, "_is_on_log", 1, "after"), True),
+    "before it is on the log": ((SWITCHED, "_fact", 1, "before"), True),
+    "before it is finished": ((SWITCHED, "_is_on_log", 1, "after"), True),
 }
 
 
