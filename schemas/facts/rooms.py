@@ -105,8 +105,8 @@ class RoomForgotten(RoomFact):
 class RoomRebuilt(RoomFact):
     """A switch of generations changed what the server believes of the room: tokens older than this get it as limited.
 
-    It enters no hash and judges nothing: every generation takes it alike. `switch` is the switch's id. `users` are those
-    of ours whose own membership is another one now, or none at all: each is told. Many are told by several facts.
+    It enters no hash and judges nothing: every generation takes it alike. `switch` is the switch's id. `users` are
+    those of ours whose own membership is another one now, or none at all: each is told. Many are told by several facts.
     """
 
     switch: str
