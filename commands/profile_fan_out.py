@@ -19,7 +19,7 @@ from annals.schemas.facts.envelope import Sealed
 
 _PROFILE_SQL = "SELECT field, value FROM profiles WHERE user_id = %s AND field = ANY(%s)"
 _MEMBER_SQL = """
-    SELECT c.membership, e.client_json
+    SELECT c.membership, e.client_json, e.redacted_by IS NOT NULL
     FROM current_state c JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id
     WHERE c.room_id = %s AND c.type = 'm.room.member' AND c.state_key = %s
 """
@@ -71,6 +71,7 @@ def _new_content(snapshot: Snapshot, room_id: str, user_id: str) -> dict[str, An
         value = unpacked(bytes(column))
         if not isinstance(value, Sealed):
             content[field] = json.loads(value)
-    current = json.loads(row[1])["content"]
+    # A redacted member event shows nothing of the profile any more.
+    current = {} if row[2] else json.loads(row[1])["content"]
     unchanged = all(current.get(field) == content.get(field) for field in MEMBER_FIELDS)
     return None if unchanged else content

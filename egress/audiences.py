@@ -9,42 +9,42 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
-from annals.egress.reading import MEMBER, SERVER_OF, Outgoing, server_of
+from annals.egress.reading import SERVER_OF, Outgoing, server_of
 from annals.egress.vectors import ROOMS, tables_end
 from annals.eventlog.partition import partition_of
-from annals.matrix.canonical_json import loads
 from annals.matrix.identifiers import domain_of
 from annals.matrix.server_acl import ServerAcl
+from annals.projectors.rooms.standing import acl_of
 
-_ACL = "m.room.server_acl"
 #: Servers of rooms that are kept, all in all: some 100 bytes each.
 KEPT_MAX = 500_000
 
 _NOW_SQL = f"""
-    SELECT cs.room_id, {SERVER_OF.format("cs.state_key")} AS server, count(*), NULL::text
+    SELECT cs.room_id, {SERVER_OF.format("cs.state_key")} AS server, count(*)
     FROM unnest(%s::text[]) AS w(room_id) JOIN current_state cs ON cs.room_id = w.room_id
     WHERE cs.type = 'm.room.member' AND cs.membership = 'join'
         AND (%s::text IS NULL OR {SERVER_OF.format("cs.state_key")} = %s)
     GROUP BY 1, 2
-    UNION ALL
-    SELECT cs.room_id, NULL, 0, e.client_json
-    FROM unnest(%s::text[]) AS w(room_id) JOIN current_state cs ON cs.room_id = w.room_id
+"""
+# That an event is redacted is no change of the current state. So which ACL holds is looked at each time; its text,
+# which may be large, only where it is not the one of the last time.
+_ACLS_SQL = """
+    SELECT cs.room_id, cs.event_id, e.redacted_by IS NOT NULL,
+        CASE WHEN cs.event_id = w.event_id AND (e.redacted_by IS NOT NULL) = w.redacted THEN NULL ELSE e.client_json END
+    FROM unnest(%s::text[], %s::text[], %s::boolean[]) AS w(room_id, event_id, redacted)
+    JOIN current_state cs ON cs.room_id = w.room_id
     JOIN events e ON e.room_id = cs.room_id AND e.event_id = cs.event_id
     WHERE cs.type = 'm.room.server_acl' AND cs.state_key = ''
 """
 _CHANGES_SQL = """
-    SELECT d.room_id, d.position, d.type, d.state_key, d.membership, p.membership,
-        CASE WHEN d.type = 'm.room.server_acl' THEN n.client_json END,
-        CASE WHEN d.type = 'm.room.server_acl' THEN p.client_json END
+    SELECT d.room_id, d.position, d.state_key, d.membership, p.membership
     FROM unnest(%s::text[], %s::bigint[]) AS w(room_id, low)
     JOIN current_state_deltas d ON d.room_id = w.room_id AND d.position >= w.low
-    LEFT JOIN events n ON n.room_id = d.room_id AND n.event_id = d.event_id
     LEFT JOIN events p ON p.room_id = d.room_id AND p.event_id = d.previous_event_id
-    WHERE d.type = 'm.room.member' OR (d.type = 'm.room.server_acl' AND d.state_key = '')
+    WHERE d.type = 'm.room.member'
     ORDER BY d.position, d.ordinal
 """
 
@@ -52,10 +52,8 @@ _CHANGES_SQL = """
 @dataclass(frozen=True, slots=True)
 class _Change:
     position: int
-    server: str | None
+    server: str
     joins: int
-    acl: str | None
-    acl_before: str | None
 
 
 @dataclass(slots=True)
@@ -65,6 +63,8 @@ class _Room:
     as_of: int
     joined: Counter[str] = field(default_factory=Counter)
     acl: ServerAcl | None = None
+    #: the event of the ACL, and whether it was redacted
+    acl_from: tuple[str | None, bool] = (None, False)
     _servers: frozenset[str] | None = None
     _admitted: frozenset[str] | None = None
 
@@ -81,20 +81,19 @@ class _Room:
             self._admitted = frozenset(name for name in self.joined if acl is None or acl.allows(name))
         return self._admitted
 
+    def obey(self, acl: ServerAcl | None, acl_from: tuple[str | None, bool]) -> None:
+        """This ACL holds now."""
+        self.acl, self.acl_from = acl, acl_from
+        self._admitted = None
+
     def apply(self, change: _Change) -> None:
         self._count(change.server, change.joins)
-        if change.server is None:
-            self.acl = _acl(change.acl)
-            self._admitted = None
 
     def take_back(self, change: _Change) -> None:
         self._count(change.server, -change.joins)
-        if change.server is None:
-            self.acl = _acl(change.acl_before)
-            self._admitted = None
 
-    def _count(self, server: str | None, joins: int) -> None:
-        if server is None or not joins:
+    def _count(self, server: str, joins: int) -> None:
+        if not joins:
             return
         was = server in self.joined
         self.joined[server] += joins
@@ -163,6 +162,7 @@ class Audiences:
             for change in changes:
                 rooms[room_id].apply(change)
         rooms |= _loaded(snapshot, [room_id for room_id in wanted if room_id not in rooms], {}, {}, None)
+        _look_at_acls(snapshot, rooms)
         for room_id, room in rooms.items():
             room.as_of = ends[partition_of(room_id, len(ends))]
         self._keep(rooms)
@@ -174,7 +174,7 @@ class Audiences:
         return frozenset(name for name, room in rooms if room.servers() <= {self._us} and name not in self._moving)
 
     def _moves(self, room: _Room, changes: Sequence[_Change]) -> bool:
-        return any(c.position >= room.as_of and c.server not in (None, self._us) for c in changes)
+        return any(c.position >= room.as_of and c.server != self._us for c in changes)
 
     def _walk(
         self, room: _Room, events: Sequence[Outgoing], changes: Sequence[_Change]
@@ -212,11 +212,9 @@ def _changes(snapshot: Snapshot, lows: Mapping[str, int]) -> dict[str, list[_Cha
     if not lows:
         return found
     for row in snapshot.rows(_CHANGES_SQL, (list(lows), list(lows.values()))):
-        room_id, position, kind, state_key, membership, before, acl, acl_before = row
-        is_member = kind == MEMBER
-        joins = (membership == "join") - (before == "join") if is_member else 0
-        server = (server_of(restore(state_key)) or "") if is_member else None
-        found[restore(room_id)].append(_Change(position, server, joins, acl, acl_before))
+        room_id, position, state_key, membership, before = row
+        joins = (membership == "join") - (before == "join")
+        found[restore(room_id)].append(_Change(position, server_of(restore(state_key)) or "", joins))
     return found
 
 
@@ -231,21 +229,22 @@ def _loaded(
     rooms = {room_id: _Room(lows.get(room_id, 0)) for room_id in room_ids}
     if not rooms:
         return rooms
-    for room_id, server, count, acl in snapshot.rows(_NOW_SQL, (room_ids, only, only, room_ids)):
-        room = rooms[restore(room_id)]
-        if server is None:
-            room.acl = _acl(acl)
-        else:
-            room.joined[restore(server)] = count
+    for room_id, server, count in snapshot.rows(_NOW_SQL, (room_ids, only, only)):
+        rooms[restore(room_id)].joined[restore(server)] = count
     for room_id, room in rooms.items():
         for change in reversed(changes.get(room_id, ())):
-            if only is None or change.server in (None, only):
+            if only is None or change.server == only:
                 room.take_back(change)
     return rooms
 
 
-def _acl(client_json: str | None) -> ServerAcl | None:
-    if client_json is None:
-        return None
-    content: Any = loads(restore(client_json)).get("content")
-    return ServerAcl.of(content) if isinstance(content, dict) else None
+def _look_at_acls(snapshot: Snapshot, rooms: Mapping[str, _Room]) -> None:
+    known = [room.acl_from for room in rooms.values()]
+    asked = (list(rooms), [event_id for event_id, _ in known], [redacted for _, redacted in known])
+    without = set(rooms)
+    for room_id, event_id, redacted, text in snapshot.rows(_ACLS_SQL, asked) if rooms else ():
+        without.discard(restore(room_id))
+        if text is not None:
+            rooms[restore(room_id)].obey(acl_of(text, redacted), (event_id, redacted))
+    for room_id in without:
+        rooms[room_id].obey(None, (None, False))

@@ -25,7 +25,7 @@ _FACTS_SQL = """
             WHERE cs.room_id = w.room_id AND cs.type = 'm.room.member' AND cs.state_key <> %s
                 AND cs.membership IN ('leave', 'ban')
             ORDER BY cs.position, cs.state_key LIMIT 5)) END,
-        create_.room_version, create_.client_json, levels.client_json, own.client_json
+        create_.room_version, create_.client_json, levels.client_json, levels.redacted, own.client_json
     FROM unnest(%s::text[], %s::boolean[]) AS w(room_id, heroes)
     CROSS JOIN LATERAL (
         SELECT count(*) FILTER (WHERE cs.membership = 'join') AS joined,
@@ -34,17 +34,19 @@ _FACTS_SQL = """
     LEFT JOIN LATERAL (SELECT e.client_json, e.room_version
         FROM current_state cs JOIN events e USING (room_id, event_id)
         WHERE cs.room_id = w.room_id AND cs.type = 'm.room.create' AND cs.state_key = '') AS create_ ON TRUE
-    LEFT JOIN LATERAL (SELECT e.client_json FROM current_state cs JOIN events e USING (room_id, event_id)
+    LEFT JOIN LATERAL (SELECT e.client_json, e.redacted_by IS NOT NULL AS redacted
+        FROM current_state cs JOIN events e USING (room_id, event_id)
         WHERE cs.room_id = w.room_id AND cs.type = 'm.room.power_levels' AND cs.state_key = '') AS levels ON TRUE
     LEFT JOIN LATERAL (SELECT e.client_json FROM current_state cs JOIN events e USING (room_id, event_id)
-        WHERE cs.room_id = w.room_id AND cs.type = 'm.room.member' AND cs.state_key = %s) AS own ON TRUE
+        WHERE cs.room_id = w.room_id AND cs.type = 'm.room.member' AND cs.state_key = %s
+            AND e.redacted_by IS NULL) AS own ON TRUE
 """
 
 
 @dataclass(frozen=True, slots=True)
 class RoomFacts:
     """The answer for one room. The JSON texts, as stored, are of its create and power levels events and of the user's
-    member event."""
+    member event, unless it was redacted (then it shows no name)."""
 
     joined: int
     invited: int
@@ -52,6 +54,7 @@ class RoomFacts:
     room_version: str | None
     create_json: str | None
     levels_json: str | None
+    levels_redacted: bool | None
     own_json: str | None
 
     def summary(self) -> dict[str, Any]:

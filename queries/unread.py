@@ -78,7 +78,7 @@ def unread_count(events: Sequence[UnreadEvent], facts: RoomFacts | None, user_id
     if not events or facts is None:
         return Unread()
     # Judgements depend on these; the text of an event never changes.
-    basis = (user_id, facts.create_json, facts.levels_json, facts.own_json, min(facts.joined, 3))
+    basis = (user_id, facts.create_json, facts.levels_json, facts.levels_redacted, facts.own_json, min(facts.joined, 3))
     room = None
     notifications = highlights = 0
     for unread in events:
@@ -104,8 +104,10 @@ class _Room:
     @classmethod
     def of(cls, facts: RoomFacts) -> _Room:
         create, levels = (
-            shown_event(restore(text), facts.room_version, "") if text and facts.room_version else None
-            for text in (facts.create_json, facts.levels_json)
+            shown_event(restore(text), facts.room_version, "", redacted=redacted)
+            if text and facts.room_version
+            else None
+            for text, redacted in ((facts.create_json, False), (facts.levels_json, bool(facts.levels_redacted)))
         )
         of_notifications = levels.content.get("notifications") if levels else None
         content = loads(restore(facts.own_json)).get("content", {}) if facts.own_json else {}

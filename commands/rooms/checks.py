@@ -28,6 +28,7 @@ _PERMISSION_SQL = """
 _CURRENT_SQL = """
     SELECT e.client_json FROM current_state cs JOIN events e ON e.room_id = cs.room_id AND e.event_id = cs.event_id
     WHERE cs.room_id = %s AND cs.type = 'm.room.canonical_alias' AND cs.state_key = ''
+        AND e.redacted_by IS NULL
 """
 
 

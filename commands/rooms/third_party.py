@@ -23,7 +23,7 @@ from annals.projectors.rooms.standing import RoomStanding, standings
 
 _INVITE_SQL = """
     SELECT e.client_json FROM current_state cs JOIN events e USING (room_id, event_id)
-    WHERE cs.room_id = %s AND cs.type = 'm.room.third_party_invite' AND cs.state_key = %s
+    WHERE cs.room_id = %s AND cs.type = 'm.room.third_party_invite' AND cs.state_key = %s AND e.redacted_by IS NULL
 """
 
 

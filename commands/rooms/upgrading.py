@@ -41,7 +41,7 @@ _BANS_AT_ONCE = 50
 _log = structlog.get_logger(__name__)
 
 _STATE_SQL = """
-    SELECT cs.type, cs.state_key, e.event_id, e.room_version, e.client_json
+    SELECT cs.type, cs.state_key, e.event_id, e.room_version, e.client_json, e.redacted_by IS NOT NULL
     FROM current_state cs JOIN events e ON e.room_id = cs.room_id AND e.event_id = cs.event_id
     WHERE cs.room_id = %s AND cs.type <> 'm.room.member'
 """
@@ -100,8 +100,8 @@ class Upgrades:
 
     def _look(self, snapshot: Snapshot, room_id: str, user_id: str) -> tuple[OldRoom, list[str], bool]:
         state = {
-            (restore(kind), restore(key)): shown_event(restore(text), version, restore(event_id))
-            for kind, key, event_id, version, text in snapshot.rows(_STATE_SQL, (room_id,))
+            (restore(kind), restore(key)): shown_event(restore(text), version, restore(event_id), redacted=redacted)
+            for kind, key, event_id, version, text, redacted in snapshot.rows(_STATE_SQL, (room_id,))
         }
         create = state.get((CREATE, ""))
         if create is None:

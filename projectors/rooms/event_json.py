@@ -14,6 +14,7 @@ from typing import Any
 from annals.matrix.canonical_json import canonical_bytes, checked_bytes, loads
 from annals.matrix.events import Event, event_of
 from annals.matrix.format import is_create
+from annals.matrix.redaction import redact_content
 from annals.matrix.room_versions import ROOM_VERSIONS, EventIdFormat, RoomRules
 
 REDACTION = "m.room.redaction"
@@ -50,10 +51,16 @@ def _split_redacts(event: Event, client: dict[str, Any], rest: dict[str, Any]) -
     client["redacts"] = event.redacts
 
 
-def shown_event(client_json: str, room_version: str, event_id: str, depth: int = 0) -> Event:
-    """As much of an event as clients are shown: type, sender, state key, content. It cites nothing."""
+def shown_event(client_json: str, room_version: str, event_id: str, depth: int = 0, redacted: bool = False) -> Event:
+    """As much of an event as clients are shown: type, sender, state key, content. It cites nothing.
+
+    Rows keep an event as it came: who reads more of its content than a redaction leaves says if it was `redacted`.
+    """
+    rules = ROOM_VERSIONS[room_version]
     pdu = {**loads(client_json), "prev_events": [], "auth_events": [], "depth": depth}
-    return event_of(pdu, ROOM_VERSIONS[room_version], event_id)
+    if redacted:
+        pdu["content"] = redact_content(pdu["type"], pdu["content"], rules.redaction)
+    return event_of(pdu, rules, event_id)
 
 
 def join_event(client_json: str, federation_json: str, rules: RoomRules) -> dict[str, Any]:

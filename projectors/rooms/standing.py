@@ -14,7 +14,7 @@ from annals.matrix.server_acl import ServerAcl
 _STANDING_SQL = """
     SELECT r.room_id, r.room_version,
         EXISTS (SELECT 1 FROM local_current_membership m WHERE m.room_id = r.room_id AND m.membership = 'join'),
-        acl.event_id, acl.client_json
+        acl.event_id, acl.client_json, acl.redacted_by IS NOT NULL
     FROM rooms r
     LEFT JOIN current_state cs
         ON cs.room_id = r.room_id AND cs.type = 'm.room.server_acl' AND cs.state_key = ''
@@ -39,14 +39,19 @@ class RoomStanding:
 def standings(snapshot: Snapshot, room_ids: list[str]) -> dict[str, RoomStanding]:
     """By room id; rooms of which we have no state are left out."""
     found = {}
-    for room_id, version, joined, acl_id, acl_json in snapshot.rows(_STANDING_SQL, (room_ids,)):
-        acl = _acl(room_id, acl_id, acl_json) if acl_id is not None else None
+    for room_id, version, joined, acl_id, acl_json, redacted in snapshot.rows(_STANDING_SQL, (room_ids,)):
+        acl = acl_of(acl_json, redacted) if acl_id is not None else None
         found[restore(room_id)] = RoomStanding(ROOM_VERSIONS[version], joined, acl)
     return found
 
 
 @lru_cache(maxsize=500)
-def _acl(room_id: str, event_id: str, text: str) -> ServerAcl | None:
-    # Also of the text: an event may be redacted.
-    content = loads(restore(text)).get("content")
+def acl_of(client_json: str, redacted: bool) -> ServerAcl | None:
+    """The ACL that a stored m.room.server_acl says.
+
+    In no room version does the redaction algorithm keep any key of it. What remains is an ACL that allows nobody: "If
+    the server name matches an entry in the `allow` list, allow. Otherwise, deny." So it is in Synapse, too, which reads
+    the current state's events redacted (server_acl_evaluator_from_event).
+    """
+    content = {} if redacted else loads(restore(client_json)).get("content")
     return ServerAcl.of(content if isinstance(content, dict) else {})

@@ -13,6 +13,8 @@ from annals.database.text import restore
 from annals.eventlog.partition import partition_of
 from annals.matrix.canonical_json import loads
 from annals.matrix.push_default_rules import default_ruleset
+from annals.matrix.redaction import redact_content
+from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.queries.plain import plain
 from annals.queries.sync.request import SyncRequest
 from annals.queries.sync.rooms import SyncRoom
@@ -32,7 +34,7 @@ _RECEIPTS_SQL = """
 """
 # "Suggested: create, name, avatar, topic, join rules, canonical alias, encryption", and who is meant by whom.
 _STRIPPED_SQL = """
-    SELECT e.room_id, e.type, e.state_key, e.sender, e.client_json
+    SELECT e.room_id, e.type, e.state_key, e.sender, e.client_json, e.room_version, e.redacted_by IS NOT NULL
     FROM unnest(%s::text[], %s::text[]) AS w(room_id, event_id)
     JOIN events own ON own.room_id = w.room_id AND own.event_id = w.event_id
     JOIN current_state cs ON cs.room_id = w.room_id AND (
@@ -138,12 +140,15 @@ def stripped_state(snapshot: Snapshot, own_events: Mapping[str, str]) -> dict[st
         return {}
     rows = snapshot.rows(_STRIPPED_SQL, (list(own_events), list(own_events.values()), _STRIPPED_TYPES))
     found: dict[str, list[dict[str, Any]]] = {}
-    for room_id, event_type, state_key, sender, text in rows:
+    for room_id, event_type, state_key, sender, text, version, redacted in rows:
+        content = loads(restore(text)).get("content", {})
+        if redacted:
+            content = redact_content(restore(event_type), content, ROOM_VERSIONS[version].redaction)
         event = {
             "type": restore(event_type),
             "state_key": restore(state_key),
             "sender": restore(sender),
-            "content": loads(restore(text)).get("content", {}),
+            "content": content,
         }
         found.setdefault(restore(room_id), []).append(event)
     return found

@@ -34,6 +34,8 @@ def _lively(alice: User, bob: User, mallory: User, version: str) -> tuple[str, s
         creation_content={"type": "org.test.type"},
     )
     bob.join(room)
+    topic = alice.set_state(room, "m.room.topic", {"topic": "taken back"})
+    alice.do("PUT", f"/rooms/{quoted(room)}/redact/{quoted(topic)}/{name}", {})
     alice.do("POST", f"/rooms/{quoted(room)}/ban", {"user_id": mallory.id})
     return room, f"#{name}:test"
 
@@ -49,6 +51,7 @@ def test_a_room_is_replaced(server: LiveServer, old_version: str, version: str) 
     assert (create["room_version"], create["type"], create["predecessor"]["room_id"]) == (version, "org.test.type", old)
     assert create["predecessor"]["event_id"].startswith("$")
     assert state["m.room.name", ""] == {"name": "Lively"}
+    assert state["m.room.topic", ""] == {}
     assert state["m.room.join_rules", ""] == {"join_rule": "public"}
     assert state["m.room.server_acl", ""] == {"allow": ["*"]}
     users = state["m.room.power_levels", ""]["users"]
