@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from annals.ingest.fetchers.passing import follows
 from annals.ingest.pdu_facts import pdu_fetched, pdu_quarantined
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.ingest.verification import Candidate, Verified
@@ -62,11 +63,16 @@ class Answers:
     """Events verified since the start: what the work is measured by."""
 
     async def verified(
-        self, source: Source, pdus: Sequence[Any], asked_for: Sequence[str] | None = None
+        self,
+        source: Source,
+        pdus: Sequence[Any],
+        asked_for: Sequence[str] | None = None,
+        passed_over: dict[str, tuple[str, ...]] | None = None,
     ) -> dict[str, Verified]:
         """The events of the answer that pass checks 1 to 3 and are of the room; the others go to quarantine.
 
-        `asked_for`: the ids that they must have, one for each, where they were asked for by id.
+        `asked_for`: the ids that they must have, one for each, where they were asked for by id. `passed_over` is given
+        what each of those that fail follows (passing.py).
         """
         passed: dict[str, Verified] = {}
         refused: list[Fact] = []
@@ -78,6 +84,9 @@ class Answers:
             outcomes = await self.verifier.verify(candidates)
             for pdu, found in zip(chunk, outcomes, strict=True):
                 if not isinstance(found, Verified):
+                    failed = follows(pdu, source.rules) if passed_over is not None else None
+                    if passed_over is not None and failed is not None:
+                        passed_over[failed[0]] = failed[1]
                     if len(refused) < QUARANTINED_PER_ANSWER_MAX:
                         refused.append(
                             pdu_quarantined(

@@ -3,6 +3,9 @@
     edges (prev_events that we lack) ─▶ /backfill of a few servers ─▶ verified ─▶ on the log, oldest first
         ─▶ what their lowest ones lack is `wanted`, and gets an anchor as any gap does ─▶ placed: the page is read again
 
+An event that fails checks is passed over (passing.py): else it would hide all that was before it, for good. What
+follows it gets an anchor, as it does in a gap (`Filler._stand_in`).
+
 Runs in `api`, within the time that a client waits. That nobody had more is remembered for a while.
 """
 
@@ -21,10 +24,12 @@ from annals.database.snapshot import Snapshot
 from annals.federation.errors import FederationError
 from annals.ingest.fetchers.answers import Answers, Source
 from annals.ingest.fetchers.by_id import Reading
-from annals.ingest.fetchers.graph import by_prev, ordered, reached
+from annals.ingest.fetchers.graph import ordered, reached
 from annals.ingest.fetchers.origins import BACKFILL
+from annals.ingest.fetchers.passing import PassedOver, behind
 from annals.ingest.fetchers.questions import Questions
 from annals.ingest.fetchers.room_gaps import RoomFacts, parked, placed, room_facts
+from annals.matrix.events import Event
 from annals.projectors.positions.errors import NOT_NOW
 
 _logger = structlog.get_logger(__name__)
@@ -118,16 +123,33 @@ class History:
 
     async def _from_one(self, facts: RoomFacts, server: str, edges: Sequence[str], limit: int) -> list[str]:
         """The ids of the events that came and were logged."""
+        logged, passed_over = await self._asked(facts, server, edges, limit)
+        # What fails is an edge of every page with what follows it. When all behind it is here the answer may be full of
+        # that, and say nothing of the other edges.
+        rest = [edge for edge in edges if edge not in passed_over]
+        if not logged and 0 < len(rest) < len(edges):
+            logged, _ = await self._asked(facts, server, rest, limit)
+        return logged
+
+    async def _asked(
+        self, facts: RoomFacts, server: str, edges: Sequence[str], limit: int
+    ) -> tuple[list[str], PassedOver]:
         pdus = await self._questions.backfill(server, facts.room_id, edges, limit)
         source = Source(facts.room_id, facts.rules, facts.create_event_id, server, BACKFILL)
-        found = await self._answers.verified(source, pdus)
-        near = reached({i: verified.event for i, verified in found.items()}, edges, limit + len(edges))
+        passed_over: dict[str, tuple[str, ...]] = {}
+        found = await self._answers.verified(source, pdus, passed_over=passed_over)
+
+        def follows(event: Event) -> tuple[str, ...]:
+            return behind(event.prev_events, passed_over)
+
+        events = {event_id: verified.event for event_id, verified in found.items()}
+        near = reached(events, behind(edges, passed_over), limit + len(edges), follows)
         here = await self._database.read(
             lambda snapshot: placed(snapshot, facts.room_id, [event.event_id for event in near])
         )
-        new = [event for event in ordered(near, by_prev) if event.event_id not in here]
+        new = [event for event in ordered(near, follows) if event.event_id not in here]
         await self._answers.write(self._answers.facts(source, new, found, BACKFILL))
-        return [event.event_id for event in new]
+        return [event.event_id for event in new], passed_over
 
     async def _placed(self, room_id: str, event_ids: Sequence[str]) -> bool:
         """Wait until none of these is parked any more; True if one of them stands in the room's graph."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 from aiohttp import web
 
-from annals.ingest.fetchers.history import EVENTS_MIN
+from annals.ingest.fetchers.history import EVENTS_MAX, EVENTS_MIN
 from annals.queries.client_events import Viewer
 from annals.queries.messages import Messages, MessagesWanted
 from annals.queries.places import PlaceReader
@@ -123,6 +125,46 @@ def test_lies_about_the_past_are_not_believed(play: Play) -> None:
         assert await house.verdicts(room) == before
 
     play(story, late=10)
+
+
+def unsigned(room: PeerRoom, event_id: str) -> None:
+    """From now on the peer has this event with a signature that is none; the id is the same."""
+    event = room.events[event_id]
+    room.take(replace(event, pdu={**event.pdu, "signatures": {room.peer.name: {"ed25519:a_1": "A" * 86}}}))
+
+
+@pytest.mark.parametrize("place", [-2, 30], ids=["the edge", "in its midst"])
+def test_an_event_that_fails_checks_does_not_hide_what_was_before_it(play: Play, place: int) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        told = ids(room.events.values())
+        unsigned(room, told[place])
+        async with remote(house):
+            found = await Pages(house, room).all(limit=20)
+        assert found == [event_id for event_id in reversed(told) if event_id != told[place]]
+        assert {*(await house.verdicts(room)).values()} == {"accepted"}
+        assert {fact.reason for fact in house.facts("quarantine")} == {"signature_invalid"}
+
+    play(story, late=60, rebuilt=True)
+
+
+def test_one_that_is_passed_over_at_each_page_does_not_hide_the_other_edges(play: Play) -> None:
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        told = ids(room.events.values())
+        unsigned(room, told[-2])
+
+        async def deepest_first(request: web.Request) -> web.StreamResponse:
+            start = max(told.index(event_id) for event_id in request.query.getall("v"))
+            count = int(request.query["limit"])
+            return web.json_response({"pdus": [room.events[i].pdu for i in reversed(told[: start + 1][-count:])]})
+
+        room.peer.on("GET", room.path("backfill"), deepest_first)
+        async with remote(house):
+            # The past is fetched twice for a page of all that is here; the second time it has both edges: the bad event
+            # and the end of what came the first time.
+            page = await Pages(house, room).page(limit=500)
+        assert len(page["chunk"]) > EVENTS_MAX + 1
+
+    play(story, late=2 * EVENTS_MAX + 50)
 
 
 def test_context_at_the_edge_has_the_past_fetched(play: Play) -> None:
