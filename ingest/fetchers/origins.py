@@ -11,7 +11,17 @@ from annals.schemas.codec import decode
 from annals.schemas.facts.rooms import PduFetched, PduReceived
 
 TOPIC = "rooms"
-BACKFILL, MISSING_EVENTS = "backfill", "missing_events"
+BACKFILL, MISSING_EVENTS, AUTH, STATE = "backfill", "missing_events", "auth", "state"
+#: `via` of what we asked for, but for a handshake's answers, and the purpose of what came.
+_PURPOSES = {
+    "backfill": BACKFILL,
+    "get_missing_events": MISSING_EVENTS,
+    "event": MISSING_EVENTS,
+    "event_auth": AUTH,
+    # The answer's set is closed without it: what comes later is for others to cite.
+    "state_ids": STATE,
+}
+_PUSHED = "transaction "
 
 Read = Callable[[str, int, int, int], Sequence[Record]]
 """(topic, partition, offset, how many): records of the log."""
@@ -24,6 +34,17 @@ class Brought:
 
     origin: str
     purpose: str | None
+
+
+def purpose_of(via: str) -> str | None:
+    """The purpose of a PDU that came by `via` and could not be taken at once; None: another server pushed it.
+
+    Those who push choose what stands behind these words, never the words.
+    """
+    if via.startswith(_PUSHED):
+        return None
+    # By the id of a handshake: left out of the state that a join was answered by.
+    return _PURPOSES.get(via, STATE)
 
 
 class Origins:

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 from annals.database.pool import Database
 from annals.eventlog.api import Log
+from annals.ingest.fetchers.origins import purpose_of
 from annals.ingest.inbound.answering import rules_of_answer
 from annals.ingest.inbound.metrics import count
 from annals.ingest.inbound.standing import Elsewhere, Found, Wanted, look
-from annals.ingest.pdu_facts import ORIGINAL_BYTES_MAX, PDU, membership_received, pdu_received
+from annals.ingest.pdu_facts import ORIGINAL_BYTES_MAX, PDU, membership_received, pdu_fetched, pdu_received
 from annals.ingest.pdu_verifier import PduVerifier
 from annals.ingest.verification import Candidate, KeyUnavailable, Outcome, Quarantined, Verified
 from annals.matrix.canonical_json import loads
@@ -142,7 +143,9 @@ class QuarantineRetrier:
         if outcome is None:
             waits = found.elsewhere.get(room_id) is Elsewhere.JOINING
             return [self._stays(item, ROOM_NOT_READY, "", 0) if waits else self._ended(item, NOT_IN_ROOM, "")]
-        if standing is not None and not standing.admits(item.fact.origin):
+        # An ACL is about what a server sends us, not about what it has told us because we asked.
+        pushed = purpose_of(item.fact.via) is None
+        if pushed and standing is not None and not standing.admits(item.fact.origin):
             return [self._ended(item, DENIED, "")]
         if isinstance(outcome, Quarantined):
             return [self._ended(item, outcome.reason, outcome.detail)]
@@ -152,6 +155,10 @@ class QuarantineRetrier:
 
     def _received(self, item: _Due, outcome: Verified, found: Found) -> Fact:
         envelope, fact = self._envelope(item), item.fact
+        # What we asked for stays what it was: pushed, it could be given up, or become an extremity.
+        purpose = purpose_of(fact.via)
+        if purpose is not None:
+            return pdu_fetched(outcome, envelope, fact.origin, fact.via, purpose)
         if found.rules_of(fact.room_id) is None:
             return membership_received(outcome, envelope, fact.origin, fact.via, b"[]")
         return pdu_received(outcome, envelope, fact.origin, fact.via)
@@ -185,6 +192,8 @@ class QuarantineRetrier:
 def _rules_of(item: _Due, found: Found) -> RoomRules | None:
     """By which rules to verify it: those of a room that we are in, or coming into, or of an invite that it answers."""
     room_id = item.fact.room_id
+    if purpose_of(item.fact.via) is not None:
+        return found.rules_of(room_id)
     return found.rules_of(room_id) or rules_of_answer(found, room_id, item.pdu, item.fact.origin)
 
 
