@@ -247,4 +247,5 @@ def _look_at_acls(snapshot: Snapshot, rooms: Mapping[str, _Room]) -> None:
         if text is not None:
             rooms[restore(room_id)].obey(acl_of(text, redacted), (event_id, redacted))
     for room_id in without:
-        rooms[room_id].obey(None, (None, False))
+        if rooms[room_id].acl is not None:
+            rooms[room_id].obey(None, (None, False))
