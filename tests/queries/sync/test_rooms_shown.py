@@ -259,9 +259,8 @@ def test_an_invite_and_its_end(world: World) -> None:
     assert "m.room.name" not in str(section)
 
 
-@pytest.mark.parametrize("version", ["10", "12"])
-def test_who_is_invited_is_not_shown_what_was_redacted(world: World, version: str) -> None:
-    room = world.room(version)
+def test_who_is_invited_is_not_shown_what_was_redacted(world: World) -> None:
+    room = world.room()
     topic = world.send(room, "alice", "m.room.topic", {"topic": "secret"}, "")
     rule = world.send(room, "alice", "m.room.join_rules", {"join_rule": "invite", "reason": "secret"}, "")
     for event in (topic, rule):
@@ -273,11 +272,10 @@ def test_who_is_invited_is_not_shown_what_was_redacted(world: World, version: st
     assert contents["m.room.join_rules"] == {"join_rule": "invite"}
 
 
-def test_a_redacted_name_and_redacted_levels_catch_no_eye(world: World) -> None:
+def test_redacted_levels_let_nobody_call_the_whole_room(world: World) -> None:
     room = world.room("11")
     for name in ("bob", "carol"):
         world.member(room, name, "join")
-    named = world.send(room, "bob", "m.room.member", {"membership": "join", "displayname": "Bobby"}, user("bob"))
     power = {"users": {user("alice"): 100}, "notifications": {"room": 0}}
     levels = world.send(room, "alice", "m.room.power_levels", power, "")
     since = world.sync("bob")["next_batch"]
@@ -285,11 +283,7 @@ def test_a_redacted_name_and_redacted_levels_catch_no_eye(world: World) -> None:
     def highlights() -> int:
         return int(joined(world.sync("bob", since), room)["unread_notifications"]["highlight_count"])
 
-    world.say(room, "carol", "Bobby, are you there?")
-    assert highlights() == 1
-    world.say(room, "carol", "@room listen")
-    assert highlights() == 2
-    world.send(room, "alice", "m.room.redaction", {"redacts": named.event_id})
+    world.send(room, "carol", "m.room.message", {"body": "all of you", "m.mentions": {"room": True}})
     assert highlights() == 1
     world.send(room, "alice", "m.room.redaction", {"redacts": levels.event_id})
     assert highlights() == 0
