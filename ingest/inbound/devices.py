@@ -122,9 +122,14 @@ def _messages(content: Mapping[str, Any], origin: str) -> Iterator[ToDevice]:
         count(TO_DEVICE, "refused")
         return
     for user_id, by_device in by_user.items():
-        for device_id, body in by_device.items() if type(by_device) is dict else ():
-            text = _object(body)
-            if text is not None and _is_text(device_id) and len(user_id) <= _TEXT_MAX:
+        if type(by_device) is not dict or len(user_id) > _TEXT_MAX:
+            count(TO_DEVICE, "refused")
+            continue
+        for device_id, body in by_device.items():
+            text = _object(body) if _is_text(device_id) else None
+            if text is None:
+                count(TO_DEVICE, "refused")
+            else:
                 yield ToDevice(user_id, device_id, f"{origin}/{message_id}", str(sender), str(kind), text)
 
 

@@ -201,9 +201,11 @@ class Receiver:
                 self._asker.heard(Pushed(transaction.origin, room_id, pdu, self.receive))
 
     async def _append(self, facts: Sequence[Fact]) -> None:
-        to_come = iter(facts)
-        while records := await self._off_loop(len(facts), lambda: _batch(to_come)):
+        to_come, appended = iter(facts), 0
+        while appended < len(facts):
+            records = await self._off_loop(len(facts), lambda: _batch(to_come))
             await self._writer.submit_records(records)
+            appended += len(records)
 
     async def _off_loop(self, count_of_items: int, work: Callable[[], T]) -> T:
         if count_of_items <= _DONE_HERE_MAX:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from prometheus_client import REGISTRY
+
 from annals.ingest.inbound.devices import COPIES_BYTES_MAX, COPIES_MAX, Delivered, device_claims, device_facts
 from annals.schemas.facts.to_device import ToDeviceSent
 from tests.support.rooms import envelope
@@ -41,6 +43,17 @@ def test_a_message_for_every_device_does_not_grow_without_bounds() -> None:
     # What names its device is not held up by those, and what is left out is known.
     assert len(made.facts) == COPIES_MAX + 50
     assert [message.message_id for message in made.left_out] == [f"them.example/m{n}" for n in range(10, 50)]
+
+
+def test_what_is_no_message_is_counted() -> None:
+    def refused() -> float:
+        labels = {"kind": "m.direct_to_device", "outcome": "refused"}
+        return REGISTRY.get_sample_value("annals_federation_received_total", labels) or 0.0
+
+    before = refused()
+    made = made_of([{"D1": 7, "D2": {"x": "y" * 70_000}, "x" * 300: {}, "D3": {}}], ["D1", "D2", "D3"])
+    assert [fact.device_id for fact in made.facts if isinstance(fact, ToDeviceSent)] == ["D3"]
+    assert refused() - before == 3
 
 
 def test_large_messages_for_every_device_do_not_fill_the_disk() -> None:
