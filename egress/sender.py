@@ -26,7 +26,7 @@ from annals.database.errors import DatabaseError
 from annals.database.pool import Database
 from annals.egress.destination import CATCH_UP_AFTER_MS, EDUS_MAX, PDUS_MAX, Destination, Transaction
 from annals.egress.follower import Batch, Follower
-from annals.egress.lanes import Lanes
+from annals.egress.lanes import Lanes, Place
 from annals.egress.pdus import Pdus, TablesBehind
 from annals.egress.quiet import QUIET_S, QuietRooms
 from annals.egress.vectors import Vector
@@ -39,7 +39,6 @@ from annals.projectors.notices import Notice
 _logger = structlog.get_logger(__name__)
 
 SEND_TIMEOUT_S = 60.0
-UNKNOWN_TIMEOUT_S = 3.0
 #: After an error of our own database or log.
 AGAIN_S = 1.0
 
@@ -199,8 +198,8 @@ class Sender:
         try:
             goes_on = await self._again(destination) if failing else True
             while goes_on and destination.has_work:
-                async with self.lanes.of(destination):
-                    goes_on = await self._attempt(destination)
+                async with self.lanes.of(destination) as place:
+                    goes_on = await self._attempt(destination, place)
         except Exception:
             _logger.exception("egress_failed", server=destination.server)
             self._failed(destination)
@@ -216,20 +215,20 @@ class Sender:
             self._failing -= 1
             self._due_sooner.set()
 
-    async def _attempt(self, destination: Destination) -> bool:
-        """Send the next transaction; whether to go on."""
+    async def _attempt(self, destination: Destination, place: Place | None = None) -> bool:
+        """Send the next transaction; whether to go on. `place`: of one that does not fail."""
         try:
             transaction = await self._next(destination)
         except (DatabaseError, LogError, TablesBehind) as error:
             _logger.warning("egress_not_read", server=destination.server, error=repr(error))
             await asyncio.sleep(AGAIN_S)
             return True
-        return transaction is None or await self._put(destination, transaction)
+        return transaction is None or await self._put(destination, transaction, place)
 
-    async def _put(self, destination: Destination, transaction: Transaction) -> bool:
+    async def _put(self, destination: Destination, transaction: Transaction, place: Place | None) -> bool:
         path = path_of("federation", "v1", "send", transaction.txn_id)
         try:
-            await self._ask(destination, path, transaction.content)
+            await self._ask(destination, path, transaction.content, place)
         except FederationError as error:
             if not _is_refused_for_good(error):
                 if destination.backoff is None:
@@ -243,17 +242,16 @@ class Sender:
         self.changed(destination)
         return True
 
-    async def _ask(self, destination: Destination, path: str, content: dict[str, Any]) -> None:
+    async def _ask(self, destination: Destination, path: str, content: dict[str, Any], place: Place | None) -> None:
         """Put it. A server of which nothing is known has little time where others wait for its place."""
         put = asyncio.ensure_future(self.client.put(destination.server, path, content, timeout_s=SEND_TIMEOUT_S))
-        is_unknown = not (destination.reached or destination.heard or destination.backoff)
+        is_known = destination.reached or destination.heard or destination.backoff
         try:
-            while not (await asyncio.wait((put,), timeout=UNKNOWN_TIMEOUT_S if is_unknown else None))[0]:
-                if self.lanes.unknown.gives_way():
-                    raise Unreachable(destination.server, "others wait for its place")
+            if not is_known and place is not None and not await self.lanes.holds_out(place, put):
+                raise Unreachable(destination.server, "others wait for its place")
+            await put
         finally:
             put.cancel()
-        put.result()
 
     def _failed(self, destination: Destination) -> None:
         now_ms = self.now_ms()

@@ -21,7 +21,7 @@ class FederationSettings:
     well_known_timeout_s: float = 15.0
     answer_bytes_max: int = 1 << 20
     """For an answer, unless its caller says otherwise."""
-    connections_max: int = 512
+    connections_max: int = 2_560
     connections_per_server_max: int = 8
     idle_connection_s: float = 60.0
     user_agent: str = "Annals"

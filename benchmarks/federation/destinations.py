@@ -8,6 +8,7 @@ one after the other; and the ratio, which is 1 where the dead cost nothing. No n
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import statistics
@@ -47,31 +48,40 @@ class Servers:
 
     got: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     all_have: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+    living: int = LIVING
     refused: int = 0
+    under_way: int = 0
+    most_under_way: int = 0
 
     async def put(self, server: str, path: str, content: dict[str, Any], *, timeout_s: float | None = None) -> Any:
         """See Client."""
         if server.startswith("dead"):
-            await asyncio.sleep(TIMEOUT_S)
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+            try:
+                await asyncio.sleep(TIMEOUT_S)
+            finally:
+                self.under_way -= 1
             self.refused += 1
             raise Unreachable(server, "it is dead")
         await asyncio.sleep(ANSWER_S)
         for pdu in content["pdus"]:
             body = pdu["content"].get("body")
             self.got[body] += 1
-            if self.got[body] == LIVING:
+            if self.got[body] == self.living:
                 self.all_have[body].set()
         return {"pdus": {}}
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds until all the living have the first message, and the median of the others."""
+    """Seconds until all the living have the first message, and the median of the others. `most_dead`: at one moment."""
 
     first_s: float
     median_s: float
     longest_s: float
     tried_dead: int
+    most_dead: int
 
 
 def room_of(world: World, servers: Sequence[str]) -> Driver:
@@ -86,8 +96,8 @@ def room_of(world: World, servers: Sequence[str]) -> Driver:
     return room
 
 
-async def measured(world: World, room: Driver, owner: str) -> Figures:
-    servers = Servers()
+async def measured(world: World, room: Driver, owner: str, count: int) -> Figures:
+    servers = Servers(living=count)
     egress = Egress(servers, world.database, world.log, SERVER, owner, now_ms)
     sending = asyncio.create_task(egress.run())
     async with asyncio.timeout(60):
@@ -103,13 +113,17 @@ async def measured(world: World, room: Driver, owner: str) -> Figures:
         took_s.append(time.monotonic() - began_s)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
-    return Figures(took_s[0], statistics.median(took_s[1:]), max(took_s[1:]), servers.refused)
+    return Figures(took_s[0], statistics.median(took_s[1:]), max(took_s[1:]), servers.refused, servers.most_under_way)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.federation.destinations")
+    parser.add_argument("--living", type=int, default=LIVING)
+    parser.add_argument("--dead", type=int, default=DEAD)
+    chosen = parser.parse_args(arguments)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    living = [f"living{number}.example" for number in range(LIVING)]
-    dead = [f"dead{number}.example" for number in range(DEAD)]
+    living = [f"living{number}.example" for number in range(chosen.living)]
+    dead = [f"dead{number}.example" for number in range(chosen.dead)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         postgres = EmbeddedPostgres(Path(folder) / "postgres", settings={"fsync": "off"})
@@ -121,20 +135,26 @@ def main() -> int:
             log.ensure_topics([*TOPICS.values(), decisions_topic("g1")])
             with sync_world(log, url) as world:
                 rooms = room_of(world, living), room_of(world, [*dead, *living])
-                alone = asyncio.run(measured(world, rooms[0], "alone"))
+                alone = asyncio.run(measured(world, rooms[0], "alone", chosen.living))
                 # Nobody knows any more who lives.
                 world.database.write_now(lambda statements: statements.execute("DELETE FROM ops.destinations"))
-                both = asyncio.run(measured(world, rooms[1], "both"))
+                both = asyncio.run(measured(world, rooms[1], "both", chosen.living))
         finally:
             log.close()
             postgres.stop()
-    print("| room of | first message (s) | each of 20 more, median (s) | longest (s) | time-outs meanwhile |")
-    print("|---|---|---|---|---|")
-    for name, found in (("1,000 living", alone), ("1,000 living, 9,000 dead", both)):
-        print(f"| {name} | {found.first_s:.2f} | {found.median_s:.3f} | {found.longest_s:.3f} | {found.tried_dead} |")
-    print(f"| ratio | {both.first_s / alone.first_s:.1f} | {both.median_s / alone.median_s:.2f} | | |")
+    print("| room of | first message (s) | 20 more, median (s) | longest (s) | time-outs meanwhile | dead at once |")
+    print("|---|---|---|---|---|---|")
+    for name, found in (
+        (f"{chosen.living:,} living", alone),
+        (f"{chosen.living:,} living, {chosen.dead:,} dead", both),
+    ):
+        print(
+            f"| {name} | {found.first_s:.2f} | {found.median_s:.3f} | {found.longest_s:.3f} | {found.tried_dead} "
+            f"| {found.most_dead} |"
+        )
+    print(f"| ratio | {both.first_s / alone.first_s:.1f} | {both.median_s / alone.median_s:.2f} | | | |")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

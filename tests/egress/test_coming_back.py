@@ -261,12 +261,13 @@ async def test_thousands_that_never_answer_keep_none_waiting_that_do(world: Worl
 async def test_who_is_not_known_does_not_keep_a_place_that_others_wait_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("annals.egress.sender.UNKNOWN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("annals.egress.lanes.SOON_S", 0.01)
+    monkeypatch.setattr("annals.egress.lanes.UNKNOWN_TIMEOUT_S", 0.01)
     dead, living = [f"dead{n}.example" for n in range(12)], ["live1.example", "live2.example"]
     room = world.room()
     world.put(*[membership_at(room, f"@u:{server}") for server in (*dead, *living)])
     peers = Peers(gates={server: asyncio.Event() for server in dead})
-    async with sending(world, peers, lanes=Lanes(Places(living=1, unknown=3, failing=1))) as out:
+    async with sending(world, peers, lanes=Lanes(Places(living=1, unknown=2, aside=1, failing=1))) as out:
         said = world.say(room, "alice")
         await out.until(lambda: all(peers.got(server) for server in living))
         assert all(peers.got(server) == [said.event_id] for server in living)
@@ -275,6 +276,43 @@ async def test_who_is_not_known_does_not_keep_a_place_that_others_wait_for(
         await out.until(lambda: sum(fails(out, server) for server in dead) >= len(dead) - 3)
         await asyncio.sleep(0.05)
         assert sum(fails(out, server) for server in dead) < len(dead)
+
+
+async def test_who_does_not_answer_soon_steps_aside_and_loses_nothing_by_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is broken off: the first message reaches the living past as many as may stand aside, each asked once."""
+    monkeypatch.setattr("annals.egress.lanes.SOON_S", 0.01)
+    silent = [f"silent{n}.example" for n in range(12)]
+    room = world.room()
+    world.put(*[membership_at(room, f"@u:{server}") for server in (*silent, "live.example")])
+    peers = Peers(gates={server: asyncio.Event() for server in silent})
+    async with sending(world, peers, lanes=Lanes(Places(living=1, unknown=2, aside=len(silent), failing=1))) as out:
+        said = world.say(room, "alice")
+        await out.until(lambda: peers.got("live.example") == [said.event_id])
+        await out.until(lambda: all(len(peers.attempts[server]) == 1 for server in silent))
+        assert not any(fails(out, server) for server in silent)
+        for gate in peers.gates.values():
+            gate.set()
+        await out.until(lambda: all(peers.got(server) == [said.event_id] for server in silent))
+        await out.settled(world)
+    assert all(len(peers.attempts[server]) == 1 for server in silent)
+
+
+async def test_no_more_are_under_way_than_there_are_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("annals.egress.lanes.SOON_S", 0.01)
+    silent = [f"silent{n}.example" for n in range(12)]
+    room = world.room()
+    world.put(*[membership_at(room, f"@u:{server}") for server in silent])
+    peers = Peers(gates={server: asyncio.Event() for server in silent})
+    async with sending(world, peers, lanes=Lanes(Places(living=1, unknown=2, aside=3, failing=1))) as out:
+        world.say(room, "alice")
+        await out.until(lambda: len(peers.attempts) == 5)
+        await asyncio.sleep(0.05)
+        assert sum(map(len, peers.attempts.values())) == 5
+        for gate in peers.gates.values():
+            gate.set()
+        await out.until(lambda: all(len(peers.got(server)) == 1 for server in silent))
 
 
 async def test_the_dead_that_are_due_take_few_places(world: World) -> None:
