@@ -23,14 +23,13 @@ import aiohttp
 import msgspec
 import orjson
 import uvloop
-from aiohttp import web
 
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.events import Event
 from annals.matrix.x_matrix import authorization
 from benchmarks.processes import cpu_ms, memory
 from benchmarks.users import User, register
-from tests.support.scripted_peer import Authority, Handler
+from tests.support.scripted_peer import Authority
 from tests.support.scripted_room import RoomPeer, ScriptedRoom
 
 PDUS_MAX = 50
@@ -69,16 +68,6 @@ class Figures(msgspec.Struct, frozen=True):
     pdus_per_s: float = 0.0
     cpu_ms_per_pdu: float = 0.0
     parts_cpu_ms: dict[str, float] = {}
-
-
-class Sender(RoomPeer):
-    """A remote server that takes whatever it is sent."""
-
-    def _default(self, request: web.Request) -> Handler | None:
-        async def taken(_: web.Request) -> web.StreamResponse:
-            return web.json_response({"pdus": {}})
-
-        return taken if request.path.startswith("/_matrix/federation/v1/send/") else super()._default(request)
 
 
 def timeline(room: ScriptedRoom, count: int) -> list[Event]:
@@ -188,9 +177,11 @@ async def run(job: Flood) -> Figures:
     user = await User.open(job.url, account)
     async with AsyncExitStack() as stack:
         peers = [
-            await stack.enter_async_context(Sender(authority, Path(job.folder) / str(number)))
+            await stack.enter_async_context(RoomPeer(authority, Path(job.folder) / str(number)))
             for number in range(job.servers)
         ]
+        for peer in peers:
+            peer.takes_transactions = True
         rooms = [peer.make_room(job.version, members=job.members) for peer in peers]
         joins = [await join(user, room, job.roots) for room in rooms]
         if not job.events:

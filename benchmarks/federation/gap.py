@@ -1,49 +1,40 @@
 """`python -m benchmarks.federation.gap`: what a gap in a room of 60,000 state and auth events costs.
 
 A scripted server, in a process of its own, has a room of 60,000 members (`--members`), which a user joins. Then 150
-events happen there of which we hear nothing, every tenth a new member, and the last of them is pushed to us: more than
-get_missing_events reaches over, so that the state before an event far back is asked for. Printed: seconds until the
-client can read the pushed event, CPU seconds and peak memory (PSS) of each process of ours over what was there before,
-and what the scripted server was asked and gave: every event that it gave is one that we loaded and verified.
+events happen there (`--events`) of which we hear nothing, every tenth a new member, and the last of them is pushed to
+us: more than get_missing_events reaches over, so that the state before an event far back is asked for. With `--late N`,
+N more members come before that, of whom we hear nothing either: `--members 10 --late 60000` is a gap of whose state we
+lack all. Printed: seconds until the client can read the pushed event, CPU seconds and peak memory (PSS) of each process
+of ours over what was there before, and what the scripted server was asked and gave: every event that it gave is one
+that we loaded and verified.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import logging
-import shutil
 import ssl
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 import aiohttp
-import msgspec
 import orjson
-import uvloop
 from aiohttp import web
 
 from annals.matrix.events import Event, parse_event
+from benchmarks.federation.beside_a_script import Job, ReadyPeer, measured, run_beside, whole_state
 from benchmarks.federation.flood import transactions
-from benchmarks.federation.joining import Cost, Job, ReadyPeer, Watch, join_room, shown
-from benchmarks.federation.servers import FederatedAnnals
+from benchmarks.federation.joining import join_room
 from benchmarks.http_client import UnexpectedAnswer
-from benchmarks.peers import DidNotStart
-from benchmarks.processes import cpu_ms
 from benchmarks.users import User, register
-from tests.support.scripted_peer import Authority, Handler, make_authority
+from tests.support.scripted_peer import Authority, Handler
 from tests.support.scripted_room import ScriptedRoom
 
-MEMBERS, EVENTS, MEMBER_EVERY, TIMEOUT_S, WAIT_S = 60_000, 150, 10, 1_500, 300
+MEMBERS, EVENTS, MEMBER_EVERY, WAIT_S = 60_000, 150, 10, 600
 ROOM = "/_matrix/federation/v1/"
 
 
@@ -57,17 +48,24 @@ class GapPeer(ReadyPeer):
         self.base: list[str] = []
         self.chain: list[str] = []
         self.came: list[Event] = []
-        """Members who came in the gap."""
+        """Members who came since."""
+        self.whole = b""
 
-    def begin_gap(self, room: ScriptedRoom) -> None:
-        """From now on the state is what it is here, and who comes."""
+    def stand_here(self, room: ScriptedRoom) -> None:
+        """From now on the state is what it is here, and who comes: told by its ids. /state is told as it is here."""
+        self.whole = whole_state(room, "pdus")
         self.base = [event.event_id for event in room.state.values()]
         self.chain = [event.event_id for event in room.auth_chain(list(room.state.values()))]
 
     def _default(self, request: web.Request) -> Handler | None:
         endpoint = request.path.removeprefix(ROOM).split("/")[0]
-        answer = {"get_missing_events": self._missing, "state_ids": self._state_ids, "event": self._event}.get(endpoint)
-        if request.path.startswith(ROOM) and endpoint in ("state", "event_auth", "backfill"):
+        answer = {
+            "get_missing_events": self._missing,
+            "state_ids": self._state_ids,
+            "state": self._state,
+            "event": self._event,
+        }.get(endpoint)
+        if request.path.startswith(ROOM) and endpoint in ("event_auth", "backfill"):
             self.asked_for[endpoint] += 1
         return answer or super()._default(request)
 
@@ -89,6 +87,12 @@ class GapPeer(ReadyPeer):
         came = [event.event_id for event in self.came if event.depth < depth]
         answer = {"pdu_ids": [*self.base, *came], "auth_chain_ids": self.chain}
         return self._answer_of("state_ids", answer, 0)
+
+    async def _state(self, _: web.Request) -> web.StreamResponse:
+        # Those who came since are lacking: they are asked for by themselves, if at all.
+        self.asked_for["state"] += 1
+        self.given["state"] += len(self.base) + len(self.chain)
+        return web.Response(body=self.whole, content_type="application/json")
 
     async def _event(self, got: web.Request) -> web.StreamResponse:
         event = next(iter(self.rooms.values())).events[unquote(got.path.rsplit("/", 1)[1])]
@@ -115,86 +119,40 @@ async def _until_readable(user: User, room: ScriptedRoom, event: Event) -> None:
                 return
 
 
-async def _measured(peer: GapPeer, room: ScriptedRoom, user: User, job: Job, to: str) -> Cost:
-    for number in range(EVENTS):
-        if number % MEMBER_EVERY == 0:
-            peer.came.append(room.member(f"late{number}"))
-        else:
-            room.say(f"message {number}")
-    last = room.say("the last one")
-    [(target, header, body)] = transactions(peer, to, [last])
-    watch = Watch(job.roots)
-    watch.look()
-    before, before_sum, used = dict(watch.most), watch.most_sum, cpu_ms(job.roots)
-    watching = threading.Thread(target=watch.run)
-    watching.start()
-    began_s = time.monotonic()
-    try:
-        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=job.cert))
-        async with aiohttp.ClientSession(connector=connector) as session:
-            headers = {"Authorization": header, "Content-Type": "application/json"}
-            async with session.put(f"https://{to}{target}", data=body, headers=headers) as answer:
-                answer.raise_for_status()
-        await _until_readable(user, room, last)
-        took_s = time.monotonic() - began_s
-    finally:
-        watch.stop()
-        await asyncio.to_thread(watching.join)
-    cpu = {part: (ms - used.get(part, 0.0)) / 1000 for part, ms in cpu_ms(job.roots).items()}
-    over = {part: mib - before.get(part, 0.0) for part, mib in watch.most.items()}
-    return Cost(took_s, cpu, watch.most, over, watch.most_sum - before_sum)
+async def _pushed(peer: GapPeer, room: ScriptedRoom, user: User, job: Job, last: Event) -> None:
+    [(target, header, body)] = transactions(peer, job.to, [last])
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=job.cert))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        headers = {"Authorization": header, "Content-Type": "application/json"}
+        async with session.put(f"https://{job.to}{target}", data=body, headers=headers) as answer:
+            answer.raise_for_status()
+    await _until_readable(user, room, last)
 
 
-async def serve(job: Job, to: str) -> None:
+async def serve(job: Job) -> None:
     """The scripted server's process."""
     async with AsyncExitStack() as stack:
-        peer = await stack.enter_async_context(GapPeer(Authority(Path(job.cert), Path(job.key)), Path(job.folder)))
-        room = peer.make_room(job.version, members=job.members)
+        peer = await stack.enter_async_context(GapPeer(job.authority, Path(job.folder)))
+        room = peer.make_room(str(job.settings["version"]), members=job.number("members"))
         peer.make_ready(room)
         user = await User.open(job.url, await register(job.url, f"joiner{time.monotonic_ns()}"))
         began_s = time.monotonic()
         await join_room(user, room)
         print(f"joined in {time.monotonic() - began_s:.1f} s", flush=True)
         room.take(parse_event(peer.joined[room.room_id], room.rules))
-        peer.begin_gap(room)
-        print(shown(await _measured(peer, room, user, job, to)), flush=True)
+        for number in range(job.number("late")):
+            room.member(f"unheard{number}")
+        peer.stand_here(room)
+        for number in range(job.number("events")):
+            if number % MEMBER_EVERY == 0:
+                peer.came.append(room.member(f"late{number}"))
+            else:
+                room.say(f"message {number}")
+        last = room.say("the last one")
+        print(await measured(job.roots, _pushed(peer, room, user, job, last)), flush=True)
         print(f"asked: {json.dumps(peer.asked_for)}; events given: {json.dumps(peer.given)}", flush=True)
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks.federation.gap")
-    parser.add_argument("--members", type=int, default=MEMBERS)
-    parser.add_argument("--version", default="12")
-    parser.add_argument("--job", nargs=2, help="(of the process that serves the room)")
-    chosen = parser.parse_args(arguments)
-    if chosen.job:
-        logging.disable(logging.WARNING)
-        uvloop.run(serve(msgspec.json.decode(chosen.job[0], type=Job), chosen.job[1]))
-        return 0
-    folder = Path(tempfile.mkdtemp(prefix="annals-gap-"))
-    try:
-        authority = make_authority(folder / "authority")
-        server = FederatedAnnals(folder / "annals", authority)
-        with server:
-            job = Job(
-                url=server.url,
-                roots=server.roots,
-                cert=str(authority.cert),
-                key=str(authority.key),
-                folder=str(folder / "remote"),
-                members=chosen.members,
-                runs=1,
-                version=chosen.version,
-            )
-            told = [msgspec.json.encode(job).decode(), f"127.0.0.1:{server.federation_port}"]
-            command = [sys.executable, "-m", "benchmarks.federation.gap", "--job", *told]
-            return subprocess.run(command, check=False, timeout=TIMEOUT_S).returncode
-    except DidNotStart as error:
-        print(error, file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    settings: dict[str, int | str] = {"members": MEMBERS, "late": 0, "events": EVENTS, "version": "12"}
+    sys.exit(run_beside("benchmarks.federation.gap", serve, settings, sys.argv[1:]))

@@ -179,6 +179,10 @@ def _hashes(events: Sequence[Event], rules: RoomRules) -> dict[str, str]:
     return {event.event_id: reference_hash(event.pdu, rules) for event in events}
 
 
+async def _taken(_: web.Request) -> web.StreamResponse:
+    return web.json_response({"pdus": {}})
+
+
 class RoomPeer(ScriptedPeer):
     """A scripted server that has rooms. Its name is an address, so that servers outside of the test find it."""
 
@@ -191,6 +195,8 @@ class RoomPeer(ScriptedPeer):
         self.refuses: dict[str, tuple[int, dict[str, Any]]] = {}
         """Endpoints that answer an error: status and body."""
         self.has_v2 = True
+        self.takes_transactions = False
+        """Whether it takes whatever is put to it; 404 otherwise."""
         self.before_answer: Meanwhile | None = None
         """Awaited before an answer of send_…"""
 
@@ -213,6 +219,8 @@ class RoomPeer(ScriptedPeer):
         return [request for request in self.requests if "/make_" in request.target]
 
     def _default(self, request: web.Request) -> Handler | None:
+        if self.takes_transactions and request.path.startswith(f"{PREFIX}v1/send/"):
+            return _taken
         parts = request.path.removeprefix(PREFIX).split("/", 2)
         if not request.path.startswith(PREFIX) or len(parts) != 3:
             return super()._default(request)
