@@ -1,7 +1,8 @@
 """Fixtures and settings of every test.
 
 Chance: one seed a run, printed at the top, `--seed N` repeats it. Hypothesis uses it, and so does the fixture `rng`.
-`--hypothesis-profile=soak` looks for longer. At the end stands how long each share (a folder of tests/) took.
+`--hypothesis-profile=soak` looks for longer, and runs more tests (tests/support/soak.py). At the end stands how long
+each share (a folder of tests/) took.
 
 What a failure says is kept short, on a CI system too: who looks for one failure must see that there are others.
 """
@@ -26,6 +27,7 @@ from tests.support.kafka import kafka, kafka_namespace, own_kafka
 from tests.support.postgres import database_url, postgres
 from tests.support.server_fixtures import embedded_live_server, kafka_live_server
 from tests.support.shared_server import embedded_server, kafka_server
+from tests.support.soak import PROFILE, leave_out_soak
 
 __all__ = [
     "database_url",
@@ -64,7 +66,7 @@ hypothesis.settings.register_profile(
     derandomize=False,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
 )
-hypothesis.settings.register_profile("soak", hypothesis.settings.get_profile("ci"), max_examples=1000)
+hypothesis.settings.register_profile(PROFILE, hypothesis.settings.get_profile("ci"), max_examples=1000)
 hypothesis.settings.load_profile("ci")
 
 
@@ -80,7 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.core.global_force_seed = config.option.seed
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    leave_out_soak(config, items)
     ranks = {folder: rank for rank, folder in enumerate(SLOW_FIRST)}
     items.sort(key=lambda item: ranks.get(_share_of(item.nodeid), len(ranks)))
 

@@ -19,6 +19,7 @@ from tests.support.federation.stories import (
     waits_to_see,
 )
 from tests.support.matrix_client import Client
+from tests.support.soak import versions
 
 
 def _restricted(version: str, door: str) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def test_join_chat_leave_and_join_again(annals: Homeserver, synapse: Homeserver,
     same_state(ours, theirs, room)
 
 
-@pytest.mark.parametrize("version", ["8", "10", "12"])
+@pytest.mark.parametrize("version", versions("8", "10", "12", since=8))
 def test_restricted_rooms(annals: Homeserver, synapse: Homeserver, version: str) -> None:
     ours, second, theirs = annals.person(), annals.person(), synapse.person()
     door = theirs.create_room(preset="public_chat", room_version=version)
@@ -63,7 +64,7 @@ def test_restricted_rooms(annals: Homeserver, synapse: Homeserver, version: str)
     same_state(ours, theirs, room)
 
 
-@pytest.mark.parametrize("version", ["6", "12"])
+@pytest.mark.parametrize("version", versions("6", "12"))
 def test_invites_are_rejected_with_their_server_there_and_without(
     annals: Homeserver, synapse: Homeserver, version: str
 ) -> None:

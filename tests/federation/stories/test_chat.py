@@ -20,6 +20,7 @@ from tests.support.federation.stories import (
     waits_to_see,
 )
 from tests.support.matrix_client import Client, quote
+from tests.support.soak import versions
 
 
 @pytest.mark.parametrize("version", ROOM_VERSIONS)
@@ -40,7 +41,7 @@ def test_made_here_joined_there(sides: Sides, version: str) -> None:
     assert early in [event["event_id"] for event in bob.history(room_id)]
 
 
-@pytest.mark.parametrize("version", ["10", "12"])
+@pytest.mark.parametrize("version", versions("10", "12"))
 def test_many_talk_at_once(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     said = [person.say(room_id, f"{n}") for n in range(20) for person in (ann, bob)]
@@ -50,17 +51,19 @@ def test_many_talk_at_once(sides: Sides, version: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "老虎£я🤨👉ඞ"])
-def test_an_alias_of_another_server(sides: Sides, name: str) -> None:
+@pytest.mark.parametrize("version", versions("12"))
+def test_an_alias_of_another_server(sides: Sides, version: str, name: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
     local = ann.user_id[1:].partition(":")[0] + name
-    room_id = ann.create_room(preset="public_chat", room_alias_name=local)
+    room_id = ann.create_room(preset="public_chat", room_version=version, room_alias_name=local)
     joins(bob, f"#{local}:{sides.here.name}", sides.here)
     until_membership(ann, room_id, bob, "join")
 
 
-def test_what_is_redacted_before_another_server_has_it(sides: Sides) -> None:
+@pytest.mark.parametrize("version", versions("12"))
+def test_what_is_redacted_before_another_server_has_it(sides: Sides, version: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
-    room_id = ann.create_room(preset="public_chat")
+    room_id = ann.create_room(preset="public_chat", room_version=version)
     early = ann.say(room_id, "before anybody came")
     joins(bob, room_id, sides.here)
     until_membership(ann, room_id, bob, "join")
@@ -75,8 +78,9 @@ def test_what_is_redacted_before_another_server_has_it(sides: Sides) -> None:
     assert "body" not in found["content"]
 
 
-def test_who_types_and_who_has_read(sides: Sides) -> None:
-    ann, bob, room_id = shared_room(sides, "12")
+@pytest.mark.parametrize("version", versions("12"))
+def test_who_types_and_who_has_read(sides: Sides, version: str) -> None:
+    ann, bob, room_id = shared_room(sides, version)
     said = ann.say(room_id, "read me")
     waits_to_see(bob, room_id, said)
     bob.ok("POST", f"/rooms/{quote(room_id)}/receipt/m.read/{quote(said)}", {})
@@ -93,8 +97,9 @@ def test_who_types_and_who_has_read(sides: Sides) -> None:
     eventually(shown, "ann sees that bob types, and what he has read")
 
 
-def test_a_room_is_replaced(sides: Sides) -> None:
-    ann, bob, room_id = shared_room(sides, "10")
+@pytest.mark.parametrize("version", versions("10"))
+def test_a_room_is_replaced(sides: Sides, version: str) -> None:
+    ann, bob, room_id = shared_room(sides, version)
     replacement = upgraded(ann, room_id, "12")
     path = f"/rooms/{quote(room_id)}/state/m.room.tombstone/"
     eventually(lambda: bob.call("GET", path)[0] == 200, "bob hears of it")
@@ -116,8 +121,9 @@ def test_a_profile_of_another_server(sides: Sides) -> None:
     assert profile.get("displayname") == "Ann of elsewhere"
 
 
-def test_who_is_online_there_and_here(sides: Sides) -> None:
-    ann, bob, _ = shared_room(sides, "12")
+@pytest.mark.parametrize("version", versions("12"))
+def test_who_is_online_there_and_here(sides: Sides, version: str) -> None:
+    ann, bob, _ = shared_room(sides, version)
 
     def sees_presence(person: Client, of: Client, state: str) -> bool:
         return bool(person.ok("GET", f"/presence/{of.user_id}/status")["presence"] == state)

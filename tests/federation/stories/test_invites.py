@@ -6,8 +6,9 @@ import pytest
 
 from tests.support.federation.stories import Sides, eventually, in_section, joins, same_state, until_membership
 from tests.support.matrix_client import Client
+from tests.support.soak import versions
 
-VERSIONS = ("10", "12")
+VERSIONS = versions("10", "12")
 
 
 def _invited(sides: Sides, version: str) -> tuple[Client, Client, str]:
@@ -49,15 +50,16 @@ def test_invited_and_withdrawn(sides: Sides, version: str) -> None:
     assert bob.call("POST", f"/join/{room_id}", {}, {"server_name": sides.here.name})[0] == 403
 
 
-def test_invited_with_the_room(sides: Sides) -> None:
+@pytest.mark.parametrize("version", versions("12"))
+def test_invited_with_the_room(sides: Sides, version: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
-    room_id = ann.create_room(preset="trusted_private_chat", invite=[bob.user_id], is_direct=True)
+    room_id = ann.create_room(preset="trusted_private_chat", room_version=version, invite=[bob.user_id], is_direct=True)
     eventually(lambda: in_section(bob, "invite", room_id), "bob hears of it")
     bob.ok("POST", f"/join/{room_id}", {})
     until_membership(ann, room_id, bob, "join")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", versions("10", "12", since=7))
 def test_knocked_and_let_in(sides: Sides, version: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
     room_id = ann.create_room(
@@ -74,7 +76,7 @@ def test_knocked_and_let_in(sides: Sides, version: str) -> None:
     until_membership(ann, room_id, bob, "join")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", versions("10", "12", since=8))
 def test_a_room_for_the_members_of_another(sides: Sides, version: str) -> None:
     ann, bob, eve = sides.here.person("ann"), sides.there.person("bob"), sides.there.person("eve")
     club = ann.create_room(preset="public_chat", room_version=version)

@@ -16,8 +16,9 @@ from tests.support.federation.stories import (
     waits_to_see,
 )
 from tests.support.matrix_client import Client, quote
+from tests.support.soak import versions
 
-VERSIONS = ("10", "12")
+VERSIONS = versions("10", "12")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -60,8 +61,9 @@ def test_the_last_one_leaves_and_comes_back(sides: Sides, version: str) -> None:
     assert set(meanwhile) <= set(history)
 
 
-def test_the_last_one_is_kicked_while_looking(sides: Sides) -> None:
-    ann, bob, room_id = shared_room(sides, "12")
+@pytest.mark.parametrize("version", versions("12"))
+def test_the_last_one_is_kicked_while_looking(sides: Sides, version: str) -> None:
+    ann, bob, room_id = shared_room(sides, version)
     ann.room(room_id, "kick", user_id=bob.user_id)
     assert _until_left(bob, room_id)
     # Synapse refuses to leave once more, we do not.
@@ -80,8 +82,9 @@ def _until_left(person: Client, room_id: str) -> bool:
     return False
 
 
-def test_unbanned_and_invited(sides: Sides) -> None:
-    ann, bob, room_id = shared_room(sides, "12")
+@pytest.mark.parametrize("version", versions("12"))
+def test_unbanned_and_invited(sides: Sides, version: str) -> None:
+    ann, bob, room_id = shared_room(sides, version)
     ann.room(room_id, "ban", user_id=bob.user_id)
     assert _until_left(bob, room_id)
     ann.room(room_id, "unban", user_id=bob.user_id)
@@ -94,8 +97,9 @@ def test_unbanned_and_invited(sides: Sides) -> None:
     same_state(ann, bob, room_id)
 
 
-def test_a_server_that_is_shut_out_and_let_in_again(sides: Sides) -> None:
-    ann, bob, room_id = shared_room(sides, "12")
+@pytest.mark.parametrize("version", versions("12"))
+def test_a_server_that_is_shut_out_and_let_in_again(sides: Sides, version: str) -> None:
+    ann, bob, room_id = shared_room(sides, version)
     elsewhere = ann.create_room(preset="public_chat")
     joins(bob, elsewhere, sides.here)
     until_membership(ann, elsewhere, bob, "join")

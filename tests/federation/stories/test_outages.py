@@ -14,8 +14,9 @@ from tests.support.federation.stories import (
     until_membership,
     waits_to_see,
 )
+from tests.support.soak import versions
 
-VERSIONS = ("10", "12")
+VERSIONS = versions("10", "12")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -70,7 +71,7 @@ def test_a_fight_for_power(sides: Sides, version: str) -> None:
     assert ("m.room.name", "") in state_ids(ann, room_id)
 
 
-@pytest.mark.parametrize("version", ["12"])
+@pytest.mark.parametrize("version", versions("12"))
 def test_a_server_is_restarted(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     sides.there.stop()

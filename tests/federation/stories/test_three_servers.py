@@ -11,6 +11,7 @@ from tests.support.federation.annals import AnnalsServer
 from tests.support.federation.homeserver import Homeserver
 from tests.support.federation.stories import joins, same_state, until_membership, waits_to_see
 from tests.support.scripted_peer import Authority
+from tests.support.soak import versions
 
 
 @pytest.fixture
@@ -19,9 +20,10 @@ def third(authority: Authority, tmp_path: Path) -> Iterator[Homeserver]:
         yield server
 
 
-def test_a_wire_of_three_is_cut(ours: Homeserver, synapse: Homeserver, third: Homeserver) -> None:
+@pytest.mark.parametrize("version", versions("12"))
+def test_a_wire_of_three_is_cut(ours: Homeserver, synapse: Homeserver, third: Homeserver, version: str) -> None:
     ann, bob, carol = ours.person("ann"), synapse.person("bob"), third.person("carol")
-    room_id = ann.create_room(preset="public_chat", room_version="12")
+    room_id = ann.create_room(preset="public_chat", room_version=version)
     joins(bob, room_id, ours)
     joins(carol, room_id, ours)
     for one, other in ((ann, carol), (bob, carol), (carol, bob)):

@@ -1,0 +1,44 @@
+"""What only `make soak` runs: tests with the marker `soak`, and the parameters that carry it.
+
+    @pytest.mark.parametrize("version", versions("10", "12"))            # these in `make test`, all twelve in the soak
+    @pytest.mark.parametrize("version", versions("12", since=8))         # the feature came with room version 8
+
+`pytest --hypothesis-profile=soak` is a soak; in any other run these are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from annals.matrix.room_versions import ROOM_VERSIONS
+
+PROFILE = "soak"
+
+
+def is_soak(config: pytest.Config) -> bool:
+    """Whether this run is to look for longer."""
+    return bool(config.getoption("--hypothesis-profile", None) == PROFILE)
+
+
+def only_in_soak(*values: Any) -> Any:
+    """A parameter, or one of several names, that `make test` leaves out."""
+    return pytest.param(*values, marks=pytest.mark.soak)
+
+
+def versions(*always: str, since: int = 1) -> Sequence[Any]:
+    """Every room version from `since` on; other than these only in a soak."""
+    there = [version for version in ROOM_VERSIONS if int(version) >= since]
+    return [version if version in always else only_in_soak(version) for version in there]
+
+
+def leave_out_soak(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of what was collected, what this run is not for."""
+    if is_soak(config):
+        return
+    left_out = [item for item in items if item.get_closest_marker(PROFILE)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
