@@ -135,7 +135,8 @@ async def serve(job: Job) -> None:
         peer = await stack.enter_async_context(GapPeer(job.authority, Path(job.folder)))
         room = peer.make_room(str(job.settings["version"]), members=job.number("members"))
         peer.make_ready(room)
-        user = await User.open(job.url, await register(job.url, f"joiner{time.monotonic_ns()}"))
+        account = await register(job.url, f"joiner{time.monotonic_ns()}")
+        user = await User.open(job.url, account)
         began_s = time.monotonic()
         await join_room(user, room)
         print(f"joined in {time.monotonic() - began_s:.1f} s", flush=True)
@@ -149,6 +150,9 @@ async def serve(job: Job) -> None:
             else:
                 room.say(f"message {number}")
         last = room.say("the last one")
+        # That took long: a connection that is not used is closed.
+        user.close()
+        user = await User.open(job.url, account)
         print(await measured(job.roots, _pushed(peer, room, user, job, last)), flush=True)
         print(f"asked: {json.dumps(peer.asked_for)}; events given: {json.dumps(peer.given)}", flush=True)
 
