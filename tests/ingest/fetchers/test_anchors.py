@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
 
+from annals.database.pool import Database
+from annals.database.snapshot import Snapshot
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import PduFetched, StateSetClosed
 from tests.support.gap_fixtures import Play
@@ -14,6 +18,8 @@ from tests.support.gap_house import GapHouse, ids
 from tests.support.gap_stories import abandoned, deep_gap, good_event_after, no_dangling_auth, state_of
 from tests.support.peer_room import PeerRoom
 from tests.support.scripted_peer import ScriptedPeer
+
+T = TypeVar("T")
 
 
 @pytest.mark.parametrize("version", ["10", "12"])
@@ -62,6 +68,48 @@ def test_events_that_are_here_are_neither_fetched_nor_loaded(play: Play) -> None
         assert house.answers.loaded - loaded == 3, "the event of get_missing_events, the anchor, the topic"
 
     play(story)
+
+
+def test_what_a_gap_costs_does_not_grow_with_the_room(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure: reads of the tables, events that are verified, questions to the other server."""
+
+    async def cost(house: GapHouse, room: PeerRoom, members: int) -> list[int]:
+        await house.push(*[room.join(f"@member{number}:{room.peer.name}") for number in range(members)])
+        hidden = room.event("m.room.topic", {"topic": "hidden"}, "")
+        last = deep_gap(room)[1]
+        await house.push(last)
+        reads, verified, asked = Reads(house.database), house.answers.loaded, _questions(room)
+        monkeypatch.setattr(house.filler, "_database", reads)
+        monkeypatch.setattr(house.filler._by_id, "database", reads)
+        await house.filler.fill(room.id)
+        assert (await state_of(house, room))["m.room.topic", ""] == hidden.event_id
+        return [reads.made, house.answers.loaded - verified, _questions(room) - asked]
+
+    async def story(house: GapHouse, room: PeerRoom, _: ScriptedPeer) -> None:
+        small = await cost(house, room, 30)
+        large = await cost(house, await house.enter(PeerRoom(room.peer, name="large")), 330)
+        assert large == small
+        assert small[1:] == [3, 4]
+
+    play(story)
+
+
+def _questions(room: PeerRoom) -> int:
+    """How many the peer got, but for its keys."""
+    return sum("/key/" not in request.target for request in room.peer.requests)
+
+
+@dataclass
+class Reads:
+    """Reads of the tables, counted."""
+
+    database: Database
+    made: int = 0
+
+    async def read(self, fn: Callable[[Snapshot], T]) -> T:
+        """See ById."""
+        self.made += 1
+        return await self.database.read(fn)
 
 
 def test_where_most_is_lacking_the_whole_state_is_asked_for(play: Play) -> None:
