@@ -48,7 +48,7 @@ fmt: $(READY) ## format the code, mend what ruff can mend
 bench: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## the figures of the README, Synapse beside them
 	$(BIN)/python -m benchmarks $(ARGS)
 
-soak: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## the tests again and again with new seeds, for SOAK_MINUTES
+soak: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## all tests, the long ones too, again and again with new seeds, for SOAK_MINUTES
 	@end=$$(($$(date +%s) + 60 * $(SOAK_MINUTES))); \
 	while [ $$(date +%s) -lt $$end ]; do \
 	  $(BIN)/pytest -q -x -n auto --dist loadfile --hypothesis-profile=soak $(ARGS) || exit 1; done
