@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,10 +12,13 @@ from aiohttp import web
 
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
+from annals.ingest.fetchers.filling import Filler
+from annals.ingest.fetchers.origins import Origins
+from annals.ingest.fetchers.questions import Questions
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import PduFetched, StateSetClosed
 from tests.support.gap_fixtures import Play
-from tests.support.gap_house import GapHouse, ids
+from tests.support.gap_house import US, GapHouse, ids
 from tests.support.gap_stories import abandoned, deep_gap, good_event_after, no_dangling_auth, state_of
 from tests.support.peer_room import PeerRoom
 from tests.support.scripted_peer import ScriptedPeer
@@ -70,7 +74,7 @@ def test_events_that_are_here_are_neither_fetched_nor_loaded(play: Play) -> None
     play(story)
 
 
-def test_what_a_gap_costs_does_not_grow_with_the_room(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_gap_costs_does_not_grow_with_the_room(play: Play) -> None:
     """Measure: reads of the tables, events that are verified, questions to the other server."""
 
     async def cost(house: GapHouse, room: PeerRoom, members: int) -> list[int]:
@@ -79,9 +83,9 @@ def test_what_a_gap_costs_does_not_grow_with_the_room(play: Play, monkeypatch: p
         last = deep_gap(room)[1]
         await house.push(last)
         reads, verified, asked = Reads(house.database), house.answers.loaded, _questions(room)
-        monkeypatch.setattr(house.filler, "_database", reads)
-        monkeypatch.setattr(house.filler._by_id, "database", reads)
-        await house.filler.fill(room.id)
+        with ThreadPoolExecutor(1) as threads:
+            questions = Questions(house.client, house.servers, threads)
+            await Filler(US, questions, house.answers, reads, Origins(house.log.read)).fill(room.id)
         assert (await state_of(house, room))["m.room.topic", ""] == hidden.event_id
         return [reads.made, house.answers.loaded - verified, _questions(room) - asked]
 
