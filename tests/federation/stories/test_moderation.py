@@ -19,6 +19,8 @@ from tests.support.matrix_client import Client, quote
 from tests.support.soak import versions
 
 VERSIONS = versions("10", "12")
+#: When we come back, the head that we had (the ban) stands beside our join; this version's resolution keeps the ban.
+_LEFT_BEHIND = pytest.param("1", marks=[pytest.mark.soak, pytest.mark.xfail(reason="old heads are kept by a join")])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -82,7 +84,7 @@ def _until_left(person: Client, room_id: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("version", versions("12"))
+@pytest.mark.parametrize("version", [_LEFT_BEHIND, *versions("12", since=2)])
 def test_unbanned_and_invited(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     ann.room(room_id, "ban", user_id=bob.user_id)
