@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from annals.matrix.auth_events import CREATE
 from annals.matrix.events import StateKey
 from annals.rooms.ancestors import missing_ancestors
+from annals.rooms.handshakes import queue_holder
 from annals.rooms.judging import Arrival, judge
 from annals.rooms.needs import Glimpse, Needs
 from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState
 from annals.rooms.step import Step
-from annals.rooms.view import PLACED, Entry, RoomView
+from annals.rooms.view import PLACED, RoomView, glimpse_of
 from annals.schemas.facts.decisions import SetGathered
 from annals.schemas.facts.rooms import StateSetChunk, StateSetClosed
 
@@ -39,6 +40,9 @@ def gather(step: Step, fact: StateSetChunk, source: int) -> None:
     """Hold the ids of a chunk until their set is closed."""
     if fact.role == STATE:
         beside = step.view.beside
+        if fact.set_id not in beside.sets and queue_holder(step) is not None:
+            # Asked for while it is empty: the view of a room that is being joined has the rest by itself.
+            raise Lacking(Needs(sets=frozenset([(step.view.room_id, fact.set_id)])))
         ids = (*beside.chunks.get(fact.set_id, ()), *fact.event_ids)
         step.view = step.view.with_beside(replace(beside, chunks=beside.chunks.set(fact.set_id, ids)))
     step.decide(SetGathered, source, set_id=fact.set_id, role=fact.role, count=len(fact.event_ids))
@@ -94,7 +98,8 @@ def _ids_of(view: RoomView, set_id: str) -> tuple[str, ...]:
     stored = view.beside.sets.get(set_id)
     if stored is None:
         raise Lacking(Needs(sets=frozenset([(view.room_id, set_id)])))
-    return tuple(dict.fromkeys((*stored, *view.beside.chunks.get(set_id, ()))))
+    # In the order of the tables, wherever the batches ended.
+    return tuple(sorted({*stored, *view.beside.chunks.get(set_id, ())}))
 
 
 def _glimpses(view: RoomView, ids: Iterable[str]) -> list[Glimpse | None]:
@@ -105,7 +110,7 @@ def _glimpses(view: RoomView, ids: Iterable[str]) -> list[Glimpse | None]:
         # What was decided since the tables were read is younger than they are.
         entry = view.events.get(event_id)
         if entry is not None:
-            found.append(_glimpse_of(entry))
+            found.append(glimpse_of(entry))
         elif event_id in view.beside.glimpses:
             found.append(view.beside.glimpses[event_id])
         elif event_id in view.events:
@@ -115,20 +120,6 @@ def _glimpses(view: RoomView, ids: Iterable[str]) -> list[Glimpse | None]:
     if lacking:
         raise Lacking(Needs(glimpses=frozenset(lacking)))
     return found
-
-
-def _glimpse_of(entry: Entry) -> Glimpse:
-    event = entry.event
-    membership = event.content.get("membership")
-    return Glimpse(
-        event_id=event.event_id,
-        room_version=event.rules.version,
-        type=event.type,
-        state_key=event.state_key,
-        membership=membership if isinstance(membership, str) else None,
-        verdict=entry.verdict,
-        out_of_band=entry.out_of_band,
-    )
 
 
 def _check_what_was_not(step: Step, glimpses: Iterable[Glimpse | None]) -> None:

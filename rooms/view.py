@@ -6,6 +6,7 @@ partial: what is not in it raises `Lacking`, and the loop loads it (`learn`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -52,7 +53,10 @@ PLACED = IN_DAG - {REJECTED}
 EVENTS_KEPT = 600
 _CITED_KEPT = 200
 _KEYS_KEPT = (("m.room.power_levels", ""), ("m.room.join_rules", ""), ("m.room.history_visibility", ""), POLICY)
+#: While we are joining a room: of so many of its events what the closing of its state looks at stays in memory.
+GLIMPSES_KEPT = 50_000
 _EVENT_BYTES = 3_500
+_GLIMPSE_BYTES = 400
 _STATE_KEY_BYTES = 200
 _ROOM_BYTES = 3_000
 
@@ -171,7 +175,8 @@ class RoomView:
     def weight_bytes(self) -> int:
         """Roughly what the view holds in memory."""
         keys = sum(len(state.known) for state in self.states.values())
-        return len(self.events) * _EVENT_BYTES + keys * _STATE_KEY_BYTES + _ROOM_BYTES
+        beside = len(self.beside.glimpses) * _GLIMPSE_BYTES
+        return len(self.events) * _EVENT_BYTES + keys * _STATE_KEY_BYTES + beside + _ROOM_BYTES
 
     def known_header(self) -> Header:
         """The header; raises Lacking where it is not loaded."""
@@ -378,7 +383,7 @@ def trim(view: RoomView) -> RoomView:
         if header is None:
             return view
         kept_auth = _kept_auth(view.auth)
-        return replace(view, states=_kept_states(view), facts=Map(), auth=kept_auth, beside=Beside())
+        return replace(view, states=_kept_states(view), facts=Map(), auth=kept_auth, beside=_kept_beside(view))
     kept = {*header.extremities, *header.parked, header.create_event_id}
     current = view.states.get(header.current_state_id)
     for key in _KEYS_KEPT:
@@ -395,7 +400,7 @@ def trim(view: RoomView) -> RoomView:
         keys=Map(),
         facts=Map(),
         auth=_kept_auth(view.auth),
-        beside=Beside(),
+        beside=_kept_beside(view, [entry for name, entry in view.events.items() if entry and name not in kept]),
     )
 
 
@@ -407,7 +412,40 @@ def _kept_auth(auth: AuthGraph) -> AuthGraph:
 
 def committed(view: RoomView) -> RoomView:
     """The view once all that was decided in it is in the tables."""
-    return replace(view, auth=AuthGraph(), beside=Beside())
+    return replace(view, auth=AuthGraph(), beside=_kept_beside(view))
+
+
+def _kept_beside(view: RoomView, dropped: Iterable[Entry] = ()) -> Beside:
+    """While we are joining the room: what its set has so far, and a glimpse of each event that the view had (`dropped`
+    are those that it has no more). All of them are looked at when the set is closed, and nobody else changes them."""
+    if view.header is None or not any(handshake.holds_queue for handshake in view.header.handshakes):
+        return Beside()
+    beside = view.beside
+    glimpses = beside.glimpses if len(beside.glimpses) <= GLIMPSES_KEPT else Map()
+    room = GLIMPSES_KEPT - len(glimpses)
+    seen = {entry.event.event_id: glimpse_of(entry) for entry in dropped}
+    fresh = list(islice((name for name in seen if name not in glimpses), room))
+    known = [name for name in seen if name in glimpses]
+    return Beside(
+        sets=beside.sets,
+        glimpses=glimpses.update({name: seen[name] for name in (*known, *fresh)}),
+        chunks=beside.chunks,
+    )
+
+
+def glimpse_of(entry: Entry) -> Glimpse:
+    """The event of an entry as far as sets from outside are concerned."""
+    event = entry.event
+    membership = event.content.get("membership")
+    return Glimpse(
+        event_id=event.event_id,
+        room_version=event.rules.version,
+        type=event.type,
+        state_key=event.state_key,
+        membership=membership if isinstance(membership, str) else None,
+        verdict=entry.verdict,
+        out_of_band=entry.out_of_band,
+    )
 
 
 def _kept_states(view: RoomView) -> Map[int, RoomState]:

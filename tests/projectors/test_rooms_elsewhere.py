@@ -16,7 +16,7 @@ from annals.migrations.tables import all_tables
 from annals.projectors.rebuild import replay
 from annals.projectors.rooms.fold import users_moved
 from annals.projectors.rooms.read import handshake_of, open_handshakes, preview_of, wanted_of
-from annals.rooms import machine
+from annals.rooms import machine, view
 from annals.schemas.facts.rooms import HandshakeStarted, RoomFact, RoomResumed, StateSetChunk, StateSetClosed
 from annals.schemas.topics import TOPICS, decisions_topic
 from tests.support.decisions import decisions_that_count
@@ -104,6 +104,46 @@ def test_who_takes_the_room_over_knows_what_the_join_follows(log: EmbeddedLog, t
     extremities = connection.rows("SELECT event_id FROM forward_extremities")
     connection.close()
     assert (verdicts, extremities) == ([("accepted",)], [(answer.event.event_id,)])
+
+
+def _joined(tables_url: str, directory: Path, facts: list[RoomFact], restarts: bool) -> tuple[object, list[str]]:
+    """The tables and decisions after these facts in batches of five, and what was read of the tables."""
+    empty(tables_url)
+    log = open_embedded(directory)
+    log.ensure_topics([*TOPICS.values(), decisions_topic("g1")])
+    read: list[str] = []
+
+    def connect() -> WriteConnection:
+        return WriteConnection(tables_url, "g1", purpose="test projector", on_statement=read.append)
+
+    parts = [facts[first : first + 5] for first in range(0, len(facts), 5)] if restarts else [facts]
+    for part in parts:
+        with running(log, connect, records_max=5) as loop:
+            append(log, part)
+            loop.catch_up()
+    outcome = dump(tables_url), decisions_that_count(log)
+    log.close()
+    return outcome, read
+
+
+def test_who_gathers_a_room_closes_it_from_memory(
+    tables_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weaver = plain_room()
+    for number in range(20):
+        weaver.add((MEMBER, f"@m{number}:peer", f"@m{number}:peer", {"membership": "join"}))
+    facts = [started(weaver.room_id), *join_facts(weaver).facts]
+    # Of so many events a view forgets nearly all, as it does of ten thousand by default.
+    monkeypatch.setattr(view, "EVENTS_KEPT", 4)
+    kept, read = _joined(tables_url, tmp_path / "kept", facts, restarts=False)
+    assert not [sql for sql in read if "e.membership, e.verdict" in sql]
+    assert len([sql for sql in read if "JOIN state_sets" in sql]) == 1
+    anew, read_anew = _joined(tables_url, tmp_path / "anew", facts, restarts=True)
+    assert [sql for sql in read_anew if "e.membership, e.verdict" in sql]
+    monkeypatch.setattr(view, "GLIMPSES_KEPT", 3)
+    few, read_few = _joined(tables_url, tmp_path / "few", facts, restarts=False)
+    assert [sql for sql in read_few if "e.membership, e.verdict" in sql]
+    assert kept == anew == few
 
 
 def test_what_others_read(log: EmbeddedLog, tables_url: str) -> None:
