@@ -51,6 +51,8 @@ class Batch:
     events: tuple[Addressed, ...]
     #: rooms of these events in which no other server is
     quiet: frozenset[str] = frozenset()
+    #: whether the tables had no more
+    at_end: bool = False
 
 
 class Follower:
@@ -88,7 +90,8 @@ class Follower:
         stretch = read_stretch(snapshot, self._us, low, high, BATCH)
         try:
             events = self._audiences.of(snapshot, stretch.events)
-            return _batch(snapshot, stretch, events, self._audiences.alone({event.room_id for event, _ in events}))
+            batch = _batch(snapshot, stretch, events, self._audiences.alone({event.room_id for event, _ in events}))
+            return replace(batch, at_end=batch.high == high)
         except BaseException:
             # A read that breaks off is done again from its start.
             self._audiences.forget()

@@ -150,7 +150,8 @@ class Sender:
             if batch.high != self.position:
                 self._quiet.found({event.room_id for event, _ in batch.events}, batch.quiet)
                 self._take(batch)
-            else:
+            if batch.at_end:
+                # What was committed since the read began is told by a notice that is still to come, or was heard.
                 await self._moved.wait()
 
     def _take(self, batch: Batch) -> None:

@@ -21,6 +21,7 @@ from annals.database.text import restore
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.errors import NotCanonical
 from annals.matrix.identifiers import is_server_name
+from annals.projectors.notices import HANDSHAKES
 from annals.projectors.positions.appending import Appender
 from annals.schemas.facts.rooms import HandshakeStarted
 
@@ -48,6 +49,10 @@ class Moved(Protocol):
     @property
     def everything(self) -> bool:
         """Any room may have changed."""
+        ...
+
+    def calls_for(self, errand: str) -> bool:
+        """Whether there may be something to do of that kind."""
         ...
 
 
@@ -128,7 +133,8 @@ class Handshakes:
         moved = asyncio.Event()
 
         def hear(notice: Moved) -> None:
-            if notice.everything or room_id in notice.rooms:
+            # A large room comes in many commits, of which the last one ends the handshake.
+            if notice.calls_for(HANDSHAKES) and (notice.everything or room_id in notice.rooms):
                 moved.set()
 
         end_hearing = self._subscribe(hear)

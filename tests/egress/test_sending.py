@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from annals.egress.follower import Batch, Follower
+from annals.egress.vectors import Vector
 from annals.federation.errors import Refused
-from tests.support.egress_world import MEMBER, Peers, membership, remote_event, sending, unreachable
+from tests.support.egress_world import MEMBER, WAIT_S, Peers, membership, remote_event, sending, unreachable
 from tests.support.rooms import Driver, created, fetched, received, user
 from tests.support.sync_world import World
 
@@ -36,6 +38,29 @@ async def test_every_server_in_the_room_gets_what_we_say_in_order(world: World) 
         await out.settled(world)
     assert out.peers.got(ONE) == out.peers.got(TWO) == said
     assert set(out.peers.attempts) == {ONE, TWO}
+
+
+async def test_what_a_notice_tells_of_is_read_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = shared(world, BOB)
+    begun: list[Vector] = []
+    ended: asyncio.Queue[Batch] = asyncio.Queue()
+    read = Follower.after
+
+    async def counted(follower: Follower, low: Vector) -> Batch:
+        begun.append(low)
+        batch = await read(follower, low)
+        ended.put_nowait(batch)
+        return batch
+
+    monkeypatch.setattr(Follower, "after", counted)
+    async with sending(world) as out, asyncio.timeout(WAIT_S):
+        await ended.get()
+        said = world.say(room, "alice")
+        out.egress.wake()
+        batch = await ended.get()
+        # Who reads again at once has begun by now.
+        assert len(begun) == 2
+    assert [event.event_id for event, _ in batch.events] == [said.event_id]
 
 
 async def test_what_others_said_is_not_ours_to_send(world: World) -> None:
