@@ -1,8 +1,8 @@
 """Reads that are asked again and again are planned once.
 
 Planning a query of a /sync takes longer than running it. From its third use on a connection, a statement is prepared
-there and executed by name; the server plans it once, for any parameters. Statements with another search path are
-planned anew by the server itself.
+there and executed by name; the server plans it once, for any parameters, and again now and then (plan_age.py).
+Statements with another search path are planned anew by the server itself.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import psycopg2
 import psycopg2.extensions
 
 from annals.database.errors import translated
+from annals.database.plan_age import DISCARD, PlanAge
 from annals.database.statements import StatementHook, adapted
 
 #: Filters make statements of their own: beyond so many on one connection, further ones are planned each time.
 PREPARED_MAX = 200
 _COUNTED_MAX = 2_000
 _USES_BEFORE = 2
+#: All statements of the connection together, which plan anew together.
+_FIRST_PLANS_USES = 64
 
 #: What a plan for any parameters must not guess wrong: our reads find few rows, by index.
 PLANNER = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off"
@@ -31,6 +34,7 @@ class Prepared:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._uses: dict[str, int] = {}
+        self._age = PlanAge(_FIRST_PLANS_USES)
 
     def run(self, cursor: psycopg2.extensions.cursor, sql: str, params: Sequence[Any], hook: StatementHook) -> None:
         """Send one statement, announced to the hook as it is written; its failure as one of our exceptions."""
@@ -41,7 +45,8 @@ class Prepared:
                 cursor.execute(sql, adapted(params))
             else:
                 marks = ", ".join(["%s"] * len(params))
-                cursor.execute(f"EXECUTE {name} ({marks})" if params else f"EXECUTE {name}", adapted(params))
+                execute = f"EXECUTE {name} ({marks})" if params else f"EXECUTE {name}"
+                cursor.execute(f"{DISCARD}; {execute}" if self._age.is_due() else execute, adapted(params))
         except psycopg2.Error as error:
             raise translated(error, cursor.connection) from error
 

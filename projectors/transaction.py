@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from annals.database.copy_writer import write
+from annals.database.plan_age import DISCARD, PlanAge
 from annals.database.rows import Rows
 from annals.database.text import restore, storable
 from annals.database.write_connection import Part, WriteConnection
@@ -38,7 +39,7 @@ WORK_S_MAX = 0.05
 _PASSED_PER_WORK = 5
 
 # All that a projector asks is asked by key, and of tables that may have grown a thousandfold since the plan was made:
-# plans are made once, for the indexes. (Planning took two thirds of the time of taking one position.)
+# plans are made for the indexes, once and then seldom. (Planning took two thirds of the time of taking one position.)
 _PLANS_BY_KEY = (
     "SET enable_seqscan = off",
     "SET enable_hashjoin = off",
@@ -48,6 +49,7 @@ _PLANS_BY_KEY = (
 
 # Events are looked up by their id alone, and the room is compared afterwards: while the table is small, any index that
 # begins with the room seems as good as the one of both; and the plan stays, when the room has ten thousand events.
+_FIRST_PLAN_USES = 16
 _PREPARE_TAKE = """
 PREPARE take (text[], text[], smallint[], bigint[], bigint[], bigint[], bigint[], bigint[], bytea[],
     text[], text[], text[], text[]) AS
@@ -93,6 +95,7 @@ class Transactions:
         self._connection = connection
         self._generation = generation
         self._decisions = decisions
+        self._plan_age = PlanAge(_FIRST_PLAN_USES)
         connection.execute_many_in_one([*_PLANS_BY_KEY, _PREPARE_TAKE])
 
     def run(self, jobs: Sequence[Job], work_s_max: float = WORK_S_MAX) -> list[Applied]:
@@ -115,7 +118,8 @@ class Transactions:
 
     def _take(self, jobs: Sequence[Job]) -> Mapping[str, Loaded]:
         needs = _union(job.prepared.foresee for job in jobs)
-        found = self._connection.execute_many_in_one(["BEGIN", _take_statement(jobs, needs)])
+        replan = [DISCARD] if self._plan_age.is_due() else []
+        found = self._connection.execute_many_in_one(["BEGIN", *replan, _take_statement(jobs, needs)])
         taken = {(row[1], row[2], row[3]) for row in found if row[0] == "taken"}
         lost = [job.worker.key for job in jobs if job.worker.key not in taken]
         if lost:

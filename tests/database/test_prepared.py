@@ -69,6 +69,36 @@ def test_a_new_connection_prepares_anew(database: Database, writer: WriteConnect
     assert count_prepared(database) == 1
 
 
+def test_a_plan_made_for_a_small_table_does_not_outlast_its_growth(database: Database, writer: WriteConnection) -> None:
+    sql = """
+        SELECT g.value FROM unnest(%s::text[], %s::text[]) AS w(room, name)
+        JOIN growing g ON g.room = w.room AND g.name = w.name"""
+    insert = "INSERT INTO growing SELECT 'r', 'n' || n, n FROM generate_series({}, {}) AS n"
+    writer.execute("CREATE TABLE growing (room text, name text, value bigint, PRIMARY KEY (room, name))")
+    try:
+        # Nothing but us makes plans anew.
+        writer.execute("ALTER TABLE growing SET (autovacuum_enabled = false)")
+        writer.execute(insert.format(1, 5))
+        writer.execute("ANALYZE growing")
+
+        def plan() -> str:
+            explain = f"EXPLAIN EXECUTE read_0('{{}}', '{{}}') -- {next(_numbers)}"
+            return " ".join(line for (line,) in database.read_now(lambda snapshot: snapshot.rows(explain)))
+
+        def use() -> None:
+            found = database.read_now(lambda snapshot: snapshot.rows(sql, (["r", "r"], ["n3", "x"])))
+            assert found == [(3,)]
+
+        for _ in range(3):
+            use()
+        writer.execute(insert.format(6, 5_000))
+        for _ in range(200):
+            use()
+        assert "Index Cond: ((room = w.room) AND (name = w.name))" in plan()
+    finally:
+        writer.execute("DROP TABLE growing")
+
+
 def test_a_failing_statement_fails_as_ever(database: Database) -> None:
     def fail(snapshot: Snapshot) -> None:
         snapshot.rows("SELECT 1 / %s", (0,))
