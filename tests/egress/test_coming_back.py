@@ -283,6 +283,7 @@ async def test_who_does_not_answer_soon_steps_aside_and_loses_nothing_by_it(
 ) -> None:
     """Nobody is broken off: the first message reaches the living past as many as may stand aside, each asked once."""
     monkeypatch.setattr("annals.egress.lanes.SOON_S", 0.01)
+    monkeypatch.setattr("annals.egress.lanes.UNKNOWN_TIMEOUT_S", 600.0)
     silent = [f"silent{n}.example" for n in range(12)]
     room = world.room()
     world.put(*[membership_at(room, f"@u:{server}") for server in (*silent, "live.example")])
@@ -301,6 +302,7 @@ async def test_who_does_not_answer_soon_steps_aside_and_loses_nothing_by_it(
 
 async def test_no_more_are_under_way_than_there_are_places(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("annals.egress.lanes.SOON_S", 0.01)
+    monkeypatch.setattr("annals.egress.lanes.UNKNOWN_TIMEOUT_S", 600.0)
     silent = [f"silent{n}.example" for n in range(12)]
     room = world.room()
     world.put(*[membership_at(room, f"@u:{server}") for server in silent])
