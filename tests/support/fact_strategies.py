@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,14 +13,19 @@ from annals.schemas.shapes import ArrayOf, Primitive, RecordOf, Shape, UnionOf, 
 #: Every fact and decision that has a schema, by name.
 FACTS: list[type] = [cls for _, cls in sorted(fact_classes().items())]
 
+#: As long as a length of three bytes, the first of its kind; drawn in pieces, since each byte that is drawn costs.
+_LONG_BYTES = st.builds(
+    lambda piece, size: (piece * size)[:size], st.binary(min_size=1, max_size=20), st.integers(8190, 8194)
+)
 _PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
     "long": st.one_of(st.integers(0, 9000), st.integers(-(1 << 63), (1 << 63) - 1)),
     "string": st.text(max_size=20) | st.text(min_size=64, max_size=70),
-    "bytes": st.binary(max_size=20) | st.binary(min_size=8190, max_size=8194),
+    "bytes": st.binary(max_size=20) | _LONG_BYTES,
     "boolean": st.booleans(),
 }
 
 
+@functools.cache
 def facts(cls: type) -> st.SearchStrategy[Any]:
     """Facts of class `cls`, with any values that its schema can hold."""
     return _values(shape_of(cls))
