@@ -108,8 +108,7 @@ def _firsts(settings: KafkaSettings) -> dict[bytes, str]:
 def _write(settings: KafkaSettings, values: Mapping[bytes, str]) -> None:
     failed: list[KafkaError] = []
     with translated("cannot write the log's id"):
-        config = {**configs.producer(settings), "message.timeout.ms": settings.append_timeout_ms}
-        producer = Producer(config, logger=ClientLog())
+        producer = Producer(configs.writer_of_firsts(settings), logger=ClientLog())
         for key, value in values.items():
             producer.produce(
                 settings.topic(_TOPIC.name),

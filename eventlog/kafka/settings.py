@@ -74,6 +74,21 @@ def producer(settings: KafkaSettings) -> Config:
     }
 
 
+def writer_of_firsts(settings: KafkaSettings) -> Config:
+    """A producer of a few records where the first of each key counts: one that comes twice does no harm.
+
+    So it asks for no number of its own, for which the library waits half a second (its first try comes before it is
+    connected).
+    """
+    return {
+        **producer(settings),
+        "enable.idempotence": False,
+        "enable.gapless.guarantee": False,
+        "max.in.flight": 1,  # a record that is sent again passes none
+        "message.timeout.ms": settings.append_timeout_ms,
+    }
+
+
 def consumer(settings: KafkaSettings, wait_max_ms: int, queued_kbytes: int) -> Config:
     """A reader of partitions that it is told, from offsets that it is told: no group, no commits, no resets.
 
