@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import resource
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -65,6 +67,27 @@ def log(settings: KafkaSettings) -> Iterator[KafkaLog]:
 @pytest.fixture
 def own_settings(own_kafka: KafkaBroker) -> KafkaSettings:
     return quick(own_kafka.bootstrap, "annals")
+
+
+@pytest.fixture(scope="module")
+def broker_of_many_lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    with KafkaBroker(tmp_path_factory.mktemp("mortal")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def mortal_kafka(broker_of_many_lives: KafkaBroker) -> Iterator[KafkaBroker]:
+    """A broker that a test may kill, stop, pause and set back. The next one has it too, in a namespace of its own."""
+    if not broker_of_many_lives.running:
+        broker_of_many_lives.start()
+    yield broker_of_many_lives
+    if broker_of_many_lives.running:
+        broker_of_many_lives.resume()
+
+
+@pytest.fixture
+def mortal_settings(mortal_kafka: KafkaBroker) -> KafkaSettings:
+    return quick(mortal_kafka.bootstrap, f"t{uuid.uuid4().hex[:12]}")
 
 
 def in_time(call: Callable[[], Any]) -> Any:
@@ -152,15 +175,17 @@ def _refused(log: KafkaLog) -> bool:
     return log.append([Append("one", 0, b"x", b"." * 50_000)]).exception(WAIT_S) is not None
 
 
-def test_an_append_that_nobody_acknowledges_fails_in_time(own_kafka: KafkaBroker, own_settings: KafkaSettings) -> None:
-    initialise(own_settings, SPECS)
-    log = open_kafka(own_settings)
+def test_an_append_that_nobody_acknowledges_fails_in_time(
+    mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings
+) -> None:
+    initialise(mortal_settings, SPECS)
+    log = open_kafka(mortal_settings)
     put(log, "one", 0, b"first")
-    own_kafka.pause()
+    mortal_kafka.pause()
     futures = [log.append([Append("one", 0, b"k", b"late")] * 3) for _ in range(10)]
     failures = in_time(lambda: [future.exception(WAIT_S) for future in futures])
     assert {type(failure) for failure in failures} == {AppendFailed}
-    own_kafka.resume()
+    mortal_kafka.resume()
     eventually(lambda: log.append([Append("one", 0, b"k", b"after")]).exception(WAIT_S) is None)
     # The broker may have had the first of them in its socket.
     held = values(log)
@@ -172,29 +197,29 @@ def test_an_append_that_nobody_acknowledges_fails_in_time(own_kafka: KafkaBroker
 # -- a broker that goes and comes
 
 
-def test_all_recovers_when_the_broker_is_back(own_kafka: KafkaBroker, own_settings: KafkaSettings) -> None:
-    initialise(own_settings, SPECS)
-    log = open_kafka(own_settings)
+def test_all_recovers_when_the_broker_is_back(mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings) -> None:
+    initialise(mortal_settings, SPECS)
+    log = open_kafka(mortal_settings)
     assert put(log, "one", 0, b"a") == [0]
     tail = log.tail({("one", 0): 0})
     assert [record.value for record in tail.poll(WAIT_S)] == [b"a"]
-    own_kafka.kill()
+    mortal_kafka.kill()
     with pytest.raises(AppendFailed):
         in_time(lambda: put(log, "one", 0, b"lost"))
-    for ask in (lambda: log.end("one", 0), lambda: log.read("one", 0, 1), lambda: open_kafka(own_settings)):
+    for ask in (lambda: log.end("one", 0), lambda: log.read("one", 0, 1), lambda: open_kafka(mortal_settings)):
         with pytest.raises(LogUnavailable):
             in_time(ask)
     assert tail.poll(0.1) == []
-    own_kafka.start()
+    mortal_kafka.start()
     eventually(lambda: log.append([Append("one", 0, b"k", b"b")]).exception(WAIT_S) is None)
     assert [record.value for record in tail.poll(WAIT_S)] == [b"b"]
     assert values(log) == [b"a", b"b"]
     log.close()
 
 
-def test_a_killed_broker_loses_nothing_acknowledged(own_kafka: KafkaBroker, own_settings: KafkaSettings) -> None:
-    initialise(own_settings, SPECS)
-    log = open_kafka(own_settings)
+def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings) -> None:
+    initialise(mortal_settings, SPECS)
+    log = open_kafka(mortal_settings)
     stop = threading.Event()
     acknowledged: dict[int, bytes] = {}
     followed: list[tuple[int, bytes | None]] = []
@@ -223,8 +248,8 @@ def test_a_killed_broker_loses_nothing_acknowledged(own_kafka: KafkaBroker, own_
             for _ in range(2):
                 before = len(acknowledged)
                 eventually(lambda: len(acknowledged) > before + 200)  # noqa: B023
-                own_kafka.kill()
-                own_kafka.start()
+                mortal_kafka.kill()
+                mortal_kafka.start()
             before = len(acknowledged)
             eventually(lambda: len(acknowledged) > before + 200)
         finally:
@@ -241,24 +266,24 @@ def test_a_killed_broker_loses_nothing_acknowledged(own_kafka: KafkaBroker, own_
 
 
 def test_a_broker_restored_from_an_older_state_is_noticed(
-    own_kafka: KafkaBroker, own_settings: KafkaSettings, tmp_path: Path
+    mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings, tmp_path: Path
 ) -> None:
-    initialise(own_settings, SPECS)
-    log = open_kafka(own_settings)
+    initialise(mortal_settings, SPECS)
+    log = open_kafka(mortal_settings)
     put(log, "one", 0, b"a")
-    own_kafka.stop()
-    shutil.copytree(own_kafka.data, tmp_path / "older")
-    own_kafka.start()
+    mortal_kafka.stop()
+    shutil.copytree(mortal_kafka.data, tmp_path / "older")
+    mortal_kafka.start()
     eventually(lambda: log.append([Append("one", 0, b"k", b"b")]).exception(WAIT_S) is None)
     tail = log.tail({("one", 0): 0})
     while tail.positions["one", 0] < log.end("one", 0):
         tail.poll(WAIT_S)
     end = tail.positions["one", 0]
     assert end >= 2
-    own_kafka.stop()
-    shutil.rmtree(own_kafka.data)
-    shutil.copytree(tmp_path / "older", own_kafka.data)
-    own_kafka.start()
+    mortal_kafka.stop()
+    shutil.rmtree(mortal_kafka.data)
+    shutil.copytree(tmp_path / "older", mortal_kafka.data)
+    mortal_kafka.start()
     with pytest.raises(PositionBeyondEnd):
         in_time(lambda: _until_it_raises(lambda: tail.poll(0.5)))
     with pytest.raises(PositionBeyondEnd):
@@ -275,29 +300,29 @@ def _until_it_raises(call: Callable[[], Any]) -> None:
 
 
 def test_a_broker_that_was_restored_and_has_grown_again_is_noticed(
-    own_kafka: KafkaBroker, own_settings: KafkaSettings, tmp_path: Path
+    mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings, tmp_path: Path
 ) -> None:
-    initialise(own_settings, SPECS)
-    log = open_kafka(own_settings)
+    initialise(mortal_settings, SPECS)
+    log = open_kafka(mortal_settings)
     put(log, "one", 0, b"a")
-    own_kafka.stop()
+    mortal_kafka.stop()
     elsewhere = KafkaBroker(tmp_path / "elsewhere")
-    shutil.copytree(own_kafka.data, elsewhere.data)
-    own_kafka.start()
+    shutil.copytree(mortal_kafka.data, elsewhere.data)
+    mortal_kafka.start()
     eventually(lambda: log.append([Append("one", 0, b"k", b"b")]).exception(WAIT_S) is None)
     tail = log.tail({("one", 0): 0})
     while tail.positions["one", 0] < log.end("one", 0):
         tail.poll(WAIT_S)
-    own_kafka.stop()
+    mortal_kafka.stop()
     # Nobody can have seen that its end was lower.
     with elsewhere:
-        other = open_kafka(quick(elsewhere.bootstrap, "annals"))
+        other = open_kafka(dataclasses.replace(mortal_settings, bootstrap=elsewhere.bootstrap))
         put(other, "one", 0, *[b"another %d" % n for n in range(tail.positions["one", 0] + 3)])
         other.close()
         elsewhere.stop()
-    shutil.rmtree(own_kafka.data)
-    shutil.move(elsewhere.data, own_kafka.data)
-    own_kafka.start()
+    shutil.rmtree(mortal_kafka.data)
+    shutil.move(elsewhere.data, mortal_kafka.data)
+    mortal_kafka.start()
     for _ in range(2):
         with pytest.raises(LogWentBack):
             in_time(lambda: _until_it_raises(lambda: tail.poll(0.5)))
@@ -527,13 +552,13 @@ def test_an_operator_hears_nothing_of_a_start(
 
 
 def test_what_goes_wrong_is_heard_but_not_all_the_time(
-    own_kafka: KafkaBroker, own_settings: KafkaSettings, caplog: pytest.LogCaptureFixture
+    mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    initialise(own_settings, SPECS)
-    log = open_kafka(own_settings)
+    initialise(mortal_settings, SPECS)
+    log = open_kafka(mortal_settings)
     tail = log.tail({("one", 0): 0})
     client_log._said_at.clear()
-    own_kafka.kill()
+    mortal_kafka.kill()
     eventually(lambda: any("FAIL" in record.getMessage() for record in caplog.records))
     time.sleep(1)
     assert sum("FAIL" in record.getMessage() for record in caplog.records) == 1
