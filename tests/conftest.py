@@ -82,6 +82,18 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.core.global_force_seed = config.option.seed
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is collected stays until the end, half a million objects: nobody looks whether it is garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     leave_out_soak(config, items)
     ranks = {folder: rank for rank, folder in enumerate(SLOW_FIRST)}
