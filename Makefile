@@ -9,6 +9,8 @@ PEER_READY := $(PEER)/.installed
 KAFKA := .cache/kafka
 KAFKA_READY := $(KAFKA)/.installed
 SOAK_MINUTES ?= 30
+# How many tests run at once: "auto" is one on each core. Many wait for a process, so that one more may be quicker.
+WORKERS ?= auto
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate
 # pip: nothing but what the lock file names, by its hash.
 INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -32,8 +34,8 @@ else
 	@ANNALS_REGISTRATION__ENABLED=$${ANNALS_REGISTRATION__ENABLED:-true} exec $(BIN)/annals serve
 endif
 
-test: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## all tests, a file at a time on each core (ARGS="tests/matrix -x" for a part)
-	$(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## all tests, a file at a time on each core (ARGS="tests/matrix -x" for a part, WORKERS=3)
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY) ## style, types, and who may import whom
 	$(BIN)/ruff check
@@ -51,7 +53,7 @@ bench: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## the figur
 soak: $(READY) $(PEER_READY) $(KAFKA_READY) need-openssl need-java ## all tests, the long ones too, again and again with new seeds, for SOAK_MINUTES
 	@end=$$(($$(date +%s) + 60 * $(SOAK_MINUTES))); \
 	while [ $$(date +%s) -lt $$end ]; do \
-	  $(BIN)/pytest -q -x -n auto --dist loadfile --hypothesis-profile=soak $(ARGS) || exit 1; done
+	  $(BIN)/pytest -q -x -n $(WORKERS) --dist loadfile --hypothesis-profile=soak $(ARGS) || exit 1; done
 
 lock: $(READY) ## write requirements/*.txt anew from pyproject.toml
 	$(COMPILE) --upgrade pyproject.toml -o requirements/main.txt

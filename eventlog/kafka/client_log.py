@@ -46,7 +46,8 @@ class ClientLog:
         text = form % arguments if arguments else form
         if level <= logging.DEBUG:
             self._learn(text)
-        elif _worth_saying(text):
+        # What nobody hears keeps nothing else from being said.
+        elif logger.isEnabledFor(level) and _worth_saying(text):
             logger.log(level, "%s", text)
 
     def _learn(self, text: str) -> None:
