@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
 
 from hypothesis import strategies as st
 
@@ -25,7 +23,6 @@ _PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@functools.cache
 def facts(cls: type) -> st.SearchStrategy[Any]:
     """Facts of class `cls`, with any values that its schema can hold."""
     return _values(shape_of(cls))
