@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -25,6 +27,12 @@ _PRIMITIVES: dict[str, st.SearchStrategy[Any]] = {
 
 def facts(cls: type) -> st.SearchStrategy[Any]:
     """Facts of class `cls`, with any values that its schema can hold."""
+    return _facts(cls)
+
+
+# Made for each example anew it would be checked anew, which takes longer than drawing from it.
+@functools.cache
+def _facts(cls: type) -> st.SearchStrategy[Any]:
     return _values(shape_of(cls))
 
 
