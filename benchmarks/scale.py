@@ -2,7 +2,8 @@
 
 Real facts go through a real projector into PostgreSQL. Then a message, and events that merge heads whose states differ,
 are decided by a machine that knows nothing of the room: shown is what it reads. Prints a table, and draws
-docs/state-at-scale.svg with `--draw`.
+docs/state-at-scale.svg with `--draw`. With `--levels 100 1000` instead: rooms of 100 members whose power levels were
+changed so often.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 FOLDER = CHECKOUT / ".cache" / "bench" / "scale"
 PLOT = CHECKOUT / "docs" / "state-at-scale.svg"
 SIZES, LARGE = (100, 10_000), 100_000
-HEADS = (1, 5, 20)
+HEADS, HEADS_OF_LEVELS = (1, 5, 20), (1, 2, 5)
 CHANGES_A_BRANCH, RUNS = 5, 3
+_LEVELS, FEW_MEMBERS = "m.room.power_levels", 100
 _TABLES = ("states", "state_deltas", "auth_chains", "auth_chain_links")
 
 
@@ -75,10 +77,10 @@ class Counting:
 
 
 class GrownRoom:
-    """One room of `members` in a log and a database of its own."""
+    """One room of `members` in a log and a database of its own. `levels`: how often its power levels were changed."""
 
-    def __init__(self, postgres: EmbeddedPostgres, members: int) -> None:
-        name = f"scale_{members}"
+    def __init__(self, postgres: EmbeddedPostgres, members: int, levels: int = 0) -> None:
+        name = f"scale_{members}_{levels}"
         connection = psycopg2.connect(postgres.url())
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -90,6 +92,8 @@ class GrownRoom:
         self.log.ensure_topics([*TOPICS.values(), decisions_topic("g1")])
         self.room = _Room(random.Random(members), members)
         self._log([*self.room.begin(), *(self.room.join(f"@member{n}:{OURS}") for n in range(members))])
+        owner = self.room.members[0]
+        self._log([self.room.grow(_LEVELS, owner, {"state_default": 0, "ban": n % 90}, "") for n in range(levels)])
         replay(self.log, self.url, "g1", "recompute", OURS)
         # As autovacuum does after a while.
         tables = WriteConnection(self.url, "g1")
@@ -122,7 +126,7 @@ class GrownRoom:
             room.heads, room.depth, room.state = heads, depth + 50 * branch, dict(state)
             facts = []
             if branch % 2:
-                facts.append(room.grow("m.room.power_levels", room.members[0], {"state_default": 0, "ban": branch}, ""))
+                facts.append(room.grow(_LEVELS, room.members[0], {"state_default": 0, "ban": branch}, ""))
             for number in range(CHANGES_A_BRANCH):
                 facts.append(room.join(f"@member{(branch * 7 + number) % self.members}:{OURS}"))
             facts.append(room.grow("m.room.topic", f"@member{branch}:{OURS}", {"topic": f"{branch}"}, ""))
@@ -163,13 +167,19 @@ class GrownRoom:
         self.log.close()
 
 
-def measure(postgres: EmbeddedPostgres, members: int) -> tuple[dict[str, tuple[float, float]], dict[int, Read]]:
+def measure(
+    postgres: EmbeddedPostgres, members: int, levels: int = 0
+) -> tuple[dict[str, tuple[float, float]], dict[int, Read]]:
     """The cost of a change, and by number of merged heads what a cold room's event reads."""
     started = time.monotonic()
-    grown = GrownRoom(postgres, members)
-    print(f"{members:,} members: made in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    grown = GrownRoom(postgres, members, levels)
+    print(
+        f"{members:,} members, {levels:,} changes of power levels: made in {time.monotonic() - started:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
     costs, reads = grown.change_cost(), {}
-    for heads in HEADS:
+    for heads in HEADS_OF_LEVELS if levels else HEADS:
         if heads > 1:
             # One head stays beside those that are merged: else the state before the event is the current one.
             made = grown.branches(heads + 1)
@@ -188,18 +198,22 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.scale")
     parser.add_argument("--large", action="store_true", help=f"a room of {LARGE:,} members too (some minutes)")
     parser.add_argument("--draw", action="store_true", help=f"write {PLOT.relative_to(CHECKOUT)}")
+    parser.add_argument("--levels", type=int, nargs="+", metavar="N", help="rooms with so many changes of power levels")
     chosen = parser.parse_args(arguments)
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     postgres = EmbeddedPostgres(FOLDER / "postgres")
     postgres.start()
     try:
-        measured = {size: measure(postgres, size) for size in (*SIZES, *([LARGE] if chosen.large else []))}
+        if chosen.levels:
+            measured = {levels: measure(postgres, FEW_MEMBERS, levels) for levels in chosen.levels}
+        else:
+            measured = {size: measure(postgres, size) for size in (*SIZES, *([LARGE] if chosen.large else []))}
     finally:
         postgres.stop()
         shutil.rmtree(FOLDER, ignore_errors=True)
-    print(as_text(measured))
-    if chosen.draw:
+    print(as_text(measured, "levels " if chosen.levels else "members"))
+    if chosen.draw and not chosen.levels:
         lines = {
             f"{heads} head{'s' if heads > 1 else ''}": [(size, of[1][heads].rows) for size, of in measured.items()]
             for heads in HEADS
@@ -208,17 +222,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def as_text(measured: dict[int, tuple[dict[str, tuple[float, float]], dict[int, Read]]]) -> str:
+def as_text(measured: dict[int, tuple[dict[str, tuple[float, float]], dict[int, Read]]], of: str) -> str:
     """Two tables."""
     said = ["a state change        " + "".join(f"{name:>22}" for name in _TABLES)]
     for size, (costs, _) in measured.items():
         cells = "".join(f"{rows:>10.2f} rows{size_b:>5.0f} B" for rows, size_b in costs.values())
-        said.append(f"{size:>9,} members     {cells}")
+        said.append(f"{size:>9,} {of}     {cells}")
     said.append("\nan event, cold room      heads   rounds  queries     rows  of the index       ms")
     for size, (_, reads) in measured.items():
         for heads, read in reads.items():
             counts = f"{read.rounds:>9}{read.queries:>9}{read.rows:>9}{read.index_rows:>14}{read.ms:>9.1f}"
-            said.append(f"{size:>9,} members{heads:>13}{counts}")
+            said.append(f"{size:>9,} {of}{heads:>13}{counts}")
     return "\n".join(said)
 
 
