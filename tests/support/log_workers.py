@@ -8,19 +8,21 @@ import random
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from annals.eventlog.api import Append, Log, TopicPartition
 
 Opener = Callable[[], Log]
-SPAWN = multiprocessing.get_context("spawn")
+#: Interpreters that know nothing of this one, forked by a process that has imported the logs.
+SPAWN = multiprocessing.get_context("forkserver")
+SPAWN.set_forkserver_preload([__name__, "annals.eventlog.embedded", "annals.eventlog.kafka"])
 
 
 @contextmanager
-def process(target: Callable[..., None], *args: Any) -> Iterator[SpawnProcess]:
-    """Runs `target` in a fresh interpreter; killed, where it still runs, when the block ends."""
+def process(target: Callable[..., None], *args: Any) -> Iterator[ForkServerProcess]:
+    """Runs `target` in a process that was no part of this one; killed, where it still runs, when the block ends."""
     child = SPAWN.Process(target=target, args=args, daemon=True)
     child.start()
     try:
