@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,9 @@ from annals.schemas.errors import Undecodable
 from annals.schemas.facts.operations import GenerationCreated, GenerationDropped
 
 OPERATIONS = "operations"
+#: So long the database may take to see that a writer was killed: until what it does for it is done.
+OWNER_GONE_S = 10.0
+_LOOK_AGAIN_S = 0.05
 
 # A backend is known by its pid and start: the pid alone may be somebody else's by now.
 _OWNERS = """
@@ -115,6 +119,15 @@ def live_owner(database: Database, name: str) -> str | None:
         return None
 
 
+def check_unwritten(database: Database, name: str) -> None:
+    """Raises GenerationInUse where a process writes the generation, and goes on with it."""
+    deadline_s = time.monotonic() + OWNER_GONE_S
+    while owner := live_owner(database, name):
+        if time.monotonic() > deadline_s:
+            raise GenerationInUse(f"{name} is being written by {owner}")
+        time.sleep(_LOOK_AGAIN_S)
+
+
 def is_written(database: Database, name: str) -> bool:
     """Whether a process writes a generation, or is about to: whoever writes the one that serves begins with those that
     are followed."""
@@ -133,8 +146,7 @@ def drop(operating: Operating, database: Database, name: str, actor: str) -> Non
         raise GenerationInUse(f"{name} serves: it cannot be dropped")
     if serving(database) is not None and name in followed(database):
         raise GenerationInUse(f"{name} is followed: say `annals generation unfollow {name}` first")
-    if owner := live_owner(database, name):
-        raise GenerationInUse(f"{name} is being written by {owner}")
+    check_unwritten(database, name)
     recorded = recorded_generations(operating.log).get(name)
     if recorded is None and name not in generations(database.url):
         raise GenerationInUse(f"there is no generation {name}")

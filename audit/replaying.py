@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from annals.audit.generations import GenerationInUse, is_written, live_owner, recorded_generations, serving
+from annals.audit.generations import (
+    GenerationInUse,
+    check_unwritten,
+    is_written,
+    live_owner,
+    recorded_generations,
+    serving,
+)
 from annals.audit.operating import Operating
 from annals.database.errors import ConnectionLost
 from annals.database.generation import FIRST_GENERATION
@@ -67,8 +74,7 @@ def _check_source(log: Log, source: str, name: str) -> None:
 def _check_free(log: Log, database: Database, name: str, mode: Mode) -> None:
     if serving(database) == name:
         raise GenerationInUse(f"{name} serves: replay into another one")
-    if owner := live_owner(database, name):
-        raise GenerationInUse(f"{name} is being written by {owner}")
+    check_unwritten(database, name)
     recorded = recorded_generations(log).get(name)
     if recorded is None:
         return

@@ -10,6 +10,9 @@ from typing import Any
 import psycopg2
 import pytest
 
+from annals.audit import generations
+from annals.audit.generations import live_owner
+from annals.database.pool import Database
 from annals.projectors.rebuild import Mode, Progress, replay
 from annals.schemas.codec import decode
 from annals.server.cli import main
@@ -220,20 +223,45 @@ def test_what_is_refused_leaves_no_fact(annals: Any, server: Serve, words: tuple
     assert after == before
 
 
-def test_a_generation_that_somebody_writes_is_left_alone(annals: Any, server: Serve) -> None:
+def _somebody_writes(server: Serve, name: str) -> psycopg2.extensions.connection:
+    """A connection that its positions name."""
     connection = psycopg2.connect(url_of(server))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {name}.positions SET owner = 'somebody', pid = a.pid, backend_start = a.backend_start::text"
+            " FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()"
+        )
+    connection.commit()
+    return connection
+
+
+def test_a_generation_that_somebody_writes_is_left_alone(
+    annals: Any, server: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "OWNER_GONE_S", 0.2)
+    connection = _somebody_writes(server, "g3")
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "UPDATE g3.positions SET owner = 'somebody', pid = a.pid, backend_start = a.backend_start::text"
-                " FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()"
-            )
-        connection.commit()
         for words in (("replay", "--into", "g3", "--mode", "recompute"), ("generation", "drop", "g3", "--yes")):
             status, _, complaint = annals(*words)
             assert (status, complaint) == (1, "annals: g3 is being written by somebody\n")
     finally:
         connection.close()
+
+
+def test_a_writer_that_was_killed_is_seen_for_a_moment_and_waited_for(annals: Any, server: Serve) -> None:
+    connection = _somebody_writes(server, "g3")
+    looked: list[str | None] = []
+
+    def look(database: Database, name: str) -> str | None:
+        looked.append(live_owner(database, name))
+        # The database notices it now.
+        connection.close()
+        return looked[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generations, "live_owner", look)
+        assert annals("replay", "--into", "g3", "--mode", "recompute")[0] == 0
+    assert looked[0] == "somebody"
 
 
 def test_drop_takes_the_tables_and_the_name(annals: Any, server: Serve) -> None:
