@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from heapq import heappop, heappush
 
 from annals.rooms.ancestors import entries_of, missing_ancestors, permitting_ids
 from annals.rooms.judging import Arrival, judge
+from annals.rooms.residents import server_of
 from annals.rooms.step import Step
 from annals.rooms.view import DROPPED, PARKED, Entry, waiting_with, waiting_without
 from annals.schemas.facts.decisions import Verdict, WantedClosed, WantedOpened
@@ -23,10 +25,10 @@ OTHER_ROOM_VERSION = "other_room_version"
 def park(step: Step, arrival: Arrival, prev: tuple[str, ...], auth: tuple[str, ...]) -> None:
     """Hold an event back until `prev` and `auth` are here, and want what nobody else brings."""
     event = arrival.event
-    header = step.header
-    if len(header.parked) >= PARKED_EVENTS_MAX:
+    if len(step.header.parked) >= PARKED_EVENTS_MAX and not _make_place(step, event.sender):
         drop_arrival(step, arrival, PARKING_FULL)
         return
+    header = step.header
     entry = _held(step, arrival, PARKED, tuple(dict.fromkeys((*prev, *auth))))
     parked = header.parked.set(event.event_id, entry)
     step.set_header(parked=parked, waiting_for=waiting_with(header.waiting_for, entry))
@@ -38,6 +40,20 @@ def park(step: Step, arrival: Arrival, prev: tuple[str, ...], auth: tuple[str, .
             step.set_header(wanted=step.header.wanted | {event_id})
             kind = "prev" if event_id in prev else "auth"
             step.decide(WantedOpened, arrival.source, event_id=event_id, kind=kind, wanted_by=event.event_id)
+
+
+def _make_place(step: Step, sender: str) -> bool:
+    """Drop an event so that one of this sender can be parked, if its server has fewer here than some other: of the one
+    that has most, the last. So who fills a room's places with what leads nowhere pushes out nobody else for good."""
+    held = Counter(server_of(entry.event.sender) or "" for entry in step.header.parked.values())
+    most = max(held.values())
+    if held[server_of(sender) or ""] + 1 >= most:
+        return False
+    fullest = min(server for server, count in held.items() if count == most)
+    of_it = [entry for entry in step.header.parked.values() if server_of(entry.event.sender) == fullest]
+    last = max(of_it, key=lambda entry: entry.source).event.event_id
+    _drop_parked(step, {last: step.header.parked[last]} | _waiting_behind(step, [last]), PARKING_FULL)
+    return True
 
 
 def _is_parked(step: Step, event_id: str, as_prev: bool) -> bool:

@@ -9,11 +9,11 @@ from types import FrameType
 
 import pytest
 
-from annals.matrix.events import Event
+from annals.matrix.events import Event, parse_event
 from annals.rooms import parking
 from annals.schemas.facts.decisions import Decision, Verdict, WantedClosed, WantedOpened
 from annals.schemas.facts.rooms import GapAbandoned
-from tests.support.room_weaver import ALICE, MEMBER, Weaver, driver_of, plain_room
+from tests.support.room_weaver import ALICE, BOB, CAROL, DAVE, MEMBER, Weaver, driver_of, plain_room
 from tests.support.rooms import Driver, created, envelope, fetched, received
 
 both = pytest.mark.parametrize("cold", [False, True])
@@ -25,6 +25,12 @@ def _abandoned(weaver: Weaver, *events: Event) -> GapAbandoned:
 
 def _line(weaver: Weaver, count: int) -> list[Event]:
     return [weaver.add(("m.room.message", ALICE, None, {"n": number})) for number in range(count)]
+
+
+def _stray(weaver: Weaver, sender: str, number: int, prev: str) -> Event:
+    """A message upon something that is not here; it cites what is."""
+    made = weaver.build(("m.room.message", sender, None, {"n": number}), [weaver.events[-1].event_id])
+    return parse_event({**made.pdu, "prev_events": [prev]}, weaver.rules)
 
 
 def _told(decisions: tuple[Decision, ...]) -> list[tuple[str, str]]:
@@ -172,6 +178,47 @@ def test_the_parking_place_is_bounded(cold: bool, monkeypatch: pytest.MonkeyPatc
     driver.feed(received(first), *map(received, others[3:]))
     assert list(driver.tables.extremities) == [others[4].event_id]
     assert driver.tables.wanted == set()
+
+
+@both
+def test_who_fills_the_parking_place_pushes_out_its_own(cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parking, "PARKED_EVENTS_MAX", 6)
+    weaver = plain_room()
+    driver = driver_of(weaver, cold=cold)
+    # What Carol's server sends stands on what nobody has.
+    flood = [_stray(weaver, CAROL, n, f"${n:043d}") for n in range(7)]
+    driver.feed(*map(received, flood))
+    assert [driver.verdict(event.event_id) for event in flood] == ["parked"] * 6 + ["dropped"]
+    hidden = _stray(weaver, ALICE, 9, weaver.events[-1].event_id)
+    good = [_stray(weaver, ALICE, n, hidden.event_id) for n in range(4)]
+    wanted = len(driver.tables.wanted)
+    driver.feed(*map(received, good))
+    # Three of hers make room for three of Alice's, then both servers have their half.
+    assert [driver.verdict(event.event_id) for event in good] == ["parked"] * 3 + ["dropped"]
+    assert [driver.verdict(event.event_id) for event in flood] == ["parked"] * 3 + ["dropped"] * 4
+    dropped = driver.tables.events[flood[3].event_id]["verdict"]
+    assert (dropped.reason, dropped.first) == ("parking_full", False)
+    assert len(driver.tables.wanted) == wanted - 3 + 1, "what only they lacked is wanted no more"
+    driver.feed(received(hidden))
+    assert [driver.verdict(event.event_id) for event in good[:3]] == ["accepted"] * 3
+    driver.feed(received(good[3]))
+    assert driver.verdict(good[3].event_id) == "accepted"
+
+
+@both
+def test_what_was_pushed_out_takes_along_what_waits_for_it(cold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parking, "PARKED_EVENTS_MAX", 4)
+    weaver = plain_room()
+    driver = driver_of(weaver, cold=cold)
+    flood = [_stray(weaver, CAROL, n, f"${n:043d}") for n in range(3)]
+    after = _stray(weaver, BOB, 0, flood[2].event_id)
+    driver.feed(*map(received, (*flood, after)))
+    last = _stray(weaver, DAVE, 0, "$" + "x" * 43)
+    driver.feed(received(last))
+    assert [driver.verdict(event.event_id) for event in (*flood, after, last)] == [
+        *("parked", "parked", "dropped", "dropped"),
+        "parked",
+    ]
 
 
 @both
