@@ -71,9 +71,9 @@ class Running:
     def __init__(self, log: MemberLog, url: str, name: str) -> None:
         self.log = log
         self.error: Exception | None = None
-        self.loop = Loop(
-            cast(Log, log), connector(url), Settings("g1", SERVER_NAME, name, release_wait_s=0.0, records_max=40)
-        )
+        # Who joins ends nobody's connection who is about to learn of it: two that do so to each other may never end.
+        settings = Settings("g1", SERVER_NAME, name, release_wait_s=5.0, records_max=40)
+        self.loop = Loop(cast(Log, log), connector(url), settings)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
