@@ -126,6 +126,17 @@ def test_sigterm_while_it_starts(server: Serve) -> None:
 
 
 def all_children(server: Serve) -> dict[str, int]:
-    """The children, once all of them run; nothing before."""
+    """The children, once all of them run, and PostgreSQL is done with starting; nothing before.
+
+    A PostgreSQL that finds memory of one that was killed ends at once, and is started once more.
+    """
     children = server.children()
-    return children if children.keys() >= ALL else {}
+    return children if children.keys() >= ALL and _is_ready(server, children["postgres"]) else {}
+
+
+def _is_ready(server: Serve, pid: int) -> bool:
+    try:
+        lines = (server.directory / "data" / "postgres" / "pgdata" / "postmaster.pid").read_text().split()
+    except OSError:
+        return False
+    return lines[:1] == [str(pid)] and lines[-1] == "ready"
