@@ -51,6 +51,18 @@ def quick(bootstrap: str, namespace: str) -> KafkaSettings:
     return KafkaSettings(bootstrap, namespace, append_timeout_ms=2000, request_timeout_ms=2000)
 
 
+def make_topics(settings: KafkaSettings) -> None:
+    """Make the topics; a broker that has just come back has its time for it."""
+    initialise(dataclasses.replace(settings, request_timeout_ms=60_000), SPECS)
+
+
+def opened(settings: KafkaSettings) -> KafkaLog:
+    """A log whose way to the broker stands: the first append waits for the producer's number besides."""
+    log = open_kafka(settings)
+    eventually(lambda: log.append([Append("plain", 3, b"first", b"")]).exception(WAIT_S) is None)
+    return log
+
+
 @pytest.fixture
 def settings(kafka: KafkaAddress, kafka_namespace: str) -> KafkaSettings:
     return quick(kafka.bootstrap, kafka_namespace)
@@ -58,7 +70,7 @@ def settings(kafka: KafkaAddress, kafka_namespace: str) -> KafkaSettings:
 
 @pytest.fixture
 def log(settings: KafkaSettings) -> Iterator[KafkaLog]:
-    initialise(settings, SPECS)
+    make_topics(settings)
     log = open_kafka(settings)
     yield log
     log.close()
@@ -178,8 +190,8 @@ def _refused(log: KafkaLog) -> bool:
 def test_an_append_that_nobody_acknowledges_fails_in_time(
     mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings
 ) -> None:
-    initialise(mortal_settings, SPECS)
-    log = open_kafka(mortal_settings)
+    make_topics(mortal_settings)
+    log = opened(mortal_settings)
     put(log, "one", 0, b"first")
     mortal_kafka.pause()
     futures = [log.append([Append("one", 0, b"k", b"late")] * 3) for _ in range(10)]
@@ -198,8 +210,8 @@ def test_an_append_that_nobody_acknowledges_fails_in_time(
 
 
 def test_all_recovers_when_the_broker_is_back(mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings) -> None:
-    initialise(mortal_settings, SPECS)
-    log = open_kafka(mortal_settings)
+    make_topics(mortal_settings)
+    log = opened(mortal_settings)
     assert put(log, "one", 0, b"a") == [0]
     tail = log.tail({("one", 0): 0})
     assert [record.value for record in tail.poll(WAIT_S)] == [b"a"]
@@ -218,8 +230,8 @@ def test_all_recovers_when_the_broker_is_back(mortal_kafka: KafkaBroker, mortal_
 
 
 def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings) -> None:
-    initialise(mortal_settings, SPECS)
-    log = open_kafka(mortal_settings)
+    make_topics(mortal_settings)
+    log = opened(mortal_settings)
     stop = threading.Event()
     acknowledged: dict[int, bytes] = {}
     followed: list[tuple[int, bytes | None]] = []
@@ -268,8 +280,8 @@ def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, m
 def test_a_broker_restored_from_an_older_state_is_noticed(
     mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings, tmp_path: Path
 ) -> None:
-    initialise(mortal_settings, SPECS)
-    log = open_kafka(mortal_settings)
+    make_topics(mortal_settings)
+    log = opened(mortal_settings)
     put(log, "one", 0, b"a")
     mortal_kafka.stop()
     shutil.copytree(mortal_kafka.data, tmp_path / "older")
@@ -302,8 +314,8 @@ def _until_it_raises(call: Callable[[], Any]) -> None:
 def test_a_broker_that_was_restored_and_has_grown_again_is_noticed(
     mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings, tmp_path: Path
 ) -> None:
-    initialise(mortal_settings, SPECS)
-    log = open_kafka(mortal_settings)
+    make_topics(mortal_settings)
+    log = opened(mortal_settings)
     put(log, "one", 0, b"a")
     mortal_kafka.stop()
     elsewhere = KafkaBroker(tmp_path / "elsewhere")
@@ -509,8 +521,8 @@ def test_a_forked_child_harms_nothing(log: KafkaLog) -> None:
 
 
 def test_a_full_disk_loses_nothing_acknowledged(own_kafka: KafkaBroker, own_settings: KafkaSettings) -> None:
-    initialise(own_settings, SPECS)
-    log = open_kafka(own_settings)
+    make_topics(own_settings)
+    log = opened(own_settings)
     acknowledged = {put(log, "one", 0, b"first")[0]: b"first"}
     tail = log.tail({("one", 0): 0})
     # No file of the broker may grow beyond this: its writes fail as on a full disk.
@@ -542,7 +554,7 @@ def test_an_operator_hears_nothing_of_a_start(
     """Of a broker, too, that has given out no producer ids before."""
     settings = quick(own_kafka.bootstrap, "quiet")
     with caplog.at_level(logging.INFO):
-        initialise(settings, SPECS)
+        make_topics(settings)
         log = open_kafka(settings)
         put(log, "one", 0, b"a")
         assert values(log) == [b"a"]
@@ -554,8 +566,8 @@ def test_an_operator_hears_nothing_of_a_start(
 def test_what_goes_wrong_is_heard_but_not_all_the_time(
     mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    initialise(mortal_settings, SPECS)
-    log = open_kafka(mortal_settings)
+    make_topics(mortal_settings)
+    log = opened(mortal_settings)
     tail = log.tail({("one", 0): 0})
     client_log._said_at.clear()
     mortal_kafka.kill()
