@@ -30,7 +30,8 @@ from annals.rooms.heads import Intent, Signer, build_on, fact_of, foresee
 from annals.rooms.needs import Loaded, Needs
 from annals.rooms.policy import lacks_signature
 from annals.rooms.state import Lacking
-from annals.rooms.view import ACCEPTED, DROPPED, RoomView, learn, trim, unknown_room
+from annals.rooms.trimming import trim
+from annals.rooms.view import ACCEPTED, DROPPED, RoomView, learn, unknown_room
 from annals.schemas.facts.rooms import EventRefused, PduCreated
 
 GROUP_MAX = 100

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from annals.rooms.view import RoomView, committed, trim
+from annals.rooms.trimming import committed, trim
+from annals.rooms.view import RoomView
 
 VIEWS_BYTES_MAX = 64 << 20
 

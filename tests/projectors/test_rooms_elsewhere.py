@@ -16,7 +16,7 @@ from annals.migrations.tables import all_tables
 from annals.projectors.rebuild import replay
 from annals.projectors.rooms.fold import users_moved
 from annals.projectors.rooms.read import handshake_of, open_handshakes, preview_of, wanted_of
-from annals.rooms import machine, view
+from annals.rooms import machine, trimming
 from annals.schemas.facts.rooms import HandshakeStarted, RoomFact, RoomResumed, StateSetChunk, StateSetClosed
 from annals.schemas.topics import TOPICS, decisions_topic
 from tests.support.decisions import decisions_that_count
@@ -134,13 +134,13 @@ def test_who_gathers_a_room_closes_it_from_memory(
         weaver.add((MEMBER, f"@m{number}:peer", f"@m{number}:peer", {"membership": "join"}))
     facts = [started(weaver.room_id), *join_facts(weaver).facts]
     # Of so many events a view forgets nearly all, as it does of ten thousand by default.
-    monkeypatch.setattr(view, "EVENTS_KEPT", 4)
+    monkeypatch.setattr(trimming, "EVENTS_KEPT", 4)
     kept, read = _joined(tables_url, tmp_path / "kept", facts, restarts=False)
     assert not [sql for sql in read if "e.membership, e.verdict" in sql]
     assert len([sql for sql in read if "JOIN state_sets" in sql]) == 1
     anew, read_anew = _joined(tables_url, tmp_path / "anew", facts, restarts=True)
     assert [sql for sql in read_anew if "e.membership, e.verdict" in sql]
-    monkeypatch.setattr(view, "GLIMPSES_KEPT", 3)
+    monkeypatch.setattr(trimming, "GLIMPSES_KEPT", 3)
     few, read_few = _joined(tables_url, tmp_path / "few", facts, restarts=False)
     assert [sql for sql in read_few if "e.membership, e.verdict" in sql]
     assert kept == anew == few

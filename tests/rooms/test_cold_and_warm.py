@@ -8,7 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from annals.rooms import trimming
 from annals.rooms import view as views
+from annals.rooms.trimming import trim
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.rooms import GapAbandoned, RoomFact
 from tests.support.room_weaver import VERSIONS, woven
@@ -43,7 +45,7 @@ def _decisions(room_id: str, facts: list[RoomFact], rng: Random | None, cold: bo
     for fact in facts:
         driver.feed(fact)
         if rng is not None and rng.random() < 0.3:
-            driver.view = rng.choice([views.unknown_room(room_id), views.trim(driver.view)])
+            driver.view = rng.choice([views.unknown_room(room_id), trim(driver.view)])
     return driver.encoded()
 
 
@@ -55,7 +57,7 @@ def test_a_forgotten_view_decides_the_same(seed: int, version: str, length: int)
     room_id, facts = mixed_facts(rng, seed, version, length)
     warm = _decisions(room_id, facts, None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(views, "EVENTS_KEPT", 6)
+        patch.setattr(trimming, "EVENTS_KEPT", 6)
         assert _decisions(room_id, facts, rng) == warm
     assert _decisions(room_id, facts, None, cold=True) == warm
 

@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annals.rooms import view as views
+from annals.rooms.trimming import trim
 from annals.schemas.facts.rooms import GapAbandoned, RoomFact, RoomForgotten, StateSetClosed
 from tests.support.room_weaver import ALICE, CAROL, MEMBER, VERSIONS, Weaver, woven
 from tests.support.rooms import Driver, created, envelope, fetched, received
@@ -71,7 +71,7 @@ def test_any_facts_in_any_order(seed: int, version: str, length: int, count: int
     for fact in facts:
         warm.feed(fact)
         if rng.random() < 0.2:
-            warm.view = views.trim(warm.view)
+            warm.view = trim(warm.view)
     cold.feed(*facts)
     assert warm.encoded() == cold.encoded()
     # What is open can be ended, and then nothing waits.

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from annals.rooms.heads import Foreseen, Intent, build_on, fact_of, foresee
 from annals.rooms.needs import Loaded
-from annals.rooms.view import EVENTS_KEPT, learn
+from annals.rooms.trimming import EVENTS_KEPT
+from annals.rooms.view import learn
 from tests.support.room_traffic import numbered_room
 from tests.support.rooms import SIGNER, Driver, envelope, user
 

@@ -35,7 +35,8 @@ from annals.rooms.needs import (
 )
 from annals.rooms.out_of_band import OUT_OF_BAND
 from annals.rooms.state import Lacking
-from annals.rooms.view import RoomView, learn, trim, unknown_room
+from annals.rooms.trimming import trim
+from annals.rooms.view import RoomView, learn, unknown_room
 from annals.schemas.codec import decode, encode
 from annals.schemas.facts import decisions as d
 from annals.schemas.facts.envelope import Envelope
