@@ -127,7 +127,8 @@ def make_services(config: Config, house: House) -> tuple[Services, Ephemerals]:
         aliases=house.aliases,
         alias_reads=AliasReads(database, config.server_name),
         sync=Sync(
-            database, house.log.log_id, notifier, ephemerals.typing, presences, ephemerals.count, now_ms, stopping
+            *(database, house.log.log_id, notifier, ephemerals.typing, presences, ephemerals.count, now_ms, stopping),
+            behind_wait_s=config.tables_wait_s,
         ),
         rooms=house.rooms,
         messages=Messages(database, places, history.fetch),

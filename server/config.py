@@ -194,6 +194,8 @@ class Config(BaseSettings):
     default_room_version: Annotated[str, AfterValidator(_room_version)] = DEFAULT
     # How long a request waits, after a start, for the tables to catch up with the log; then it is answered 503.
     starting_wait_s: float = Field(default=10.0, ge=0)
+    # How long a request waits for the tables to have what it wrote, or what its client has seen; then 503.
+    tables_wait_s: float = Field(default=10.0, ge=0)
     registration: Registration = Registration()
     rate_limits: RateLimits = RateLimits()
     logging: Logging = Logging()

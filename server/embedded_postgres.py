@@ -36,7 +36,8 @@ SUPERUSER = "annals"
 SERVICE_USERS = ("postgres", "nobody")  # whom root gives the server to: the first that exists
 PORT = 5432  # only part of the socket's name
 SOCKET_PATH_BYTES_MAX = 107  # sun_path, less its end
-START_TIMEOUT_S = 60.0
+# After a crash it reads what it wrote since its last checkpoint: many seconds on a slow disk.
+START_TIMEOUT_S = 300.0
 STOP_FAST_S, STOP_QUIT_S = 10.0, 0.5
 LOG_BYTES_MAX = 10 << 20
 STILL_IN_USE = "is still in use"  # backends of a killed postmaster have not all ended yet

@@ -89,7 +89,7 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     reached = Reached(database)
     await reached.start()
     database.guard_reads(lambda: _expecting(reached))
-    appender = Appender(log, reached, now_ms, VERSION, writer)
+    appender = Appender(log, reached, now_ms, VERSION, writer, wait_s=config.tables_wait_s)
     signer = Signer(config.server_name, load_signing_key(config.signing_key_path))
     peers = open_peers(config, signer, appender, database, now_ms)
     workshop = Workshop(appender, PostgresRoomTables(database), signer, now_ms, peers.policy)

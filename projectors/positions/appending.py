@@ -28,7 +28,7 @@ from annals.schemas.registry import SchemaBook
 
 _logger = structlog.get_logger(__name__)
 
-SETTLE_TIMEOUT_S = 10.0
+SETTLE_WAIT_S = 10.0
 
 
 class Reached(Protocol):
@@ -68,7 +68,8 @@ class Appender:
     """Writes facts to the log and waits for the tables; one a process.
 
     `clock` gives milliseconds since 1970. `writer` and `version` say in each fact who wrote it. `book` knows which
-    schemas the log has; one that has read the topic `schemas` saves their being written again.
+    schemas the log has; one that has read the topic `schemas` saves their being written again. `wait_s`: how long the
+    tables have to reach a fact, where the caller does not say.
     """
 
     log: Log
@@ -77,6 +78,7 @@ class Appender:
     version: str
     writer: str = "api"
     book: SchemaBook = field(default_factory=SchemaBook)
+    wait_s: float = SETTLE_WAIT_S
     _set_back: str | None = field(default=None, init=False)
 
     def envelope(self, cause: str | None = None, idempotency_key: str | None = None) -> Envelope:
@@ -117,12 +119,12 @@ class Appender:
         self._check_not_set_back(submitted, known)
         return submitted
 
-    async def settle(self, submitted: Submitted, timeout_s: float = SETTLE_TIMEOUT_S) -> None:
+    async def settle(self, submitted: Submitted, timeout_s: float | None = None) -> None:
         """Wait until the tables have the facts; raises TryAgain when the time runs out."""
-        if not await self.waiter.reached(submitted.vector(), timeout_s):
+        if not await self.waiter.reached(submitted.vector(), self.wait_s if timeout_s is None else timeout_s):
             raise TryAgain("the tables did not reach the fact in time")
 
-    async def submit_and_settle(self, facts: Sequence[Fact], timeout_s: float = SETTLE_TIMEOUT_S) -> Submitted:
+    async def submit_and_settle(self, facts: Sequence[Fact], timeout_s: float | None = None) -> Submitted:
         """Both, for commands that only read what came of it."""
         submitted = await self.submit(facts)
         await self.settle(submitted, timeout_s)

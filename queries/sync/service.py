@@ -20,13 +20,16 @@ from annals.queries.sync.request import SyncRequest
 from annals.queries.sync.token import SyncToken, log_mark, unpack
 from annals.queries.sync.typing import Typing
 
-#: How long a token may be ahead of the tables before the answer is 503.
-BEHIND_TIMEOUT_S = 10.0
+#: How long a token may be ahead of the tables before the answer is 503, where nobody says otherwise.
+BEHIND_WAIT_S = 10.0
 _BEHIND_STEP_S = 0.5
 
 
 class Sync:
-    """Answers /sync from snapshots. `clock` gives milliseconds since 1970."""
+    """Answers /sync from snapshots. `clock` gives milliseconds since 1970.
+
+    `behind_wait_s`: how long the tables have to reach a token that is ahead of them.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Sync:
         count: EphemeralCount,
         clock: Callable[[], int],
         stopping: asyncio.Event,
+        behind_wait_s: float = BEHIND_WAIT_S,
     ) -> None:
         self._database = database
         self._log = log_mark(log_id)
@@ -45,6 +49,7 @@ class Sync:
         self._typing, self._presences, self._count = typing, presences, count
         self._clock = clock
         self._stopping = stopping
+        self._behind_wait_s = behind_wait_s
 
     async def sync(
         self,
@@ -86,7 +91,7 @@ class Sync:
             stopping.cancel()
 
     async def _read(self, request: SyncRequest) -> SyncAnswer:
-        deadline = time.monotonic() + BEHIND_TIMEOUT_S
+        deadline = time.monotonic() + self._behind_wait_s
         ephemeral = self._count.offset
         typing, presence = self._typing_since(request), self._presence_since(request)
         while True:

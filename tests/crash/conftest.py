@@ -30,6 +30,8 @@ def whole(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> 
         "ANNALS_POSTGRES_SETTINGS": '{"wal_writer_delay": "10s"}',
         "PYTHONPATH": path,
         "TEST_FAULT_FILE": str(fault),
+        # Who sends to a room that stands still waits for so long.
+        "ANNALS_TABLES_WAIT_S": "10",
         **log_backend.environment(),
     }
     with Serve(folder, **environment) as serve:

@@ -14,7 +14,7 @@ from annals.eventlog.api import TopicPartition
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
 from annals.eventlog.errors import LogClosed, TopicReplaced
 from annals.eventlog.partition import partition_of
-from annals.projectors.positions.appending import Appender
+from annals.projectors.positions.appending import Appender, Submitted
 from annals.schemas.codec import decode, fingerprint_in, schema_file
 from annals.schemas.facts.directory import RoomPublished
 from annals.schemas.facts.users import AllDevicesLoggedOut, DeviceLoggedOut
@@ -28,9 +28,11 @@ class Tables:
         self.reaches = reaches
         self.known: dict[TopicPartition, int] = {}
         self.asked: list[dict[TopicPartition, int]] = []
+        self.waits_s: list[float] = []
 
     async def reached(self, vector: Mapping[TopicPartition, int], timeout_s: float) -> bool:
         self.asked.append(dict(vector))
+        self.waits_s.append(timeout_s)
         return self.reaches
 
 
@@ -68,12 +70,16 @@ def test_facts_go_where_their_keys_say_and_their_schemas_go_before_them(log: Emb
 
 
 def test_a_wait_that_runs_out_is_try_again(log: EmbeddedLog) -> None:
-    appender = Appender(log, Tables(reaches=False), lambda: 17, "1.0")
+    tables = Tables(reaches=False)
+    appender = Appender(log, tables, lambda: 17, "1.0", wait_s=7.0)
     fact = DeviceLoggedOut(appender.envelope(), "@a:x", "ONE")
     with pytest.raises(TryAgain):
         asyncio.run(appender.submit_and_settle([fact]))
     # It is on the log all the same.
     assert log.end("users", partition_of("@a:x", 8)) == 1
+    with pytest.raises(TryAgain):
+        asyncio.run(appender.settle(Submitted((("users", 0, 0),)), 3.0))
+    assert tables.waits_s == [7.0, 3.0]
     log.close()
     with pytest.raises(LogClosed) as raised:
         asyncio.run(appender.submit([fact]))

@@ -23,9 +23,8 @@ from annals.server.config import Config
 from tests.support import nursery
 from tests.support.balancer import Balancer
 from tests.support.matrix_client import Client
+from tests.support.patience import PATIENCE_S, PATIENT
 from tests.support.servers import alive, config_of, free_port, until
-
-START_TIMEOUT_S = 90.0
 
 
 class Node:
@@ -90,6 +89,7 @@ class Cluster:
             "ANNALS_DATA_DIR": str(directory / "data"),
             "ANNALS_REGISTRATION__ENABLED": "true",
             "ANNALS_RATE_LIMITS__ENABLED": "false",
+            **PATIENT,
             **environment,
         }
         self.nodes = {role: [self._node(role, n) for n in range(each)] for role in ("api", "projectors", "remote")}
@@ -123,7 +123,7 @@ class Cluster:
         """Run whatever does not run, and wait until answers are given."""
         for node in self.all():
             node.start()
-        until(self.answers, START_TIMEOUT_S, f"answers; see {self.directory}")
+        until(self.answers, PATIENCE_S, f"answers; see {self.directory}")
 
     def all(self) -> list[Node]:
         return [node for nodes in self.nodes.values() for node in nodes]

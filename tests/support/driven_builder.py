@@ -58,7 +58,7 @@ class DrivenAppender(Appender):
         """Decide them."""
         self.driver.feed(*facts)
 
-    async def settle(self, submitted: Any, timeout_s: float = 0.0) -> None:
+    async def settle(self, submitted: Any, timeout_s: float | None = None) -> None:
         """Tell the builder that the tables have them."""
         header = self.driver.view.known_header()
         self.tell(header.extremities[0] if len(header.extremities) == 1 else None)

@@ -19,9 +19,10 @@ from typing import Any
 from urllib.parse import quote as _quote
 from urllib.parse import urlencode
 
+from tests.support.patience import PATIENCE_S
+
 BASE = "/_matrix/client/v3"
 PASSWORD = "correct horse battery staple"
-PATIENCE_S = 100.0
 
 _numbers = itertools.count(1)
 
@@ -47,7 +48,7 @@ class Client:
     user_id: str = ""
     token: str | None = None
     device_id: str = ""
-    timeout_s: float = 40.0
+    timeout_s: float = PATIENCE_S
     #: every status that was answered, in order; 0 where nobody answered
     seen: list[int] = field(default_factory=list)
 

@@ -28,9 +28,9 @@ from unittest import mock
 
 from annals.server.config import Config, load
 from tests.support import nursery
+from tests.support.patience import PATIENCE_S, PATIENT
 
 T = TypeVar("T")
-START_TIMEOUT_S = 60.0
 _CLI = (sys.executable, "-m", "annals.server.cli")
 _ABOUT_DATA = ("ANNALS_DATA_DIR", "ANNALS_LOG", "KAFKA_BOOTSTRAP", "ANNALS_KAFKA__NAMESPACE", "DATABASE_URL")
 
@@ -43,7 +43,7 @@ def free_port(address: str = "127.0.0.1") -> int:
         return port
 
 
-def until(probe: Callable[[], T], timeout_s: float = 15.0, what: str = "") -> T:
+def until(probe: Callable[[], T], timeout_s: float = PATIENCE_S, what: str = "") -> T:
     """Call `probe` until its answer is true; AssertionError when that takes longer than `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not (got := probe()):
@@ -80,6 +80,7 @@ class Serve:
             "ANNALS_CLIENT_LISTENERS": f'[{{"port": {self.port}}}]',
             "ANNALS_REGISTRATION__ENABLED": "true",
             "ANNALS_RATE_LIMITS__ENABLED": "false",
+            **PATIENT,
             **environment,
         }
 
@@ -95,7 +96,7 @@ class Serve:
             nursery.run("log", "init", environment=self.environment).check_returncode()
         with self.log.open("ab") as log:
             self.process = self._begin(log)
-        until(self._healthy_or_ended, START_TIMEOUT_S, f"/health; see {self.log}")
+        until(self._healthy_or_ended, PATIENCE_S, f"/health; see {self.log}")
         return time.monotonic() - began_s
 
     def _begin(self, log: IO[bytes]) -> subprocess.Popen[bytes] | nursery.Command:

@@ -11,6 +11,7 @@ from typing import IO
 from annals.server.config import Config
 from tests.support import nursery
 from tests.support.federation.homeserver import Homeserver, inherited
+from tests.support.patience import PATIENT
 from tests.support.scripted_peer import Authority
 
 _PROGRAM = Path(__file__).resolve().parent.parent / "homeserver-up"
@@ -40,7 +41,7 @@ class AnnalsServer(Homeserver):
             "DATA_DIR": str(self.folder / "data"),
             "REGISTRATION_SHARED_SECRET": "only here",
         }
-        return [str(_PROGRAM)], {**inherited(), **told, **self._more}
+        return [str(_PROGRAM)], {**inherited(), **PATIENT, **told, **self._more}
 
     def begin(self, log: IO[bytes]) -> nursery.Command:
         """Run it with the environment that the program makes."""
