@@ -18,6 +18,10 @@ ORIGINAL_BYTES_MAX = 60_000
 """A record of the log has 64 KiB, its envelope and the reason included."""
 
 PDU = "pdu"
+
+PUSHED = "transaction "
+"""How the `via` of what another server pushed begins; its transaction's id follows."""
+
 _TEXT_MAX = 255
 _fetched = maker(PduFetched)
 

@@ -84,8 +84,7 @@ class Answers:
             outcomes = await self.verifier.verify(candidates)
             for pdu, found in zip(chunk, outcomes, strict=True):
                 if not isinstance(found, Verified):
-                    failed = follows(pdu, source.rules) if passed_over is not None else None
-                    if passed_over is not None and failed is not None:
+                    if passed_over is not None and (failed := follows(pdu, source.rules)) is not None:
                         passed_over[failed[0]] = failed[1]
                     if len(refused) < QUARANTINED_PER_ANSWER_MAX:
                         refused.append(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from annals.eventlog.api import Record
+from annals.ingest.pdu_facts import PUSHED
 from annals.schemas.codec import decode
 from annals.schemas.facts.rooms import PduFetched, PduReceived
 
@@ -21,7 +22,6 @@ _PURPOSES = {
     # The answer's set is closed without it: what comes later is for others to cite.
     "state_ids": STATE,
 }
-_PUSHED = "transaction "
 
 Read = Callable[[str, int, int, int], Sequence[Record]]
 """(topic, partition, offset, how many): records of the log."""
@@ -41,7 +41,7 @@ def purpose_of(via: str) -> str | None:
 
     Those who push choose what stands behind these words, never the words.
     """
-    if via.startswith(_PUSHED):
+    if via.startswith(PUSHED):
         return None
     # By the id of a handshake: left out of the state that a join was answered by.
     return _PURPOSES.get(via, STATE)

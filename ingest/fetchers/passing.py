@@ -12,7 +12,6 @@ from typing import Any
 
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.errors import MatrixError
-from annals.matrix.format import without_unsigned
 from annals.matrix.hashing import event_id_of
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import EventIdFormat, RoomRules
@@ -33,7 +32,7 @@ def follows(pdu: Any, rules: RoomRules) -> tuple[str, tuple[str, ...]] | None:
         return None
     if any(type(event_id) is not str for event_id in prev_events):
         return None
-    signed = redact(without_unsigned(pdu), rules)
+    signed = redact(pdu, rules)
     signed.pop("signatures", None)
     try:
         return event_id_of(canonical_bytes(signed), rules), tuple(prev_events)

@@ -112,7 +112,7 @@ def not_ready(
             continue
         retry_at_ms = now_ms + FIRST_WAIT_MS
         fact = _kept(transaction, pdu, room_id, ROOM_NOT_READY, envelope, retry_at_ms=retry_at_ms)
-        if may_keep(len(fact.original) if isinstance(fact.original, bytes) else 0):
+        if may_keep(_size_bytes(fact)):
             facts.append(fact)
     return facts
 
@@ -137,13 +137,17 @@ def too_many_copies(
         origin=transaction.origin,
         via=transaction.via,
     )
-    kept = may_keep(len(fact.original) if isinstance(fact.original, bytes) else 0)
+    kept = may_keep(_size_bytes(fact))
     count(TO_DEVICE, TOO_MANY if kept else "over_quota", len(left_out))
     return [fact] if kept else []
 
 
+def _size_bytes(fact: InputQuarantined) -> int:
+    return len(fact.original) if isinstance(fact.original, bytes) else 0
+
+
 def _quarantine(taken: Taken, fact: InputQuarantined, reason: str, may_keep: Callable[[int], bool]) -> None:
-    if may_keep(len(fact.original) if isinstance(fact.original, bytes) else 0):
+    if may_keep(_size_bytes(fact)):
         count(PDU, "quarantined")
         taken.facts.append(fact)
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from annals.ingest.pdu_facts import PUSHED
+
 PDUS_MAX, EDUS_MAX = 50, 100
 ENTRIES_MAX = 100_000
 """Receipts, presences, messages for devices in all EDUs together: as many as an honest server's fit into a body."""
@@ -35,7 +37,7 @@ class Transaction:
     @property
     def via(self) -> str:
         """How facts name it."""
-        return f"transaction {self.transaction_id}"
+        return PUSHED + self.transaction_id
 
 
 def read_transaction(
