@@ -27,7 +27,7 @@ from tests.support.kafka import kafka, kafka_namespace, own_kafka
 from tests.support.postgres import database_url, postgres
 from tests.support.server_fixtures import embedded_live_server, kafka_live_server
 from tests.support.shared_server import embedded_server, kafka_server
-from tests.support.soak import PROFILE, leave_out_soak
+from tests.support.soak import PROFILE, is_soak, leave_out_soak
 
 __all__ = [
     "database_url",
@@ -52,6 +52,7 @@ SLOW_FIRST = (
     *("schemathesis", "rooms", "schemas"),
 )
 CAPTURED_CHARS = 4_000
+_FEDERATION = "tests/federation/"
 
 # Where pytest sees one of these, it shows the whole difference of two lists, however long.
 for _name in ("CI", "BUILD_NUMBER"):
@@ -100,6 +101,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     leave_out_soak(config, items)
     ranks = {folder: rank for rank, folder in enumerate(SLOW_FIRST)}
     items.sort(key=lambda item: ranks.get(_share_of(item.nodeid), len(ranks)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By files; but one worker has all stories with Synapse, which takes as long to start as ten of them."""
+    if config.getoption("dist") != "loadfile" or is_soak(config):
+        return None
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    class OneSynapse(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _FEDERATION if nodeid.startswith(_FEDERATION) else str(super()._split_scope(nodeid))
+
+    return OneSynapse(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,6 +17,7 @@ from annals.schemas.codec import decode
 from annals.schemas.facts.rooms import PduFact
 from annals.server.clock import now_ms
 from annals.server.operator_access import opened_log
+from tests.support.patience import PATIENCE_S
 from tests.support.people import Person, people
 from tests.support.projectors import append
 from tests.support.rooms import Driver, received
@@ -64,11 +65,11 @@ async def newest(person: Person, room_id: str, **query: Any) -> dict[str, Any]:
 
 async def until_shown(person: Person, room_id: str, event: Event, since: str) -> dict[str, Any]:
     """The first section that shows the event."""
-    for _ in range(100):
-        shown = await newest(person, room_id, since=since, timeout=200)
-        if any(e["event_id"] == event.event_id for e in shown.get("timeline", {}).get("events", [])):
-            return shown
-    raise AssertionError(f"never shown: {event.event_id}")
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            shown = await newest(person, room_id, since=since, timeout=200)
+            if any(e["event_id"] == event.event_id for e in shown.get("timeline", {}).get("events", [])):
+                return shown
 
 
 @pytest.mark.parametrize("version", ["11", "12"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -184,10 +186,12 @@ def test_what_is_said_during_the_join_waits_for_its_end(
 
 def test_the_same_join_asked_twice_is_one(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
     ann, room = annals.person(), peer.make_room("10")
-    impatient = Client(ann.port, ann.user_id, ann.token, ann.device_id, timeout_s=1.0)
     peer.gate.clear()
-    with pytest.raises(OSError):
-        _join(impatient, room)
+    # The first time the client goes away before there is an answer.
+    with closing(http.client.HTTPConnection("127.0.0.1", ann.port)) as impatient:
+        path = f"/_matrix/client/v3/join/{quote(room.room_id)}?via={peer.name}"
+        impatient.request("POST", path, "{}", {"Authorization": f"Bearer {ann.token}"})
+        eventually(lambda: peer.requests, "the other server is asked")
     peer.open_gate()
     assert _join(ann, room)[0] == 200
     assert len(peer.asked_to_make()) == 1
@@ -195,7 +199,6 @@ def test_the_same_join_asked_twice_is_one(annals: Homeserver, peer: ThreadedRoom
 
 def test_a_room_of_ten_thousand(annals: Homeserver, peer: ThreadedRoomPeer) -> None:
     ann, room = annals.person(), peer.make_room("10", members=10_000)
-    ann.timeout_s = 120.0
     began_s = time.monotonic()
     ann.ok("POST", f"/join/{quote(room.room_id)}", {}, {"via": peer.name}, patient=True)
     sys.stdout.write(f"joined a room of 10,000 members in {time.monotonic() - began_s:.1f} s\n")

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Sequence
 from types import TracebackType
 
-_CONNECT_S = 2.0
+from tests.support.patience import PATIENCE_S
+
 _CHUNK_BYTES = 1 << 16
 
 
@@ -44,19 +45,19 @@ class Balancer:
     async def _backend(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         for port in itertools.islice(self._turns, self._count):
             with contextlib.suppress(OSError, TimeoutError):
-                return await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), _CONNECT_S)
+                return await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), PATIENCE_S)
         return None
 
     def __enter__(self) -> Balancer:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(60)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE_S)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
+        self._thread.join(PATIENCE_S)
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

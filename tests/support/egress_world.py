@@ -23,11 +23,12 @@ from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.rooms.heads import Intent
 from annals.schemas.facts.rooms import RoomFact
 from annals.schemas.position import step_start
+from tests.support.patience import PATIENCE_S
 from tests.support.rooms import SERVER, Driver, received
 from tests.support.sync_world import NOW_MS, World
 
 MEMBER = "m.room.member"
-WAIT_S = 60.0
+WAIT_S = PATIENCE_S
 _LOOK_S = 0.005
 
 

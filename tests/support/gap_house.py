@@ -47,6 +47,7 @@ from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.rooms import HandshakeStarted, StateSetChunk, StateSetClosed
 from annals.schemas.topics import TOPICS, decisions_topic
 from annals.server.log_setup import begin_log
+from tests.support.patience import PATIENCE_S
 from tests.support.peer_room import NOW_MS, PeerRoom
 from tests.support.scripted_peer import Authority, a_client
 
@@ -157,7 +158,7 @@ class GapHouse:
                 await task
 
 
-async def until(probe: Callable[[], Any], what: str = "", timeout_s: float = 60.0) -> None:
+async def until(probe: Callable[[], Any], what: str = "", timeout_s: float = PATIENCE_S) -> None:
     """Wait until the awaited answer of `probe` is true."""
     deadline_s = time.monotonic() + timeout_s
     while not await probe():
@@ -198,5 +199,5 @@ async def gap_house(url: str, directory: Path, authority: Authority) -> AsyncIte
         questions = Questions(client, servers, threads)
         answers = Answers(PduVerifier(keyring, threads), appender, threads)
         filler = Filler(US, questions, answers, database, Origins(log.read))
-        history = History(US, questions, answers, database, reached, time.monotonic, wait_s=60.0)
+        history = History(US, questions, answers, database, reached, time.monotonic, wait_s=PATIENCE_S)
         yield GapHouse(log, database, reached, appender, client, filler, answers, history, servers)

@@ -23,6 +23,7 @@ from annals.projectors.positions.appending import Submitted
 from annals.schemas.codec import decode, encode
 from annals.schemas.facts.envelope import Envelope, Fact
 from annals.schemas.facts.rooms import HandshakeFailed, MembershipReceived, StateSetClosed
+from tests.support.patience import PATIENCE_S
 from tests.support.scripted_peer import Authority, a_client
 from tests.support.scripted_room import RoomPeer
 
@@ -30,7 +31,6 @@ F = TypeVar("F", bound=Fact)
 US = "us.example"
 USER = f"@ann:{US}"
 KEY = SigningKey("ed25519:u_1", b"\7" * 32)
-PATIENCE_S = 60.0
 
 
 def now_ms() -> int:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import nio  # type: ignore[import-untyped]
 
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve
 
 PASSWORD = "long enough password"
@@ -31,7 +32,8 @@ class Person:
     """Somebody with an account and a client. `client` is the real one."""
 
     def __init__(self, base_url: str, name: str) -> None:
-        config = nio.AsyncClientConfig(encryption_enabled=False, max_timeouts=1, max_limit_exceeded=1)
+        patience = {"request_timeout": PATIENCE_S, "max_timeouts": 1, "max_limit_exceeded": 1}
+        config = nio.AsyncClientConfig(encryption_enabled=False, **patience)
         self.client = nio.AsyncClient(base_url, name, config=config)
         self.name = name
 

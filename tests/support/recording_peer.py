@@ -25,6 +25,7 @@ from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.matrix.signing import SigningKey
 from annals.matrix.x_matrix import authorization
 from tests.support.handing_in import ALL_VERSIONS, FEDERATION, signed
+from tests.support.patience import PATIENCE_S
 from tests.support.scripted_peer import LOOPBACK, Authority, Handler, ScriptedPeer, reference_key
 
 _SEND = f"{FEDERATION}/v1/send/"
@@ -105,7 +106,7 @@ class RecordingPeer:
     def request(self, port: int, destination: str, method: str, path: str, content: Any = None) -> Any:
         """The JSON answer to a signed request to our server, which must be 200."""
         headers = {"Authorization": authorization(self.name, destination, self.key, method, path, content)}
-        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
+        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PATIENCE_S)
         try:
             connection.request(method, path, None if content is None else canonical_bytes(content), headers)
             response = connection.getresponse()

@@ -31,6 +31,7 @@ from annals.matrix.server_keys import read_server_keys
 from annals.matrix.signing import SigningKey, sign_json
 from annals.matrix.x_matrix import authorization
 from annals.schemas.facts.servers import ServerKeysFetched
+from tests.support.patience import PATIENCE_S
 from tests.support.server import SERVER_NAME, LiveServer
 from tests.support.servers import until
 
@@ -59,7 +60,7 @@ class RemoteServer:
         """Let our server know this one's keys."""
         found, appender = self.key_answer_fetched(valid_for_ms), self.server.house.appender
         fact = ServerKeysFetched(appender.envelope(), self.name, self.name, found.fetched_at_ms, found.answer)
-        self.server.on_loop(appender.submit_and_settle([fact], 60.0))
+        self.server.on_loop(appender.submit_and_settle([fact], PATIENCE_S))
 
     def key_answer_fetched(self, valid_for_ms: int = DAY_MS) -> FetchedKeys:
         """What this server publishes at /_matrix/key/v2/server, as if it had been fetched now."""
@@ -94,7 +95,7 @@ class RemoteServer:
         transport = httpx.ASGITransport(app=self.server.app)
 
         async def ask() -> httpx.Response:
-            async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120.0) as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=PATIENCE_S) as client:
                 return await client.request(method, path, content=body, headers=headers)
 
         return self.server.on_loop(ask())
@@ -122,8 +123,8 @@ class RemoteServer:
 
     def wait_for(self, event: Event) -> str:
         """The verdict on an event, once there is one."""
-        found = until(lambda: verdict(self.server, event.room_id, event.event_id), 60.0, f"a verdict on {event.type}")
-        return str(found)
+        room_id, event_id = event.room_id, event.event_id
+        return str(until(lambda: verdict(self.server, room_id, event_id), PATIENCE_S, f"a verdict on {event.type}"))
 
     def join(self, room_id: str, user_id: str) -> Event:
         """Let a user of this server join a public room, by a transaction as any other."""

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.patience import PATIENCE_S
 from tests.support.scripted_peer import Authority, reference_key
 from tests.support.scripted_room import RoomPeer
 
-_TIMEOUT_S = 60.0
 #: Of all of them: a port comes to another one some time, and its name with it, and a server knows the key of a name.
 _SEED = b"\5" * 32
 
@@ -28,7 +28,7 @@ class ThreadedRoomPeer(RoomPeer):
 
     def open_gate(self) -> None:
         """Let answers go that wait."""
-        asyncio.run_coroutine_threadsafe(self._open(), self.loop).result(_TIMEOUT_S)
+        asyncio.run_coroutine_threadsafe(self._open(), self.loop).result(PATIENCE_S)
 
     async def _open(self) -> None:
         self.gate.set()
@@ -46,11 +46,11 @@ def room_peer(authority: Authority, folder: Path) -> Iterator[ThreadedRoomPeer]:
         peer.loop, peer.keys = loop, [reference_key("a_1", _SEED)]
         return await peer.__aenter__()
 
-    peer = asyncio.run_coroutine_threadsafe(opened(), loop).result(_TIMEOUT_S)
+    peer = asyncio.run_coroutine_threadsafe(opened(), loop).result(PATIENCE_S)
     try:
         yield peer
     finally:
-        asyncio.run_coroutine_threadsafe(peer.__aexit__(None, None, None), loop).result(_TIMEOUT_S)
+        asyncio.run_coroutine_threadsafe(peer.__aexit__(None, None, None), loop).result(PATIENCE_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(_TIMEOUT_S)
+        thread.join(PATIENCE_S)
         loop.close()

@@ -29,6 +29,7 @@ from annals.federation.names import NameLookupFailed, Names, SrvRecord
 from annals.federation.settings import FederationSettings
 from annals.matrix.signing import SigningKey, encode_base64
 from tests.support.certificate import make_certificate
+from tests.support.patience import PATIENCE_S
 
 LOOPBACK = "127.0.0.1"
 DAY_MS = 24 * 3600 * 1000
@@ -232,7 +233,13 @@ def a_client(
     now_ms: Callable[[], int] = lambda: 1_700_000_000_000,
     **settings: Any,
 ) -> FederationClient:
-    """A client that trusts the authority and may connect to loopback."""
-    chosen = {"ca_files": (authority.cert,), "addresses": AddressFilter.of(allowed=["127.0.0.0/8"]), **settings}
+    """A client that trusts the authority and may connect to loopback, and is patient with who does."""
+    chosen = {
+        "ca_files": (authority.cert,),
+        "addresses": AddressFilter.of(allowed=["127.0.0.0/8"]),
+        "connect_timeout_s": PATIENCE_S,
+        "request_timeout_s": PATIENCE_S,
+        **settings,
+    }
     identity = Identity(server_name, key or SigningKey("ed25519:u_1", b"\7" * 32))
     return FederationClient(identity, FederationSettings(**chosen), now_ms, names or FakeNames(), lambda: 0.5)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.federation.stories import Sides, eventually, in_section, joins, same_state, until_membership
+from tests.support.federation.stories import Sides, eventually, in_section, joins, same_state, told, until_membership
 from tests.support.matrix_client import Client
 from tests.support.soak import versions
-
-VERSIONS = versions("10", "12")
 
 
 def _invited(sides: Sides, version: str) -> tuple[Client, Client, str]:
@@ -19,7 +17,7 @@ def _invited(sides: Sides, version: str) -> tuple[Client, Client, str]:
     return ann, bob, room_id
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@told()
 def test_invited_and_taken(sides: Sides, version: str) -> None:
     ann, bob, room_id = _invited(sides, version)
     shown = in_section(bob, "invite", room_id)
@@ -34,7 +32,7 @@ def test_invited_and_taken(sides: Sides, version: str) -> None:
     same_state(ann, bob, room_id)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@told()
 def test_invited_and_refused(sides: Sides, version: str) -> None:
     ann, bob, room_id = _invited(sides, version)
     bob.room(room_id, "leave")
@@ -42,7 +40,7 @@ def test_invited_and_refused(sides: Sides, version: str) -> None:
     assert in_section(bob, "invite", room_id) is None
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@told()
 def test_invited_and_withdrawn(sides: Sides, version: str) -> None:
     ann, bob, room_id = _invited(sides, version)
     ann.room(room_id, "kick", user_id=bob.user_id)
@@ -59,7 +57,7 @@ def test_invited_with_the_room(sides: Sides, version: str) -> None:
     until_membership(ann, room_id, bob, "join")
 
 
-@pytest.mark.parametrize("version", versions("10", "12", since=7))
+@told(since=7)
 def test_knocked_and_let_in(sides: Sides, version: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
     room_id = ann.create_room(
@@ -76,7 +74,7 @@ def test_knocked_and_let_in(sides: Sides, version: str) -> None:
     until_membership(ann, room_id, bob, "join")
 
 
-@pytest.mark.parametrize("version", versions("10", "12", since=8))
+@told(since=8)
 def test_a_room_for_the_members_of_another(sides: Sides, version: str) -> None:
     ann, bob, eve = sides.here.person("ann"), sides.there.person("bob"), sides.there.person("eve")
     club = ann.create_room(preset="public_chat", room_version=version)

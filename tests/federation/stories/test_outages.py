@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.federation.stories import (
     Sides,
     eventually,
@@ -11,15 +9,13 @@ from tests.support.federation.stories import (
     same_state,
     shared_room,
     state_ids,
+    told,
     until_membership,
     waits_to_see,
 )
-from tests.support.soak import versions
-
-VERSIONS = versions("10", "12")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@told()
 def test_the_other_server_is_away(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     sides.there.link.cut()
@@ -31,7 +27,7 @@ def test_the_other_server_is_away(sides: Sides, version: str) -> None:
     same_state(ann, bob, room_id)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@told()
 def test_both_go_on_apart(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     sides.there.link.cut()
@@ -45,7 +41,7 @@ def test_both_go_on_apart(sides: Sides, version: str) -> None:
     same_state(ann, bob, room_id)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@told()
 def test_a_fight_for_power(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     carol = sides.there.person("carol")
@@ -71,7 +67,7 @@ def test_a_fight_for_power(sides: Sides, version: str) -> None:
     assert ("m.room.name", "") in state_ids(ann, room_id)
 
 
-@pytest.mark.parametrize("version", versions("12"))
+@told(("theirs", "12"))
 def test_a_server_is_restarted(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     sides.there.stop()

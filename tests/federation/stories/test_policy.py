@@ -25,6 +25,7 @@ from annals.matrix.signing import SigningKey, sign_event
 from tests.support.federation.homeserver import Homeserver
 from tests.support.federation.stories import Sides, eventually, membership, shared_room, waits_to_see
 from tests.support.matrix_client import Client, quote
+from tests.support.patience import PATIENCE_S
 from tests.support.policed_rooms import POLICY, POLICY_KEY, content_of
 from tests.support.scripted_peer import Authority, Handler, ScriptedPeer, a_client, reference_key
 
@@ -62,11 +63,11 @@ class PolicyServer:
         """End it."""
         self._on_loop(self._peer.__aexit__())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(120)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
 
     async def _begin(self, folder: Path) -> ScriptedPeer:
         peer = ScriptedPeer(self._authority, folder, "localhost")

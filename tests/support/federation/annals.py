@@ -11,10 +11,15 @@ from typing import IO
 from annals.server.config import Config
 from tests.support import nursery
 from tests.support.federation.homeserver import Homeserver, inherited
-from tests.support.patience import PATIENT
+from tests.support.patience import PATIENCE_S, PATIENT
 from tests.support.scripted_peer import Authority
 
-_PROGRAM = Path(__file__).resolve().parent.parent / "homeserver-up"
+_SUPPORT = Path(__file__).resolve().parent.parent
+_PROGRAM = _SUPPORT / "homeserver-up"
+#: For less than a client waits, so that it hears why.
+_PEERS_PATIENCE_S = PATIENCE_S * 0.8
+#: Whom it could not reach it tries again within two seconds: the tests cut wires.
+_SOON_AGAIN = {"TEST_BACKOFF_MS": "2000"}
 
 
 class AnnalsServer(Homeserver):
@@ -51,4 +56,11 @@ class AnnalsServer(Homeserver):
             words, env=shown, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=True
         )
         made = dict(line.split("=", 1) for line in os.fsdecode(told.stdout).split("\0") if line)
+        made |= {**patient_peers(made), **_SOON_AGAIN}
         return nursery.begin("serve", environment=made, output=log, new_session=True)
+
+
+def patient_peers(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """More variables, with which a server of ours waits long for others (tests/support/patient_peers)."""
+    path = os.pathsep.join(filter(None, (str(_SUPPORT / "patient_peers"), environment.get("PYTHONPATH"))))
+    return {"PYTHONPATH": path, "TEST_PATIENCE_S": str(_PEERS_PATIENCE_S)}

@@ -18,10 +18,10 @@ from typing import IO
 from tests.support import nursery
 from tests.support.federation.link import Link
 from tests.support.matrix_client import Client, register
+from tests.support.patience import PATIENCE_S
 from tests.support.scripted_peer import Authority
 from tests.support.servers import free_port
 
-START_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 30.0
 _numbers = itertools.count(1)
 
 
@@ -64,14 +64,14 @@ class Homeserver(ABC):
         """Start it, or start it again on the same data; returns when it answers clients."""
         with self.log.open("ab") as log:
             self.process = self.begin(log)
-        deadline_s = time.monotonic() + START_TIMEOUT_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while not self._answers():
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.tail()}"
             assert time.monotonic() < deadline_s, f"does not answer:\n{self.tail()}"
             time.sleep(0.05)
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request("GET", "/_matrix/client/versions")
             return connection.getresponse().status == 200
@@ -94,7 +94,7 @@ class Homeserver(ABC):
         assert self.process is not None
         self.process.terminate()
         try:
-            self.process.wait(STOP_TIMEOUT_S)
+            self.process.wait(PATIENCE_S)
         finally:
             self.kill()
 
@@ -127,6 +127,6 @@ class Homeserver(ABC):
 
 
 def inherited() -> dict[str, str]:
-    """Our environment without what would tell a server of ours something."""
-    ours = ("ANNALS_", "KAFKA_", "DATABASE_URL")
+    """Our environment without what would tell a server of ours something, or have Python compile with each start."""
+    ours = ("ANNALS_", "KAFKA_", "DATABASE_URL", "PYTHONDONTWRITEBYTECODE")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.patience import PATIENCE_S
+
 _CHUNK_BYTES = 1 << 16
 
 
@@ -76,15 +78,15 @@ class Link:
 
     def __enter__(self) -> Link:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(60)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(PATIENCE_S)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(_end_all(), self._loop).result(60)
+        asyncio.run_coroutine_threadsafe(_end_all(), self._loop).result(PATIENCE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
 

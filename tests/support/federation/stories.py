@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
+from annals.matrix.room_versions import ROOM_VERSIONS
 from tests.support.federation.homeserver import Homeserver
 from tests.support.matrix_client import Client, quote
+from tests.support.patience import PATIENCE_S
+from tests.support.soak import only_in_soak
 
 T = TypeVar("T")
-PATIENCE_S = 120.0
+#: Looks at servers that have work to do come at longer and longer intervals.
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.05, 0.5
+
+
+def told(*always: tuple[str, str], since: int = 1) -> pytest.MarkDecorator:
+    """Parametrizes a story by where its room is made (`ours`, `theirs`) and by room version. `make test` tells it in
+    these, where nothing else is said in both versions and in both directions; the soak in all."""
+    always = always or (("ours", "10"), ("theirs", "12"))
+    every = [(side, version) for version in ROOM_VERSIONS if int(version) >= since for side in ("ours", "theirs")]
+    chosen = [one if one in always else only_in_soak(*one) for one in every]
+    return pytest.mark.parametrize(("sides", "version"), chosen, indirect=["sides"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +41,11 @@ class Sides:
 
 def eventually(probe: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
     """The first true answer of `probe`; AssertionError when there is none in time."""
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s, pause_s = time.monotonic() + timeout_s, _FIRST_LOOK_S
     while not (got := probe()):
         assert time.monotonic() < deadline_s, f"never came true: {what}"
-        time.sleep(0.1)
+        time.sleep(pause_s)
+        pause_s = min(1.4 * pause_s, _LAST_LOOK_S)
     return got
 
 
@@ -112,6 +129,8 @@ def upgraded(person: Client, room_id: str, version: str) -> str:
 def process_of(server: Homeserver, role: str) -> int:
     """The process of a role of a server of ours, found below the server's own."""
     for pid in Path(f"/proc/{server.group()}/task/{server.group()}/children").read_text().split():
-        if role in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
-            return int(pid)
+        # Some child may end meanwhile.
+        with suppress(OSError):
+            if role in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                return int(pid)
     raise AssertionError(f"no process {role}")

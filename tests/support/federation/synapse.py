@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from annals.matrix.signing import encode_base64
 from tests.support.certificate import make_certificate
 from tests.support.federation.homeserver import Homeserver, inherited
+from tests.support.patience import PATIENCE_S
 
 _PYTHON = Path(__file__).resolve().parents[3] / ".cache" / "peer-venv" / "bin" / "python"
 _FREE = {"per_second": 1_000_000, "burst_count": 1_000_000}
@@ -37,8 +39,8 @@ class SynapseServer(Homeserver):
             # JSON is YAML.
             yaml.write_text(json.dumps(self._configuration(*certificate), indent=1))
             (self.folder / "log.json").write_text(json.dumps(_LOGGING))
-            keys = [str(_PYTHON), "-m", "synapse.app.homeserver", "-c", str(yaml), "--generate-keys"]
-            subprocess.run(keys, check=True, capture_output=True)
+            # What `--generate-keys` writes, without a start of Synapse for it.
+            (self.folder / "signing.key").write_text(f"ed25519 a_1 {encode_base64(secrets.token_bytes(32))}\n")
         return [str(_PYTHON), "-c", _RUN, "-c", str(yaml)], inherited()
 
     def _configuration(self, certificate: Path, key: Path) -> dict[str, Any]:
@@ -72,8 +74,7 @@ class SynapseServer(Homeserver):
             "presence": {"enabled": True},
             # An initial sync is answered from what is true now.
             "caches": {"sync_response_cache_duration": 0},
-            # A destination that failed is asked again soon, as the tests cut and heal wires.
-            "federation": {"destination_min_retry_interval": "1s", "destination_max_retry_interval": "2s"},
+            "federation": _FEDERATION,
             "rc_federation": {
                 "window_size": 1000,
                 "sleep_limit": 9999,
@@ -90,6 +91,16 @@ class SynapseServer(Homeserver):
         }
 
 
+#: A server that failed is asked again soon, as the tests cut and heal wires; one that does not answer may be slow.
+_FEDERATION = {
+    "destination_min_retry_interval": 500,
+    "destination_max_retry_interval": 1000,
+    "client_timeout": int(PATIENCE_S * 1000),
+    # A transaction is sent again and again: who gives up tells later of the last event alone.
+    "max_long_retry_delay": 500,
+    "max_long_retries": 1000,
+    "max_short_retry_delay": 500,
+}
 _LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
