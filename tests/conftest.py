@@ -28,6 +28,7 @@ from tests.support.postgres import database_url, postgres
 from tests.support.server_fixtures import embedded_live_server, kafka_live_server
 from tests.support.shared_server import embedded_server, kafka_server
 from tests.support.soak import PROFILE, is_soak, leave_out_soak
+from tests.support.tables_template import tables_template
 
 __all__ = [
     "database_url",
@@ -40,6 +41,7 @@ __all__ = [
     "log_backend",
     "own_kafka",
     "postgres",
+    "tables_template",
 ]
 
 SEED_BITS = 32

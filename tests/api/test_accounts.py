@@ -25,6 +25,13 @@ WHOAMI = "/_matrix/client/v3/account/whoami"
 DUMMY = {"type": "m.login.dummy"}
 
 
+@pytest.fixture(scope="module")
+def with_alice(shared_house: House) -> House:
+    """A house that alice has an account in."""
+    shared_house.register("alice")
+    return shared_house
+
+
 def _login(user: Any, password: str = PASSWORD, **more: Any) -> dict[str, Any]:
     return {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": user}, "password": password, **more}
 
@@ -84,8 +91,8 @@ def test_twenty_ask_for_one_name_and_one_gets_it(house: House) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ü", "a:b", "a\0b", "a" * 300, "#a", "a%40b"])
-def test_names_that_nobody_gets(house: House, name: str) -> None:
-    status, answer = house.call("POST", REGISTER, {"username": name, "password": PASSWORD, "auth": DUMMY})
+def test_names_that_nobody_gets(shared_house: House, name: str) -> None:
+    status, answer = shared_house.call("POST", REGISTER, {"username": name, "password": PASSWORD, "auth": DUMMY})
     assert (status, answer["errcode"]) == (400, "M_INVALID_USERNAME")
 
 
@@ -148,9 +155,8 @@ def test_login_by_name_by_id_and_the_older_way(house: House) -> None:
         ({"identifier": {}}, 400, "M_MISSING_PARAM"),
     ],
 )
-def test_logins_that_fail(house: House, body: dict[str, Any], status: int, errcode: str) -> None:
-    house.register("alice")
-    got, answer = house.call("POST", LOGIN, body)
+def test_logins_that_fail(with_alice: House, body: dict[str, Any], status: int, errcode: str) -> None:
+    got, answer = with_alice.call("POST", LOGIN, body)
     assert (got, answer["errcode"]) == (status, errcode)
 
 

@@ -18,6 +18,17 @@ NAME = f"#a/b:{SERVER}"
 
 @pytest.fixture
 def tokens(house: House) -> tuple[str, str]:
+    """Those of `house`."""
+    return _tokens(house)
+
+
+@pytest.fixture(scope="module")
+def shared_tokens(shared_house: House) -> tuple[str, str]:
+    """The same in the house of claims that are refused."""
+    return _tokens(shared_house)
+
+
+def _tokens(house: House) -> tuple[str, str]:
     """Alice's, who is in both rooms, and Bob's, who is in the other one."""
     alice, bob = house.register("alice")["access_token"], house.register("bob")["access_token"]
     rows = Rows()
@@ -98,9 +109,15 @@ def test_many_claim_one_alias_and_one_gets_it(house: House, tokens: tuple[str, s
     ],
 )
 def test_claims_that_are_refused(
-    house: House, tokens: tuple[str, str], alias: str, body: dict[str, object], status: int, errcode: str
+    shared_house: House,
+    shared_tokens: tuple[str, str],
+    alias: str,
+    body: dict[str, object],
+    status: int,
+    errcode: str,
 ) -> None:
-    got, answer = house.call("PUT", f"/_matrix/client/v3/directory/room/{alias}", body, tokens[0])
+    path = f"/_matrix/client/v3/directory/room/{alias}"
+    got, answer = shared_house.call("PUT", path, body, shared_tokens[0])
     assert (got, answer["errcode"]) == (status, errcode)
 
 

@@ -86,12 +86,16 @@ def _path(template: str, parameters: list[str]) -> str:
     return "/".join(parts)
 
 
+#: Of all endpoints together. By the profile: 100, or in a soak 4,000.
+EXAMPLES = 4 * settings().max_examples
+
+
 def test_all_endpoints_of_accounts_are_tried() -> None:
     assert len(ENDPOINTS) > 35
     assert set(map(id, ROUTERS)) <= set(map(id, routes.ROUTERS))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     endpoint=st.sampled_from(ENDPOINTS),
     parameters=st.lists(_PARAMETER, min_size=3, max_size=3),

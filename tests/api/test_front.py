@@ -25,6 +25,7 @@ from annals.database.errors import DatabaseBusy, StatementFailed
 from annals.eventlog.errors import AppendFailed, BackPressure
 from annals.queries.errors import BadPlace, NoAccess, NotThere, NotYet
 from tests.support.accounts_house import House
+from tests.support.patience import PATIENCE_S
 
 CORS = {
     "access-control-allow-origin": "*",
@@ -87,6 +88,12 @@ def echo_router() -> APIRouter:
         return answer([query_int(request, "limit", 10, at_least=1), query_bool(request, "flag")])
 
     return router
+
+
+@pytest.fixture(scope="module")
+def house(shared_house: House) -> House:
+    """One for all: each test puts an app of its own before it."""
+    return shared_house
 
 
 @pytest.fixture
@@ -264,7 +271,7 @@ def test_before_the_tables_caught_up_only_open_endpoints_answer(house: House) ->
 
 def test_who_comes_while_it_starts_is_served_late(house: House) -> None:
     looks = iter([False, False, False])
-    settings = replace(house.services.settings, starting_wait_s=30.0)
+    settings = replace(house.services.settings, starting_wait_s=PATIENCE_S)
     app = house.app(serving=lambda: next(looks, True), settings=settings)
     assert asyncio.run(_ask(app, "GET", b"/_matrix/client/v3/login"))[0] == 200
     assert next(looks, None) is None

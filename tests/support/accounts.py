@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 import httpx
 
+from tests.support.patience import PATIENCE_S
+
 PASSWORD = "long enough password"
 _numbers = itertools.count(1)
 
@@ -31,7 +33,7 @@ class Account:
     def new(cls, port: int, name: str) -> Account:
         """Register a user with a name like `name`."""
         # Without certificates, which take 50 ms to read.
-        home = httpx.Client(base_url=f"http://127.0.0.1:{port}/_matrix/client/v3", timeout=60, verify=False)
+        home = httpx.Client(base_url=f"http://127.0.0.1:{port}/_matrix/client/v3", timeout=PATIENCE_S, verify=False)
         body = {
             "username": f"{name}-{next(_numbers)}",
             "password": PASSWORD,

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from annals.database.migrate import migrate
 from tests.support.accounts_house import House, accounts_house, live_house
 from tests.support.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")
-def migrated(postgres: PostgresServer) -> str:
+def migrated(tables_template: str) -> str:
     """Name of a database with the tables of g1, to be copied."""
-    url = postgres.fresh_database("template")
-    migrate(url)
-    return url.partition("?")[0].rpartition("/")[2]
+    return tables_template
 
 
 @pytest.fixture
@@ -25,6 +22,15 @@ def house(postgres: PostgresServer, migrated: str, tmp_path: Path) -> Iterator[H
     """The application over empty tables and an empty log."""
     url = postgres.fresh_database(template=migrated)
     with accounts_house(url, tmp_path) as made:
+        yield made
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="module")
+def shared_house(postgres: PostgresServer, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One for those tests of a module whose requests change nothing: what they are refused leaves no trace."""
+    url = postgres.fresh_database(template=migrated)
+    with accounts_house(url, tmp_path_factory.mktemp("house")) as made:
         yield made
     postgres.drop_database(url)
 

@@ -44,7 +44,12 @@ class LogBackend:
 @pytest.fixture(scope="session", params=["embedded", "kafka"])
 def log_backend(request: pytest.FixtureRequest) -> LogBackend:
     """Both, one after the other."""
-    if request.param == "embedded":
+    return backend_named(request, request.param)
+
+
+def backend_named(request: pytest.FixtureRequest, name: str) -> LogBackend:
+    """One of them, for fixtures that choose."""
+    if name == "embedded":
         return LogBackend("embedded")
     kafka: KafkaAddress = request.getfixturevalue("kafka")
     return LogBackend("kafka", kafka.bootstrap)

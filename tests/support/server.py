@@ -38,6 +38,7 @@ from annals.server.config import Config
 from annals.server.ephemeral_tail import EphemeralTail
 from annals.server.house import House, open_house
 from annals.server.log_setup import init_log
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import until
 
 T = TypeVar("T")
@@ -45,7 +46,8 @@ SERVER_NAME = "test"
 CLIENT = "/_matrix/client/v3"
 #: Argon2 as cheap as it can be.
 _CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-_TIMEOUT_S = 60.0
+#: Longer than anything that the server itself waits for.
+_ANSWER_S = PATIENCE_S + 60.0
 
 
 def quoted(part: str) -> str:
@@ -77,16 +79,16 @@ class LiveServer:
         self.on_loop(self._open())
         self._projectors = threading.Thread(target=self._project, name="test projectors", daemon=True)
         self._projectors.start()
-        until(self.house.serving, _TIMEOUT_S, "the tables to catch up")
+        until(self.house.serving, PATIENCE_S, "the tables to catch up")
 
     def close(self) -> None:
         """Let go of everything."""
         self.on_loop(self._close())
         self._stop_projectors.set()
         if self._projectors is not None:
-            self._projectors.join(_TIMEOUT_S)
+            self._projectors.join(PATIENCE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_TIMEOUT_S)
+        self._thread.join(PATIENCE_S)
 
     @property
     def database(self) -> Database:
@@ -95,7 +97,7 @@ class LiveServer:
 
     def on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run something on the server's event loop and wait for it."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_TIMEOUT_S * 2)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_ANSWER_S)
 
     async def _open(self) -> None:
         self.house = await open_house(self.config, "api")
@@ -105,7 +107,7 @@ class LiveServer:
         self._desk = asyncio.create_task(services.presence.run())
         self.app = make_app(self.services)
         transport = httpx.ASGITransport(app=self.app)
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=_TIMEOUT_S)
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=_ANSWER_S)
 
     async def _close(self) -> None:
         self.services.stopping.set()
@@ -243,6 +245,7 @@ def live_server(url: str, directory: Path, **settings: Any) -> Iterator[LiveServ
             "database_url": url,
             "registration": {"enabled": True},
             "rate_limits": {"enabled": False},
+            "starting_wait_s": PATIENCE_S,
             **settings,
         }
     )

@@ -2,6 +2,13 @@
 
 One server on each log serves all tests of a worker: let each test bring users, rooms and other servers of its own.
 When all are through, the tables are built again from each log, and compared.
+
+Where a test asks what the log has no part in (bad input, who may read, the rules of each room version), the folder's
+conftest.py also imports `log_backend` from here: then it runs on the embedded log, and on Kafka in a soak only. In such
+a folder the tests of what goes through the log are marked:
+
+    @on_both_logs
+    def test_a_transaction_id_makes_one_event(server: LiveServer) -> None:
 """
 
 from __future__ import annotations
@@ -12,13 +19,21 @@ from pathlib import Path
 
 import pytest
 
-from annals.database.migrate import migrate
 from annals.server.operator_access import opened_log
-from tests.support.backends import LogBackend
+from tests.support.backends import LogBackend, backend_named
 from tests.support.kafka import KafkaAddress
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.server import SERVER_NAME, LiveServer, live_server
+from tests.support.soak import only_in_soak
+
+on_both_logs = pytest.mark.parametrize("log_backend", ["embedded", "kafka"], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", params=["embedded", only_in_soak("kafka")])
+def log_backend(request: pytest.FixtureRequest) -> LogBackend:
+    """The embedded log; both in a soak, or where a test is marked `on_both_logs`."""
+    return backend_named(request, request.param)
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +44,26 @@ def server(request: pytest.FixtureRequest, log_backend: LogBackend) -> LiveServe
 
 
 @pytest.fixture(scope="session")
-def embedded_live_server(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with _serving(postgres, tmp_path_factory.mktemp("server"), LogBackend("embedded")) as live:
+def embedded_live_server(
+    postgres: PostgresServer, tables_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
+    with _serving(postgres, tables_template, tmp_path_factory.mktemp("server"), LogBackend("embedded")) as live:
         yield live
 
 
 @pytest.fixture(scope="session")
 def kafka_live_server(
-    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory, kafka: KafkaAddress
+    postgres: PostgresServer, tables_template: str, tmp_path_factory: pytest.TempPathFactory, kafka: KafkaAddress
 ) -> Iterator[LiveServer]:
-    with _serving(postgres, tmp_path_factory.mktemp("server"), LogBackend("kafka", kafka.bootstrap)) as live:
+    with _serving(
+        postgres, tables_template, tmp_path_factory.mktemp("server"), LogBackend("kafka", kafka.bootstrap)
+    ) as live:
         yield live
 
 
 @contextmanager
-def _serving(postgres: PostgresServer, directory: Path, backend: LogBackend) -> Iterator[LiveServer]:
-    url = postgres.fresh_database("live")
-    migrate(url)
+def _serving(postgres: PostgresServer, template: str, directory: Path, backend: LogBackend) -> Iterator[LiveServer]:
+    url = postgres.fresh_database("live", template)
     with live_server(url, directory, **backend.settings()) as made:
         yield made
     with opened_log(made.config) as log:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from annals.database.migrate import migrate
 from annals.eventlog.embedded import open_embedded
 from annals.schemas.topics import TOPICS, decisions_topic
 from tests.support.postgres import PostgresServer
@@ -15,11 +14,9 @@ from tests.support.sync_world import World, sync_world
 
 
 @pytest.fixture(scope="session")
-def queries_template(postgres: PostgresServer) -> str:
+def queries_template(tables_template: str) -> str:
     """The name of a database that has all tables, to copy."""
-    url = postgres.fresh_database("queries_template")
-    migrate(url, "g1")
-    return url.partition("?")[0].rpartition("/")[2]
+    return tables_template
 
 
 @pytest.fixture

@@ -119,6 +119,10 @@ _QUERY = st.lists(st.sampled_from(sorted(_QUERY_VALUES)), max_size=2, unique=Tru
 )
 
 
+#: For each endpoint. By the profile: 10, or in a soak 400.
+EXAMPLES = 2 * settings().max_examples // 5
+
+
 @pytest.fixture
 def world(server: LiveServer) -> tuple[User, dict[str, str]]:
     """A room with two people, and what the placeholders stand for."""
@@ -129,7 +133,7 @@ def world(server: LiveServer) -> tuple[User, dict[str, str]]:
     return alice, names
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 def test_no_500(world: tuple[User, dict[str, str]], method: str, path: str, data: st.DataObject) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from tests.support.server import LiveServer, bodies, quoted
+from tests.support.server_fixtures import on_both_logs
 
 
+@on_both_logs
 def test_two_people_chat(server: LiveServer) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room = alice.create_room(preset="private_chat", name="Tea", invite=[bob.id])

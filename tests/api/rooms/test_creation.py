@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.server import LiveServer, User, quoted
+from tests.support.server_fixtures import on_both_logs
 
 
 def _state(user: User, room_id: str) -> dict[tuple[str, str], Any]:
@@ -62,6 +63,7 @@ def test_what_the_request_gives_wins(server: LiveServer) -> None:
     assert state["m.room.member", bob.id] == {"membership": "invite", "is_direct": True}
 
 
+@on_both_logs
 def test_an_alias_is_taken_once(server: LiveServer) -> None:
     alice = server.user("alice")
     room = alice.create_room(room_alias_name="tea")
@@ -106,6 +108,7 @@ def test_what_no_room_can_be_made_of(server: LiveServer, fields: dict[str, Any],
     assert alice.do("GET", "/joined_rooms") == {"joined_rooms": []}
 
 
+@on_both_logs
 def test_text_that_postgres_has_no_word_for(server: LiveServer) -> None:
     alice = server.user("alice")
     room = alice.create_room(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.server import LiveServer, User, quoted
+from tests.support.server_fixtures import on_both_logs
 
 
 def _membership(user: User, room_id: str, of: str) -> Any:
@@ -50,6 +51,7 @@ def test_rooms_that_are_not_there(server: LiveServer, name: str, status: int, er
         assert (answered, answer["errcode"]) == (status, errcode), what
 
 
+@on_both_logs
 def test_invite_join_leave_forget(server: LiveServer) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room = alice.create_room()
@@ -75,6 +77,7 @@ def test_reject_an_invite(server: LiveServer) -> None:
     assert bob.call("GET", f"/rooms/{quoted(room)}/state")[0] == 403
 
 
+@on_both_logs
 def test_kick_ban_unban(server: LiveServer) -> None:
     alice, bob, carol = (server.user(name) for name in ("alice", "bob", "carol"))
     room = alice.create_room(preset="public_chat")

@@ -9,6 +9,7 @@ import pytest
 
 from annals.queries import timeline_pages
 from tests.support.server import LiveServer, User, bodies, quoted
+from tests.support.server_fixtures import on_both_logs
 
 
 def _all(user: User, room_id: str, **params: Any) -> tuple[list[dict[str, Any]], int]:
@@ -48,6 +49,7 @@ def test_pages_neither_repeat_nor_skip(server: LiveServer) -> None:
     assert alice.messages(room, limit=0)["chunk"] == []
 
 
+@on_both_logs
 def test_a_token_of_sync_is_a_place(server: LiveServer) -> None:
     alice = server.user("alice")
     room = alice.create_room()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,9 +10,12 @@ import pytest
 from annals.commands import presence
 from annals.schemas.codec import decode
 from annals.schemas.facts.ephemeral import PresenceSet
+from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer
 from tests.support.server import LiveServer, User, quoted
+from tests.support.server_fixtures import on_both_logs
 from tests.support.servers import until
+from tests.support.waiting_sync import woken
 
 pytestmark = pytest.mark.usefixtures("patient")
 
@@ -72,13 +74,11 @@ def test_bad_presence(server: LiveServer) -> None:
     assert alice.call("PUT", path("@other:test"), {"presence": "online"})[1]["errcode"] == "M_FORBIDDEN"
 
 
+@on_both_logs
 def test_a_change_wakes_who_waits_and_a_sync_that_changes_nothing_is_no_record(server: LiveServer) -> None:
     alice, bob = two(server)
     token = alice.sync()["next_batch"]
-    with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(alice.sync, token, timeout=60_000)
-        assert bob.sync(set_presence="online")["next_batch"]
-        answer = waiting.result(120)
+    answer = woken(alice, token, lambda: bob.sync(set_presence="online"))
     content = shown(answer)[bob.id]
     assert (content["presence"], content["currently_active"]) == ("online", True)
     for _ in range(5):
@@ -88,13 +88,14 @@ def test_a_change_wakes_who_waits_and_a_sync_that_changes_nothing_is_no_record(s
     assert said_of(server, bob) == ["online"]
     assert shown(alice.sync(answer["next_batch"])).keys() == {alice.id}
     bob.sync(set_presence="unavailable")
-    until(lambda: alice.do("GET", path(bob.id))["presence"] == "unavailable", 60.0, "bob to be unavailable")
+    until(lambda: alice.do("GET", path(bob.id))["presence"] == "unavailable", PATIENCE_S, "bob to be unavailable")
 
 
 def push(*updates: dict[str, Any]) -> dict[str, Any]:
     return {"edu_type": "m.presence", "content": {"push": list(updates)}}
 
 
+@on_both_logs
 def test_other_servers_tell_of_their_users_in_our_rooms(server: LiveServer) -> None:
     alice, remote = server.user("alice"), RemoteServer(server)
     room_id = alice.create_room(preset="public_chat")
@@ -106,10 +107,10 @@ def test_other_servers_tell_of_their_users_in_our_rooms(server: LiveServer) -> N
     contents: list[Any] = [{}, {"push": 5}, {"push": {}}]
     edus += [{"edu_type": "m.presence", "content": content} for content in contents]
     assert remote.send(edus=edus)[0] == 200
-    until(lambda: alice.do("GET", path(bob))["presence"] == "online", 60.0, "bob to be online")
+    until(lambda: alice.do("GET", path(bob))["presence"] == "online", PATIENCE_S, "bob to be online")
     seen = shown(alice.sync())
     assert seen.keys() == {bob}
     assert seen[bob].pop("last_active_ago") >= 5
     assert seen[bob] | {"last_active_ago": 5} == said
     remote.send(edus=[push({"user_id": bob, "presence": "offline", "last_active_ago": 0})])
-    until(lambda: alice.do("GET", path(bob))["presence"] == "offline", 60.0, "bob to be offline")
+    until(lambda: alice.do("GET", path(bob))["presence"] == "offline", PATIENCE_S, "bob to be offline")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from annals.commands.typing import TIMEOUT_MS_MAX
 from tests.support.server import LiveServer, User, quoted
+from tests.support.server_fixtures import on_both_logs
+from tests.support.waiting_sync import woken
 
 
 def _ephemeral(user: User, room_id: str, kind: str, since: str | None = None) -> Any:
@@ -28,18 +30,15 @@ def _receipt(user: User, room_id: str, kind: str, event_id: str, body: Any = Non
     return status, answer.get("errcode")
 
 
+@on_both_logs
 def test_typing_wakes_who_waits(server: LiveServer) -> None:
     alice, bob, room = _two(server)
     token = bob.sync()["next_batch"]
     path = f"/rooms/{quoted(room)}/typing/{quoted(alice.id)}"
-    with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(bob.sync, token, timeout=60_000)
-        alice.do("PUT", path, {"typing": True, "timeout": 60_000})
-        answer = waiting.result(60)
+    answer = woken(bob, token, lambda: alice.do("PUT", path, {"typing": True, "timeout": TIMEOUT_MS_MAX}))
     (event,) = answer["rooms"]["join"][room]["ephemeral"]["events"]
     assert event == {"type": "m.typing", "content": {"user_ids": [alice.id]}}
-    alice.do("PUT", path, {"typing": False})
-    after = bob.sync(answer["next_batch"], timeout=60_000)
+    after = woken(bob, answer["next_batch"], lambda: alice.do("PUT", path, {"typing": False}))
     assert after["rooms"]["join"][room]["ephemeral"]["events"][0]["content"] == {"user_ids": []}
 
 
@@ -65,6 +64,7 @@ def test_bad_typing(server: LiveServer, body: Any, status: int) -> None:
     assert carol.call("PUT", path + quoted(carol.id), {"typing": True})[1]["errcode"] == "M_FORBIDDEN"
 
 
+@on_both_logs
 def test_receipts_go_forwards(server: LiveServer) -> None:
     alice, bob, room = _two(server)
     first, second = alice.say(room, "1"), alice.say(room, "2")

@@ -10,6 +10,7 @@ import pytest
 from annals.schemas.codec import decode
 from annals.schemas.facts.rooms import PduCreated
 from tests.support.server import LiveServer, User, bodies, quoted
+from tests.support.server_fixtures import on_both_logs
 
 
 def _send(user: User, room_id: str, event_type: str, transaction_id: str, content: Any) -> tuple[int, Any]:
@@ -22,6 +23,7 @@ def _created(server: LiveServer, room_id: str) -> list[PduCreated]:
     return [fact for fact in facts if isinstance(fact, PduCreated) and fact.room_id == room_id]
 
 
+@on_both_logs
 def test_a_transaction_id_makes_one_event(server: LiveServer) -> None:
     alice = server.user("alice")
     room = alice.create_room()
@@ -41,6 +43,7 @@ def test_a_transaction_id_makes_one_event(server: LiveServer) -> None:
     assert bodies(alice.messages(room)["chunk"]) == ["phone", "other", "once"]
 
 
+@on_both_logs
 def test_twenty_tries_at_once_make_one_event(server: LiveServer) -> None:
     alice = server.user("alice")
     room = alice.create_room()
@@ -52,6 +55,7 @@ def test_twenty_tries_at_once_make_one_event(server: LiveServer) -> None:
     assert len(_created(server, room)) == before + 1
 
 
+@on_both_logs
 def test_twenty_users_at_once(server: LiveServer) -> None:
     alice = server.user("alice")
     room = alice.create_room(preset="public_chat")
@@ -97,6 +101,7 @@ def test_bodies_that_are_no_event(server: LiveServer, content: bytes, status: in
         assert (response.status_code, response.json()["errcode"]) == (status, errcode), path
 
 
+@on_both_logs
 def test_names_that_no_event_can_have(server: LiveServer) -> None:
     alice = server.user("alice")
     room = alice.create_room()
@@ -123,6 +128,7 @@ def test_who_may_not_send(server: LiveServer) -> None:
     assert _send(bob, room, "m.room.message", "1", {})[0] == 200
 
 
+@on_both_logs
 def test_what_an_event_relates_to_may_be_anything(server: LiveServer) -> None:
     alice = server.user("alice")
     room = alice.create_room()

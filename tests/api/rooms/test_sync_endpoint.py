@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.support.remote_server import RemoteServer
 from tests.support.server import LiveServer, bodies, quoted
+from tests.support.server_fixtures import on_both_logs
+from tests.support.waiting_sync import woken
 
 
+@on_both_logs
 def test_waiting_ends_when_something_comes(server: LiveServer) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room = alice.create_room(preset="public_chat")
     bob.join(room)
     token = bob.sync()["next_batch"]
-    with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(bob.sync, token, timeout=60_000)
-        alice.say(room, "ping")
-        answer = waiting.result(60)
+    answer = woken(bob, token, lambda: alice.say(room, "ping"))
     assert bodies(answer["rooms"]["join"][room]["timeline"]["events"]) == ["ping"]
     began = time.monotonic()
     quiet = bob.sync(answer["next_batch"], timeout=300)
@@ -33,10 +32,7 @@ def test_an_invite_wakes(server: LiveServer) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room = alice.create_room(name="Tea")
     token = bob.sync()["next_batch"]
-    with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(bob.sync, token, timeout=60_000)
-        alice.do("POST", f"/rooms/{quoted(room)}/invite", {"user_id": bob.id})
-        answer = waiting.result(60)
+    answer = woken(bob, token, lambda: alice.do("POST", f"/rooms/{quoted(room)}/invite", {"user_id": bob.id}))
     stripped = answer["rooms"]["invite"][room]["invite_state"]["events"]
     assert {"m.room.name", "m.room.member", "m.room.create"} <= {event["type"] for event in stripped}
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.server import LiveServer, User, quoted
+from tests.support.server_fixtures import on_both_logs
 
 
 def _state(user: User, room_id: str) -> dict[tuple[str, str], Any]:
@@ -156,6 +157,7 @@ def test_somebody_with_less_power_may_where_the_room_says_so(server: LiveServer)
     assert _state(bob, old)["m.room.tombstone", ""]["replacement_room"] == new
 
 
+@on_both_logs
 def test_a_command_that_is_taken_up_again_does_nothing_twice(
     server: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

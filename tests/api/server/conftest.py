@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.server_fixtures import server
+from tests.support.server_fixtures import log_backend, server
 
-__all__ = ["server"]
+__all__ = ["log_backend", "server"]

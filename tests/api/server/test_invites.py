@@ -15,6 +15,8 @@ from tests.support.logged import facts_of_room
 from tests.support.remote_server import RemoteServer
 from tests.support.room_elsewhere import RoomElsewhere
 from tests.support.server import SERVER_NAME, LiveServer, quoted
+from tests.support.server_fixtures import on_both_logs
+from tests.support.soak import versions
 
 
 def shown(fact: MembershipReceived) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def shown(fact: MembershipReceived) -> dict[str, Any]:
     return {event["type"]: event for event in loads(fact.room_state)}
 
 
-@pytest.mark.parametrize("version", list(ROOM_VERSIONS))
+@pytest.mark.parametrize("version", versions("1", "3", "10", "12"))
 def test_an_invite_into_a_room_elsewhere(server: LiveServer, version: str) -> None:
     bob, room = server.user("bob"), RoomElsewhere(RemoteServer(server), version)
     event = room.invitation(bob.id)
@@ -56,6 +58,7 @@ def test_the_oldest_path(server: LiveServer) -> None:
     assert "m.room.name" in shown(fact)
 
 
+@on_both_logs
 def test_an_invite_into_a_room_that_we_are_in(server: LiveServer) -> None:
     alice, bob, remote = server.user("alice"), server.user("bob"), RemoteServer(server)
     room_id = alice.create_room(preset="private_chat")

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from annals.database.migrate import migrate
 from annals.database.snapshot import Snapshot
 from annals.matrix.canonical_json import loads
 from annals.matrix.room_versions import ROOM_VERSIONS
@@ -29,9 +28,8 @@ from tests.support.server import User, quoted
 
 
 @pytest.fixture(scope="module")
-def world(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    url = postgres.fresh_database("inviting")
-    migrate(url)
+def world(postgres: PostgresServer, tables_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    url = postgres.fresh_database("inviting", tables_template)
     with federating(url, tmp_path_factory.mktemp("inviting")) as made:
         yield made
     postgres.drop_database(url)

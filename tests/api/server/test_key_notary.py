@@ -11,6 +11,7 @@ from annals.ingest.keyring import KeyFetchFailed, KeyNeed
 from annals.matrix.signing import VerifyKey, verify_json
 from tests.support.remote_server import DAY_MS, RemoteServer, now_ms
 from tests.support.server import SERVER_NAME, LiveServer
+from tests.support.server_fixtures import on_both_logs
 
 QUERY = "/_matrix/key/v2/query"
 
@@ -75,6 +76,7 @@ def test_what_is_not_known_for_long_enough_is_asked_for(server: LiveServer, aske
     assert [need.server for need in asked] == [remote.name] * 3
 
 
+@on_both_logs
 def test_what_is_fetched_is_on_the_log_and_in_the_answer(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = RemoteServer(server, has_keys=False)
 

@@ -15,6 +15,7 @@ from tests.support import handing_in
 from tests.support.handing_in import make, send, signed
 from tests.support.remote_server import RemoteServer, verdict
 from tests.support.server import SERVER_NAME, LiveServer, User, quoted
+from tests.support.server_fixtures import on_both_logs
 
 
 def membership(user: User, room_id: str, target: str) -> str | None:
@@ -99,6 +100,7 @@ def test_who_may_have_a_template(server: LiveServer) -> None:
     assert errcode(public) == (403, "M_FORBIDDEN")
 
 
+@on_both_logs
 def test_a_user_leaves(server: LiveServer) -> None:
     alice, remote = server.user("alice"), RemoteServer(server)
     room_id = alice.create_room(preset="public_chat")

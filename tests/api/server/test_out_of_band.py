@@ -15,8 +15,10 @@ from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.rooms import HandshakeStarted, MembershipReceived
 from tests.api.server.test_transactions import facts_of, quarantined, received
+from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer, now_ms, verdict
 from tests.support.server import LiveServer, User, quoted
+from tests.support.server_fixtures import on_both_logs
 from tests.support.servers import until
 
 
@@ -65,7 +67,7 @@ def invites_of(user: User) -> set[str]:
 @pytest.mark.parametrize("membership", ["leave", "ban"])
 def test_an_invite_is_taken_back(server: LiveServer, version: str, membership: str) -> None:
     alice, remote, invite = invited(server, version)
-    until(lambda: invites_of(alice) == {invite.room_id}, 60.0, "the invite")
+    until(lambda: invites_of(alice) == {invite.room_id}, PATIENCE_S, "the invite")
     back = member(
         remote,
         version,
@@ -76,7 +78,7 @@ def test_an_invite_is_taken_back(server: LiveServer, version: str, membership: s
         auth_events=["$" + "a" * 43, invite.event_id],
     )
     assert remote.send([back.pdu]) == (200, {"pdus": {back.event_id: {}}})
-    until(lambda: invites_of(alice) == set(), 60.0, "the invite to be gone")
+    until(lambda: invites_of(alice) == set(), PATIENCE_S, "the invite to be gone")
 
 
 def test_a_knock_is_refused(server: LiveServer) -> None:
@@ -84,7 +86,7 @@ def test_a_knock_is_refused(server: LiveServer) -> None:
     room_id = f"!closed:{remote.name}"
     knock = member(remote, "10", room_id, alice.id, alice.id, membership="knock")
     fact = membership_received(Verified(knock, (), True), house.appender.envelope(), remote.name, "send_knock", b"[]")
-    server.on_loop(house.appender.submit_and_settle([fact], 60.0))
+    server.on_loop(house.appender.submit_and_settle([fact], PATIENCE_S))
     before = alice.sync()
     assert room_id in before["rooms"]["knock"]
     cites = {"auth_events": [knock.event_id]}
@@ -94,7 +96,7 @@ def test_a_knock_is_refused(server: LiveServer) -> None:
     def is_told() -> bool:
         return room_id in alice.sync(since=before["next_batch"]).get("rooms", {}).get("leave", {})
 
-    until(is_told, 60.0, "alice to be told")
+    until(is_told, PATIENCE_S, "alice to be told")
     assert room_id not in alice.sync().get("rooms", {}).get("knock", {})
 
 
@@ -136,7 +138,7 @@ def start_join(server: LiveServer, room_id: str, alice: User) -> None:
     """As the command does it."""
     appender = server.house.appender
     fact: Fact = HandshakeStarted(appender.envelope(), room_id, f"h-{room_id}", "join", alice.id, ("x.invalid",), b"{}")
-    server.on_loop(appender.submit_and_settle([fact], 60.0))
+    server.on_loop(appender.submit_and_settle([fact], PATIENCE_S))
 
 
 def test_what_comes_for_a_room_that_is_being_joined_is_kept(server: LiveServer) -> None:
@@ -152,6 +154,7 @@ def test_what_comes_for_a_room_that_is_being_joined_is_kept(server: LiveServer) 
     assert (fact.original_bytes, fact.retry_at_ms is not None) == (len(fact.original), True)
 
 
+@on_both_logs
 def test_what_comes_for_a_room_of_known_version_that_is_being_joined_is_on_the_log(server: LiveServer) -> None:
     alice, remote, invite = invited(server)
     start_join(server, invite.room_id, alice)

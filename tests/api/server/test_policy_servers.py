@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from annals.database.migrate import migrate
 from annals.database.snapshot import Snapshot
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event
@@ -22,6 +21,7 @@ from annals.server.policy import policy_follower
 from tests.support import handing_in
 from tests.support.federating import World, federating, invited, on_invites, signs_invites
 from tests.support.logged import facts_of_room
+from tests.support.patience import PATIENCE_S
 from tests.support.policed_rooms import POLICY, POLICY_KEY, content_of
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
@@ -61,9 +61,8 @@ class PolicyPeer:
 
 
 @pytest.fixture(scope="module")
-def url(postgres: PostgresServer) -> Iterator[str]:
-    url = postgres.fresh_database("policy")
-    migrate(url)
+def url(postgres: PostgresServer, tables_template: str) -> Iterator[str]:
+    url = postgres.fresh_database("policy", tables_template)
     yield url
     postgres.drop_database(url)
 
@@ -118,7 +117,9 @@ def stored(server: LiveServer, event_id: str) -> tuple[str, str | None, dict[str
 
 def decided(server: LiveServer, event: Event, wanted: str) -> str | None:
     """Wait for the verdict; its reason."""
-    until(lambda: verdict(server, event.room_id, event.event_id) not in (None, "pending_policy"), 60.0, "a verdict")
+    until(
+        lambda: verdict(server, event.room_id, event.event_id) not in (None, "pending_policy"), PATIENCE_S, "a verdict"
+    )
     found, reason, _ = stored(server, event.event_id)
     assert found == wanted
     return reason

@@ -20,8 +20,10 @@ from annals.matrix.signing import SigningKey
 from annals.schemas.facts.quarantine import QuarantineRetried
 from tests.api.server.test_out_of_band import invited, invites_of, member
 from tests.api.server.test_transactions import facts_of, received
+from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer, now_ms, verdict
 from tests.support.server import LiveServer, User
+from tests.support.server_fixtures import on_both_logs
 from tests.support.servers import until
 
 
@@ -98,6 +100,7 @@ def without_network(server: LiveServer) -> Iterator[None]:
         keyring._fetcher = before
 
 
+@on_both_logs
 def test_a_key_that_comes_later_releases_the_event(server: LiveServer, retries: Retries) -> None:
     _, remote, maker, event = kept(server)
     assert retries.work() >= 1
@@ -160,4 +163,4 @@ def test_an_invite_is_taken_back_when_the_key_comes(server: LiveServer, retries:
     retries.new()
     retries.work()
     assert retries.outcomes(remote) == ["key_unavailable", "released"]
-    until(lambda: invites_of(alice) == set(), 60.0, "the invite to be gone")
+    until(lambda: invites_of(alice) == set(), PATIENCE_S, "the invite to be gone")

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from annals.database.migrate import migrate
 from annals.ingest.recovery import claims
 from annals.ingest.recovery.asker import Pushed
 from annals.ingest.recovery.claims import ASKED_FOR_MS, Claims
@@ -21,6 +20,7 @@ from annals.server.handshakes import room_asker
 from tests.support.federating import federating
 from tests.support.forgotten_rooms import ResidentPeer, join_of_ours
 from tests.support.logged import facts_of_room
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.remote_server import RemoteServer, now_ms, verdict
@@ -48,7 +48,7 @@ class World:
         def found() -> list[MembershipAsked]:
             return [fact for fact in facts_of_room(self.server, room.room_id) if isinstance(fact, MembershipAsked)]
 
-        until(lambda: bool(found()), 60.0, "a question")
+        until(lambda: bool(found()), PATIENCE_S, "a question")
         [fact] = found()
         return fact
 
@@ -57,14 +57,13 @@ class World:
         assert self.remote.send([event.pdu for event in events]) == (200, {"pdus": {}})
 
     def accepts(self, event: Event) -> None:
-        until(lambda: verdict(self.server, event.room_id, event.event_id), 60.0, "a verdict")
+        until(lambda: verdict(self.server, event.room_id, event.event_id), PATIENCE_S, "a verdict")
         assert verdict(self.server, event.room_id, event.event_id) == "accepted"
 
 
 @pytest.fixture(scope="module")
-def world(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    url, folder = postgres.fresh_database("unknown"), tmp_path_factory.mktemp("unknown")
-    migrate(url)
+def world(postgres: PostgresServer, tables_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    url, folder = postgres.fresh_database("unknown", tables_template), tmp_path_factory.mktemp("unknown")
     with federating(url, folder) as made:
         peer = ResidentPeer(made.authority, folder)
         made.server.on_loop(peer.__aenter__())
@@ -173,7 +172,7 @@ def test_an_answer_that_cannot_be_used_recovers_nothing(world: World) -> None:
     room.events = {ours.event_id: ours, **{key: event for key, event in room.events.items() if key != ours.event_id}}
     world.push(said)
     assert world.asked(room).member == "@unlucky:test"
-    until(lambda: not world.server.services.receiver._asker._under_way, 60.0, "the end")  # type: ignore[union-attr]
+    until(lambda: not world.server.services.receiver._asker._under_way, PATIENCE_S, "the end")  # type: ignore[union-attr]
     facts = facts_of_room(world.server, room.room_id)
     assert not any(isinstance(fact, StateSetClosed) for fact in facts)
     assert verdict(world.server, room.room_id, said.event_id) is None

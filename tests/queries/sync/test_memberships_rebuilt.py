@@ -6,24 +6,23 @@ generation believes that serves now: nothing, a membership that was forgotten, a
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import httpx
-
 from annals.schemas.facts.rooms import RoomRebuilt
+from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer
 from tests.support.room_elsewhere import RoomElsewhere
 from tests.support.server import LiveServer, User
-from tests.support.server_fixtures import server
+from tests.support.server_fixtures import log_backend, on_both_logs, server
+from tests.support.waiting_sync import woken
 
-__all__ = ["server"]
+__all__ = ["log_backend", "server"]
 
 
 async def rebuilt(server: LiveServer, room_id: str, *users: User) -> None:
     """Log that a switch changed the room, and these users' memberships."""
     fact = RoomRebuilt(server.house.appender.envelope(), room_id, "a switch", tuple(user.id for user in users))
-    await server.house.appender.submit_and_settle([fact], 60.0)
+    await server.house.appender.submit_and_settle([fact], PATIENCE_S)
 
 
 def told_once(user: User, since: str) -> dict[str, Any]:
@@ -63,21 +62,13 @@ def test_of_a_room_that_there_is_no_more(server: LiveServer) -> None:
     assert told["leave"][room_id]["timeline"]["events"] == []
 
 
+@on_both_logs
 def test_who_waits_hears_it_at_once(server: LiveServer) -> None:
     ann, bob = server.user("ann"), server.user("bob")
     room_id = ann.create_room()
     since = bob.sync()["next_batch"]
-
-    async def both() -> Any:
-        token = {"Authorization": f"Bearer {bob.token}"}
-        transport = httpx.ASGITransport(app=server.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120.0) as client:
-            url = f"/_matrix/client/v3/sync?since={since}&timeout=60000"
-            poll = asyncio.create_task(client.get(url, headers=token))
-            await rebuilt(server, room_id, bob)
-            return (await poll).json()
-
-    assert list(server.on_loop(both())["rooms"]["leave"]) == [room_id]
+    answer = woken(bob, since, lambda: server.on_loop(rebuilt(server, room_id, bob)))
+    assert list(answer["rooms"]["leave"]) == [room_id]
 
 
 def test_who_is_in_the_room_is_told_so_and_what_comes_after_counts(server: LiveServer) -> None:

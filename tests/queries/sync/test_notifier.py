@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection
 import pytest
 
 from annals.queries.sync.notifier import MOVES_KEPT, Notifier
+from tests.support.patience import PATIENCE_S
 
 NOT_LONG_S = 0.02
-LONG_S = 5.0
+LONG_S = PATIENCE_S
 
 
 def woken(move: Callable[[Notifier], None], rooms: Collection[str] = ("!a",), timeout_s: float = LONG_S) -> bool:

@@ -15,11 +15,12 @@ from annals.matrix.events import Event
 from annals.matrix.visibility import HistoryVisibility, may_see
 from annals.projectors.rooms.fold import event_in
 from tests.support.rooms import Driver, user
+from tests.support.soak import is_soak
 from tests.support.sync_client import SyncClient
 from tests.support.sync_world import World
 
 USERS = ("alice", "bob", "carol")
-STEPS = 45
+STEPS, STEPS_IN_SOAK = 25, 60
 ROOMS = 2
 _MEMBER = "m.room.member"
 _VISIBILITY = ("m.room.history_visibility", "")
@@ -193,12 +194,12 @@ def visible_events(room: Driver, user_id: str) -> set[str]:
 
 @pytest.mark.parametrize("forks", [False, True])
 def test_clients_have_what_the_server_has(
-    world: World, rng: random.Random, monkeypatch: pytest.MonkeyPatch, forks: bool
+    world: World, rng: random.Random, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config, forks: bool
 ) -> None:
     # Both ways to find the rooms that moved: how much is new to a token lies now below this, now above.
     monkeypatch.setattr("annals.queries.sync.rooms._RECORDS_FEW", 4)
     walk = Walk(world, rng, forks)
-    for _ in range(STEPS):
+    for _ in range(STEPS_IN_SOAK if is_soak(pytestconfig) else STEPS):
         walk.act()
         walk.sync()
     for client in walk.clients:

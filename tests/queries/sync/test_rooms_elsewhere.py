@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import httpx
 import pytest
 
 from annals.ingest.resident.member_events import HandedIn
@@ -13,12 +11,14 @@ from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.events import Event
 from annals.rooms.heads import fact_of
 from annals.schemas.facts.rooms import MembershipReceived
+from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer
 from tests.support.room_elsewhere import RoomElsewhere
 from tests.support.server import LiveServer, User, quoted
-from tests.support.server_fixtures import server
+from tests.support.server_fixtures import log_backend, on_both_logs, server
+from tests.support.waiting_sync import woken
 
-__all__ = ["server"]
+__all__ = ["log_backend", "server"]
 
 
 def take(server: LiveServer, event: Event, state: Any = ()) -> None:
@@ -38,7 +38,7 @@ def take(server: LiveServer, event: Event, state: Any = ()) -> None:
         room_state=canonical_bytes(list(state)),
         handshake_id=None,
     )
-    server.on_loop(server.house.appender.submit_and_settle([fact], 60.0))
+    server.on_loop(server.house.appender.submit_and_settle([fact], PATIENCE_S))
 
 
 def invite(room: RoomElsewhere, user: User, **content: Any) -> Event:
@@ -70,22 +70,15 @@ def test_an_invite(server: LiveServer, version: str) -> None:
     assert bob.do("GET", "/joined_rooms") == {"joined_rooms": []}
 
 
+@on_both_logs
 def test_an_invite_wakes_who_waits(server: LiveServer) -> None:
     bob, room = server.user("bob"), RoomElsewhere(RemoteServer(server))
     since = bob.sync()["next_batch"]
     event = room.invitation(bob.id)
     handed = HandedIn(room.remote.name, room.room_id, event.event_id, event.pdu, "test")
-
-    async def both() -> Any:
-        token = {"Authorization": f"Bearer {bob.token}"}
-        transport = httpx.ASGITransport(app=server.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120.0) as client:
-            url = f"/_matrix/client/v3/sync?since={since}&timeout=60000"
-            poll = asyncio.create_task(client.get(url, headers=token))
-            await server.services.invites.receive(handed, "12", room.shown())
-            return (await poll).json()
-
-    assert list(server.on_loop(both())["rooms"]["invite"]) == [room.room_id]
+    receive = server.services.invites.receive
+    answer = woken(bob, since, lambda: server.on_loop(receive(handed, "12", room.shown())))
+    assert list(answer["rooms"]["invite"]) == [room.room_id]
 
 
 @pytest.mark.parametrize("membership", ["leave", "ban"])
