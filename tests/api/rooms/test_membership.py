@@ -44,8 +44,8 @@ def test_join_by_id_and_alias(server: LiveServer) -> None:
         ("!a\0b:test", 400, "M_INVALID_PARAM"),
     ],
 )
-def test_rooms_that_are_not_there(server: LiveServer, name: str, status: int, errcode: str) -> None:
-    alice = server.user("alice")
+def test_rooms_that_are_not_there(alice_in_room: tuple[User, str], name: str, status: int, errcode: str) -> None:
+    alice, _ = alice_in_room
     for what in ("join", "knock"):
         answered, answer = alice.call("POST", f"/{what}/{quoted(name)}", {})
         assert (answered, answer["errcode"]) == (status, errcode), what
@@ -132,16 +132,16 @@ def test_a_restricted_room_asks_for_another(server: LiveServer) -> None:
         ({"user_id": "@bob:test", "reason": {}}, 400, "M_BAD_JSON"),
     ],
 )
-def test_bad_targets(server: LiveServer, what: str, body: Any, status: int, errcode: str) -> None:
-    alice = server.user("alice")
-    assert _post(alice, alice.create_room(), what, body) == (status, errcode)
+def test_bad_targets(alice_in_room: tuple[User, str], what: str, body: Any, status: int, errcode: str) -> None:
+    alice, room = alice_in_room
+    assert _post(alice, room, what, body) == (status, errcode)
 
 
 @pytest.mark.parametrize("what", ["invite", "kick", "ban", "unban"])
-def test_strangers_hear_the_same_of_every_room(server: LiveServer, what: str) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+def test_strangers_hear_the_same_of_every_room(server: LiveServer, alice_in_room: tuple[User, str], what: str) -> None:
+    (alice, room), bob = alice_in_room, server.user("bob")
     body = {"user_id": alice.id}
-    there = _post(bob, alice.create_room(), what, body)
+    there = _post(bob, room, what, body)
     nowhere = _post(bob, "!unknown:test", what, body)
     assert nowhere == (403, "M_FORBIDDEN")
     assert there[0] == 403

@@ -86,9 +86,8 @@ def test_a_token_of_sync_is_a_place(server: LiveServer) -> None:
         {"filter": '{"types":["\\ud800"]}'},
     ],
 )
-def test_bad_parameters(server: LiveServer, params: dict[str, str]) -> None:
-    alice = server.user("alice")
-    room = alice.create_room()
+def test_bad_parameters(alice_in_room: tuple[User, str], params: dict[str, str]) -> None:
+    alice, room = alice_in_room
     status, answer = alice.call("GET", f"/rooms/{quoted(room)}/messages", params={"dir": "b", **params})
     assert status == 400, answer
     assert answer["errcode"] in ("M_INVALID_PARAM", "M_BAD_JSON", "M_NOT_JSON")

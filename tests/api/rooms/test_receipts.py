@@ -54,10 +54,14 @@ def test_typing_wakes_who_waits(server: LiveServer) -> None:
         ({"typing": False}, 200),
     ],
 )
-def test_bad_typing(server: LiveServer, body: Any, status: int) -> None:
+def test_bad_typing(alice_in_room: tuple[User, str], body: Any, status: int) -> None:
+    alice, room = alice_in_room
+    assert alice.call("PUT", f"/rooms/{quoted(room)}/typing/{quoted(alice.id)}", body)[0] == status
+
+
+def test_nobody_types_for_others(server: LiveServer) -> None:
     alice, bob, room = _two(server)
     path = f"/rooms/{quoted(room)}/typing/"
-    assert alice.call("PUT", path + quoted(alice.id), body)[0] == status
     assert alice.call("PUT", path + quoted(bob.id), {"typing": False})[1]["errcode"] == "M_FORBIDDEN"
     assert server.user("carol").call("PUT", path + quoted(alice.id), {"typing": True})[0] == 403
     carol = server.user("carol")
@@ -116,9 +120,9 @@ def test_threads(server: LiveServer) -> None:
     ],
 )
 def test_bad_receipts(
-    server: LiveServer, kind: str, event_id: str | None, body: Any, status: int, errcode: str
+    alice_in_room: tuple[User, str], kind: str, event_id: str | None, body: Any, status: int, errcode: str
 ) -> None:
-    alice, _, room = _two(server)
+    alice, room = alice_in_room
     event_id = event_id or alice.say(room, "x")
     assert _receipt(alice, room, kind, event_id, body) == (status, errcode)
 

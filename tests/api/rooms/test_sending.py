@@ -89,9 +89,10 @@ def test_twenty_users_at_once(server: LiveServer) -> None:
         (b"\xff\xfe", 400, "M_NOT_JSON"),
     ],
 )
-def test_bodies_that_are_no_event(server: LiveServer, content: bytes, status: int, errcode: str) -> None:
-    alice = server.user("alice")
-    room = alice.create_room()
+def test_bodies_that_are_no_event(
+    server: LiveServer, alice_in_room: tuple[User, str], content: bytes, status: int, errcode: str
+) -> None:
+    alice, room = alice_in_room
     paths = [
         f"/_matrix/client/v3/rooms/{quoted(room)}/send/m.room.message/1",
         f"/_matrix/client/v3/rooms/{quoted(room)}/state/x/y",

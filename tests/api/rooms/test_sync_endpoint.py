@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.remote_server import RemoteServer
-from tests.support.server import LiveServer, bodies, quoted
+from tests.support.server import LiveServer, User, bodies, quoted
 from tests.support.server_fixtures import on_both_logs
 from tests.support.waiting_sync import woken
 
@@ -70,8 +70,8 @@ def test_filters_inline_and_by_id(server: LiveServer) -> None:
         {"set_presence": "away"},
     ],
 )
-def test_bad_parameters(server: LiveServer, params: dict[str, Any]) -> None:
-    alice = server.user("alice")
+def test_bad_parameters(alice_in_room: tuple[User, str], params: dict[str, Any]) -> None:
+    alice, _ = alice_in_room
     status, answer = alice.call("GET", "/sync", params=params)
     assert status == 400, answer
     assert answer["errcode"] in ("M_INVALID_PARAM", "M_NOT_JSON", "M_BAD_JSON")

@@ -123,9 +123,8 @@ def test_who_may_not(server: LiveServer) -> None:
         ({}, 400, "M_MISSING_PARAM"),
     ],
 )
-def test_what_is_refused(server: LiveServer, body: dict[str, Any], status: int, errcode: str) -> None:
-    alice = server.user("alice")
-    room = alice.create_room()
+def test_what_is_refused(alice_in_room: tuple[User, str], body: dict[str, Any], status: int, errcode: str) -> None:
+    alice, room = alice_in_room
     answer = alice.call("POST", f"/rooms/{quoted(room)}/upgrade", body)
     assert (answer[0], answer[1]["errcode"]) == (status, errcode)
     unknown = alice.call("POST", "/rooms/!unknown:test/upgrade", {"new_version": "11"})
