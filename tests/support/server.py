@@ -246,6 +246,7 @@ def live_server(url: str, directory: Path, **settings: Any) -> Iterator[LiveServ
             "registration": {"enabled": True},
             "rate_limits": {"enabled": False},
             "starting_wait_s": PATIENCE_S,
+            "tables_wait_s": PATIENCE_S,
             **settings,
         }
     )
