@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections import defaultdict
+from functools import cache
 from typing import Any
 
 import pytest
@@ -21,12 +22,13 @@ from annals.matrix.redaction import redact
 from annals.matrix.room_versions import DEFAULT, ROOM_VERSIONS, V10, V11, V12, RoomRules
 from annals.matrix.signing import SigningKey, verify_event
 from tests.support import pdu_strategies
+from tests.support.at_once import at_once
 
 KEY = SigningKey("ed25519:a_1", bytes(range(32)))
 ROOM = "!" + "r" * 43
 EVENT_ID = "$" + "e" * 43
 GOLDEN_EVENT_ID = "$EVXB4xEdRdGEfe01ShVrLlfXhTjxGP8MPmmWuzpAiPw"
-ALL = pytest.mark.parametrize("rules", ROOM_VERSIONS.values(), ids=repr)
+ALL = at_once("rules", ROOM_VERSIONS.values())
 
 
 def build(rules: RoomRules = V12, **changes: Any) -> Event:
@@ -45,6 +47,12 @@ def build(rules: RoomRules = V12, **changes: Any) -> Event:
         "reference_hashes": defaultdict(lambda: "h" * 43),
     }
     return build_event(rules, **{**arguments, **changes})
+
+
+@cache
+def message_of(rules: RoomRules) -> dict[str, Any]:
+    """A PDU that is like any other; nobody changes it."""
+    return build(rules).pdu
 
 
 def build_create(rules: RoomRules = V12, **changes: Any) -> Event:
@@ -180,13 +188,13 @@ NAMED = "$a:a.example"
 @pytest.mark.parametrize("changes", BAD, ids=lambda changes: str(changes)[:40])
 def test_what_breaks_the_format_is_no_event(changes: dict[str, Any], rules: RoomRules) -> None:
     with pytest.raises(InvalidEvent):
-        parse_event({**build(rules).pdu, **changes}, rules)
+        parse_event({**message_of(rules), **changes}, rules)
 
 
 @ALL
 @pytest.mark.parametrize("changes", BAD_WHERE_JSON_IS_STRICT, ids=lambda changes: str(changes)[:40])
 def test_json_is_strict_from_version_6_on(changes: dict[str, Any], rules: RoomRules) -> None:
-    pdu = {**build(rules).pdu, **changes}
+    pdu = {**message_of(rules), **changes}
     if int(rules.version) < 6:
         assert parse_event(pdu, rules).pdu == pdu
         assert parse_event(loads(canonical_bytes(pdu)), rules).event_id == parse_event(pdu, rules).event_id
@@ -241,7 +249,7 @@ def test_how_many_events_may_be_named(rules: RoomRules, name: str, most: int) ->
 @ALL
 @pytest.mark.parametrize("missing", sorted(set(build().pdu) - {"unsigned"}))
 def test_required_keys(missing: str, rules: RoomRules) -> None:
-    pdu = build(rules).pdu
+    pdu = message_of(rules)
     with pytest.raises(InvalidEvent):
         parse_event({key: value for key, value in pdu.items() if key != missing}, rules)
 
@@ -258,7 +266,7 @@ def test_required_keys(missing: str, rules: RoomRules) -> None:
     ids=lambda changes: str(changes)[:40],
 )
 def test_what_the_format_allows(changes: dict[str, Any], rules: RoomRules) -> None:
-    parse_event({**build(rules).pdu, **changes}, rules)
+    parse_event({**message_of(rules), **changes}, rules)
 
 
 @pytest.mark.parametrize("pdu", [None, [], "x", 1])

@@ -10,6 +10,7 @@ from annals.matrix.events import Event, event_of
 from annals.matrix.policy_servers import KEY_ID, PolicyServer, is_exempt, is_signed_by, named_by, with_signature
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.matrix.signing import SigningKey, sign_event
+from tests.support.at_once import at_once
 from tests.support.room_weaver import ALICE, plain_room
 
 KEY = SigningKey(KEY_ID, b"\3" * 32)
@@ -57,7 +58,7 @@ def _signed(event: Event, server: str = "peer", key: SigningKey = KEY) -> Event:
     return event_of(sign_event(event.pdu, event.rules, server, key), event.rules, event.event_id)
 
 
-@pytest.mark.parametrize("version", list(ROOM_VERSIONS))
+@at_once("version", ROOM_VERSIONS)
 def test_the_signature_of_an_event(version: str) -> None:
     event = _message(version) if version in ("10", "11", "12") else _of_version(version)
     assert not is_signed_by(event, SERVER)

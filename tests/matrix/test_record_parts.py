@@ -14,6 +14,7 @@ from annals.matrix.hashing import event_id, signing_bytes
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import ROOM_VERSIONS, V10, V11, V12
 from tests.support import pdu_strategies
+from tests.support.at_once import at_once
 
 
 @st.composite
@@ -77,7 +78,7 @@ EVERYTHING: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("rules", ROOM_VERSIONS.values(), ids=repr)
+@at_once("rules", ROOM_VERSIONS.values())
 @pytest.mark.parametrize("event_type", EVERYTHING)
 def test_everything_that_decisions_read_is_in_the_skeleton(event_type: str, rules: Any) -> None:
     content = EVERYTHING[event_type]

@@ -8,6 +8,7 @@ import pytest
 
 from annals.matrix.redaction import redact
 from annals.matrix.room_versions import ROOM_VERSIONS, V1, V10, V11, V12, RoomRules
+from tests.support.at_once import at_once
 
 TOP_LEVEL = {
     "event_id": 1, "type": "x", "room_id": 1, "sender": 1, "state_key": 1, "hashes": 1, "signatures": 1, "depth": 1,
@@ -17,7 +18,7 @@ LEGACY = {"origin": 1, "membership": 1, "prev_state": 1}
 DROPPED = {"unsigned": 1, "redacts": 1, "age_ts": 1, "other": 1, "prev_content": 1}
 
 
-@pytest.mark.parametrize("rules", ROOM_VERSIONS.values(), ids=repr)
+@at_once("rules", ROOM_VERSIONS.values())
 def test_top_level_keys(rules: RoomRules) -> None:
     kept = TOP_LEVEL if rules in (V11, V12) else TOP_LEVEL | LEGACY
     whole = {**TOP_LEVEL, **LEGACY, **DROPPED, "content": {"body": 1}}
@@ -44,7 +45,7 @@ CASES: list[tuple[str, str, dict[int, str]]] = [
 ]
 
 
-@pytest.mark.parametrize("rules", ROOM_VERSIONS.values(), ids=repr)
+@at_once("rules", ROOM_VERSIONS.values())
 @pytest.mark.parametrize(("event_type", "keys", "kept"), CASES)
 def test_content_keys(event_type: str, keys: str, kept: dict[int, str], rules: RoomRules) -> None:
     pdu = {"type": event_type, "content": dict.fromkeys(keys.split(","), "value")}

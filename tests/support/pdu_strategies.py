@@ -51,13 +51,31 @@ _third_party_invites = (
 )
 
 
+# Made here, once: made for each example anew they would be checked anew, which takes longer than drawing from them.
+_plain_contents = st.dictionaries(_CONTENT_KEYS | texts, strict_values, max_size=8)
+_senders = st.sampled_from(["@alice:a.example", "@bob:b.example:8448", "@:a.example"])
+_depths = st.integers(0, INTEGER_MAX)
+_prev_events = st.lists(st.just("$" + "p" * 43), max_size=3)
+_auth_events = st.lists(st.just("$" + "a" * 43), max_size=3)
+_more_hashes = st.dictionaries(texts, texts, max_size=1)
+_chosen_ids = st.sampled_from(["$event:a.example", "$other:b.example:8448"])
+_state_keys = st.sampled_from(["", "@alice:a.example", "a.example"])
+_extras = st.dictionaries(
+    st.sampled_from(["origin", "membership", "prev_state", "redacts", "unsigned"]) | texts, strict_values, max_size=3
+)
+_either = st.booleans()
+
+
 @st.composite
 def contents(draw: st.DrawFn) -> dict[str, Any]:
     """Contents with the keys that redaction and decisions look at, whatever the type, and others."""
-    content: dict[str, Any] = draw(st.dictionaries(_CONTENT_KEYS | texts, strict_values, max_size=8))
-    if draw(st.booleans()):
+    content: dict[str, Any] = draw(_plain_contents)
+    if draw(_either):
         content["third_party_invite"] = draw(_third_party_invites)
     return content
+
+
+_contents = contents()
 
 
 @st.composite
@@ -65,25 +83,24 @@ def pdus(draw: st.DrawFn, rules: RoomRules) -> dict[str, Any]:
     """PDUs in the format of a room version; ids and hashes are made up."""
     pdu: dict[str, Any] = {
         "type": draw(_EVENT_TYPES),
-        "sender": draw(st.sampled_from(["@alice:a.example", "@bob:b.example:8448", "@:a.example"])),
-        "content": draw(contents()),
-        "depth": draw(st.integers(0, INTEGER_MAX)),
+        "sender": draw(_senders),
+        "content": draw(_contents),
+        "depth": draw(_depths),
         "origin_server_ts": draw(strict_integers),
-        "prev_events": draw(st.lists(st.just("$" + "p" * 43), max_size=3)),
-        "auth_events": draw(st.lists(st.just("$" + "a" * 43), max_size=3)),
-        "hashes": {"sha256": "h" * 43, **draw(st.dictionaries(texts, texts, max_size=1))},
+        "prev_events": draw(_prev_events),
+        "auth_events": draw(_auth_events),
+        "hashes": {"sha256": "h" * 43, **draw(_more_hashes)},
         "signatures": {"a.example": {"ed25519:1": "s" * 86}},
     }
     if rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER:
-        pdu["event_id"] = draw(st.sampled_from(["$event:a.example", "$other:b.example:8448"]))
+        pdu["event_id"] = draw(_chosen_ids)
         for name in ("prev_events", "auth_events"):
             pdu[name] = [[event_id, {"sha256": "h" * 43}] for event_id in pdu[name]]
-    if draw(st.booleans()):
-        pdu["state_key"] = draw(st.sampled_from(["", "@alice:a.example", "a.example"]))
+    if draw(_either):
+        pdu["state_key"] = draw(_state_keys)
     if not (rules.room_id_is_create_hash and pdu["type"] == "m.room.create" and pdu.get("state_key") == ""):
         pdu["room_id"] = "!" + "r" * 43
-    extra_keys = st.sampled_from(["origin", "membership", "prev_state", "redacts", "unsigned"]) | texts
-    for key, value in draw(st.dictionaries(extra_keys, strict_values, max_size=3)).items():
+    for key, value in draw(_extras).items():
         if key != "event_id":
             pdu.setdefault(key, value)
     return pdu

@@ -6,12 +6,14 @@ forgets its view before every fact ("cold") proves that decisions are complete.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from annals.matrix.canonical_json import canonical_bytes
+from annals.matrix.canonical_json import canonical_bytes, loads
 from annals.matrix.events import Event
+from annals.matrix.record_parts import merge
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.matrix.signing import SigningKey
 from annals.projectors.rooms.chains import may_be_cited
@@ -396,7 +398,8 @@ class MemoryTables:
         return any(glimpse is not None and glimpse.membership == "join" for glimpse in glimpses)
 
     def _header(self) -> StoredHeader | None:
-        parked = [e for i in self.events if (e := self._event(i)) and e.verdict == "parked"]
+        rows = self.events.items()
+        parked = [e for i, row in rows if row["verdict"].verdict == "parked" and (e := self._event(i))]
         waits = self.halted_at is not None or self.handshakes or self.queued
         if not self.room and not parked and not waits and not self.wanted:
             return None
@@ -455,15 +458,19 @@ def _merged(first: Loaded, second: Loaded) -> Loaded:
 
 
 def _whole(fact: PduFact) -> bytes:
-    from annals.matrix.record_parts import merge
-
     assert isinstance(fact.body, bytes)
-    return canonical_bytes(merge(_parse(fact.skeleton), _parse(fact.body)))
+    return _merge(fact.skeleton, fact.body)
 
 
+# A room that is loaded for each fact anew asks for its events hundreds of times.
+@functools.lru_cache(maxsize=2048)
+def _merge(skeleton: bytes, body: bytes) -> bytes:
+    return canonical_bytes(merge(_parse(skeleton), _parse(body)))
+
+
+@functools.lru_cache(maxsize=2048)
 def _parse(text: bytes) -> dict[str, Any]:
-    from annals.matrix.canonical_json import loads
-
+    """Read once, and changed by nobody."""
     parsed = loads(text)
     assert isinstance(parsed, dict)
     return parsed

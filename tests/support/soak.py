@@ -3,7 +3,7 @@
     @pytest.mark.parametrize("version", versions("10", "12"))            # these in `make test`, all twelve in the soak
     @pytest.mark.parametrize("version", versions("12", since=8))         # the feature came with room version 8
 
-`pytest --hypothesis-profile=soak` is a soak; in any other run these are left out.
+`pytest --hypothesis-profile=soak` is a soak; in any other run these are left out. There each test has an hour.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 from annals.matrix.room_versions import ROOM_VERSIONS
 
 PROFILE = "soak"
+_SOAK_TIMEOUT_S = 3_600
 
 
 def is_soak(config: pytest.Config) -> bool:
@@ -37,6 +38,10 @@ def versions(*always: str, since: int = 1) -> Sequence[Any]:
 def leave_out_soak(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of what was collected, what this run is not for."""
     if is_soak(config):
+        # A thousand examples of what takes half a second are more than the ten minutes that a test has otherwise.
+        for item in items:
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_SOAK_TIMEOUT_S))
         return
     left_out = [item for item in items if item.get_closest_marker(PROFILE)]
     if left_out:

@@ -7,12 +7,14 @@ number a rule has in an older version stands here, as in the texts, and is not t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 from annals.matrix.auth_rules import Rejection
 from annals.matrix.room_versions import ROOM_VERSIONS
+from tests.support.at_once import Test, at_once
 
 VERSIONS = tuple(ROOM_VERSIONS)
 
@@ -38,15 +40,21 @@ class Row:
     rule: str
 
 
-def rows(table: str) -> pytest.MarkDecorator:
-    """Each row for each version."""
-    found = []
-    for line in filter(None, (line.partition("#")[0].strip() for line in table.splitlines())):
-        words, _, expected = line.rpartition("|")
-        for version in VERSIONS:
-            row = Row(version, tuple(words.split()), _expected(expected.split(), int(version)))
-            found.append(pytest.param(row, id=f"v{version}: {' '.join(line.split())}"))
-    return pytest.mark.parametrize("row", found)
+def rows(table: str) -> Callable[[Callable[[Row], str]], Test]:
+    """A test for each row: what is decorated returns the rule, and in each version it is the expected one."""
+    lines = [line for text in table.splitlines() if (line := " ".join(text.partition("#")[0].split()))]
+
+    def decorate(judge: Callable[[Row], str]) -> Test:
+        @pytest.mark.parametrize("line", lines)
+        def test(line: str) -> None:
+            words, _, expected = line.rpartition("|")
+            found = [Row(v, tuple(words.split()), _expected(expected.split(), int(v))) for v in VERSIONS]
+            assert {row.version: judge(row) for row in found} == {row.version: row.rule for row in found}
+
+        test.__name__ = judge.__name__
+        return test
+
+    return decorate
 
 
 def _expected(columns: list[str], version: int) -> str:
@@ -79,6 +87,10 @@ def rule_of(rejection: Rejection | None) -> str:
     return "ok" if rejection is None else rejection.rule
 
 
-def by_version(older: str, newest: str) -> pytest.MarkDecorator:
-    """(version, rule) for a rule that has one number in versions 1 to 11 and another in 12."""
-    return pytest.mark.parametrize(("version", "rule"), [(v, newest if v == "12" else older) for v in VERSIONS])
+def by_version(older: str, newest: str) -> Callable[[Test], Test]:
+    """(version, rule), all in one test, for a rule that has one number in versions 1 to 11 and another in 12."""
+    return at_once(("version", "rule"), [(v, newest if v == "12" else older) for v in VERSIONS])
+
+
+#: One test for all versions.
+in_every_version = at_once("version", VERSIONS)

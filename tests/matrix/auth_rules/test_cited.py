@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from annals.matrix.auth_rules import Rejection, check_auth_events, check_signers
 from annals.matrix.events import Event, event_of
 from tests.matrix.auth_rules.cast import room_with
-from tests.matrix.auth_rules.tables import VERSIONS, by_version, rule_of
+from tests.matrix.auth_rules.tables import by_version, in_every_version, rule_of
 from tests.support.room_events import RoomEvents, State, user
 
 
@@ -24,7 +22,7 @@ def judge(room: RoomEvents, cited: list[tuple[Event, bool]], **fields: Any) -> s
     return rule_of(check_auth_events(event, cited))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@in_every_version
 def test_what_an_honest_server_cites_is_allowed(version: str) -> None:
     room, _, cited = room_and_citation(version)
     assert len(cited) == (2 if version == "12" else 3)
@@ -81,7 +79,7 @@ def signed(event: Event, *servers: str) -> Rejection | None:
 EVENT_ID_SERVERS = {"1": "0", "2": "0"}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@in_every_version
 def test_who_must_have_signed(version: str) -> None:
     room, _ = room_with(version, {})
     join = {"membership": "join", "join_authorised_via_users_server": "@bob:b"}

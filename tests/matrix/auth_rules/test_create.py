@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from annals.matrix.auth_rules import allowed, check_auth_events
-from tests.matrix.auth_rules.tables import VERSIONS, rule_of
+from tests.matrix.auth_rules.tables import in_every_version, rule_of
 from tests.support.room_events import RoomEvents
 
 HERE, ELSEWHERE = "!room:a", "!room:b"
@@ -37,7 +37,7 @@ CASES: list[tuple[dict[str, Any], str | None, list[str], str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@in_every_version
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_room_is_made(version: str, case: tuple[dict[str, Any], str | None, list[str], str, str, str]) -> None:
     content, room_id, prev, *expected = case

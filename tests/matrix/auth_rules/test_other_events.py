@@ -13,7 +13,7 @@ import pytest
 from annals.matrix.auth_rules import allowed
 from annals.matrix.events import event_of
 from tests.matrix.auth_rules.cast import room_with, settings_of
-from tests.matrix.auth_rules.tables import VERSIONS, Row, by_version, rows, rule_of
+from tests.matrix.auth_rules.tables import Row, by_version, in_every_version, rows, rule_of
 from tests.support.room_events import RoomEvents, state_of, user
 
 
@@ -54,22 +54,22 @@ from tests.support.room_events import RoomEvents, state_of, user
                           dave    m.room.aliases              d         | 5 6 1-5=ok
                           alice   m.room.aliases              ''        | ok  1-5=aliases
 """)
-def test_an_event_is_sent(row: Row) -> None:
+def test_an_event_is_sent(row: Row) -> str:
     settings, (sender, event_type, state_key) = settings_of(row.words)
     room, state = room_with(row.version, settings)
     key = {"-": None, "''": ""}.get(state_key, state_key)
-    expected = "4.2" if row.rule == "aliases" else row.rule
-    assert rule_of(allowed(room.event("$E", event_type, sender, key, {}), state)) == expected
+    rule = rule_of(allowed(room.event("$E", event_type, sender, key, {}), state))
+    return "aliases" if int(row.version) <= 5 and rule == "4.2" else rule
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@in_every_version
 def test_aliases_have_a_state_key(version: str) -> None:
     room, state = room_with(version, {})
     aliases = room.event("$E", "m.room.aliases", "bob", None, {"aliases": []})
     assert rule_of(allowed(aliases, state)) == ("4.1" if int(version) <= 5 else "ok")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@in_every_version
 @pytest.mark.parametrize(
     ("sender", "target", "rule"),
     [

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.matrix.state_resolution.story import Story
+from tests.support.at_once import at_once
 
-ALL = pytest.mark.parametrize("version", ["2", "9", "10", "11", "12"])
+ALL = at_once("version", ["2", "9", "10", "11", "12"])
 
 
 @ALL
