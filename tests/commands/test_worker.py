@@ -20,6 +20,7 @@ from annals.database.rows import Rows
 from annals.schemas.facts.users import CommandStarted
 from tests.support import room_rows
 from tests.support.accounts_house import SERVER, House
+from tests.support.patience import PATIENCE_S
 
 ALICE = f"@alice:{SERVER}"
 BOB = f"@bob:{SERVER}"
@@ -216,7 +217,7 @@ def test_waking_starts_a_pass(house: House, rooms: Rooms) -> None:
         await asyncio.sleep(0.1)
         await house.services.profiles.set_field(ALICE, "displayname", "Alice")
         worker.wake()
-        for _ in range(1_200):
+        for _ in range(int(PATIENCE_S / 0.05)):
             if len(rooms.sent) == 3:
                 break
             await asyncio.sleep(0.05)
@@ -238,7 +239,7 @@ def test_who_stands_by_takes_over_unasked(house: House, rooms: Rooms, monkeypatc
         await asyncio.sleep(0.2)
         assert not rooms.sent
         house.times.now_ms += DURATION_MS
-        for _ in range(1_200):
+        for _ in range(int(PATIENCE_S / 0.05)):
             if len(rooms.sent) == 3:
                 break
             await asyncio.sleep(0.05)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.differential.peer import Synapse
+from tests.support.soak import is_soak
 
-_SECONDS = 3
-_SECONDS_IN_SOAK = 60
+_ROOMS = 3
+_ROOMS_IN_SOAK = 100
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +21,6 @@ def synapse() -> Iterator[Synapse]:
 
 
 @pytest.fixture
-def seconds(request: pytest.FixtureRequest) -> int:
-    """How long a test of one room version goes on with new rooms."""
-    return _SECONDS_IN_SOAK if request.config.getoption("--hypothesis-profile") == "soak" else _SECONDS
+def rooms(request: pytest.FixtureRequest) -> int:
+    """How many rooms of one version are grown."""
+    return _ROOMS_IN_SOAK if is_soak(request.config) else _ROOMS

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.support.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 READY = Path(".cache/peer-venv/.installed")
 _JUDGE = Path(__file__).parent / "synapse_judge.py"
@@ -36,7 +38,7 @@ class Synapse:
         stdin = self._process.stdin
         assert stdin is not None
         stdin.close()
-        self._process.wait(timeout=90)
+        self._process.wait(timeout=PATIENCE_S)
 
     def ask(self, case: dict[str, Any]) -> list[Any]:
         """Its answers to a case, as synapse_judge.py says."""

@@ -14,6 +14,7 @@ from annals.matrix.redaction import redact
 from annals.matrix.room_versions import ROOM_VERSIONS
 from tests.differential.peer import Synapse
 from tests.support import pdu_strategies
+from tests.support.soak import few_examples
 
 pytestmark = pytest.mark.timeout(1_200)
 # Synapse leaves these out of the content hash; the specification does not, and no event that we know of has them.
@@ -25,6 +26,7 @@ def test_events_have_the_same_forms(version: str, synapse: Synapse) -> None:
     rules = ROOM_VERSIONS[version]
     values = pdu_strategies.strict_values if rules.strict_canonical_json else pdu_strategies.any_values
 
+    @few_examples(10)
     @given(st.data())
     def check(data: st.DataObject) -> None:
         pdu: dict[str, Any] = data.draw(pdu_strategies.pdus(rules))

@@ -15,6 +15,7 @@ from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.rooms import GapAbandoned, RoomFact
 from tests.support.room_weaver import VERSIONS, woven
 from tests.support.rooms import Driver, created, envelope, fetched, received
+from tests.support.soak import few_examples
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -51,6 +52,7 @@ def _decisions(room_id: str, facts: list[RoomFact], rng: Random | None, cold: bo
 
 # A key of a state is asked for through another one that stands on it, and again when that state itself is loaded.
 @example(3127462061, "12", 30)
+@few_examples(8)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 40))
 def test_a_forgotten_view_decides_the_same(seed: int, version: str, length: int) -> None:
     rng = Random(seed)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from annals.matrix.events import Event
@@ -15,6 +15,7 @@ from annals.schemas.facts.rooms import EventRefused, RoomFact, StateSetChunk, St
 from tests.support.room_weaver import ALICE, CAROL, VERSIONS, Weaver, plain_room, woven
 from tests.support.rooms import Driver, envelope, fetched, received
 from tests.support.rooms_elsewhere import below, gap_facts, join_facts, started
+from tests.support.soak import few_examples
 
 every_version = pytest.mark.parametrize("version", VERSIONS)
 both = pytest.mark.parametrize("cold", [False, True])
@@ -148,7 +149,7 @@ def test_what_a_gap_was_told_hides_nothing(version: str, cold: bool) -> None:
     assert driver.tables.current["m.room.topic", ""] == hidden.event_id
 
 
-@settings(max_examples=25)
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(1, 20), st.integers(1, 7), st.integers(0, 6), st.booleans())
 def test_any_past_leaves_the_heads(seed: int, version: str, before: int, late: int, after: int, cold: bool) -> None:
     """The last events before the join come after it, in any order, among those behind it."""

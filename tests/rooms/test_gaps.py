@@ -14,6 +14,7 @@ from annals.schemas.facts.rooms import GapAbandoned, StateSetChunk
 from tests.support.room_weaver import ALICE, BOB, CAROL, MEMBER, VERSIONS, Weaver, driver_of, plain_room, woven
 from tests.support.rooms import Driver, envelope, fetched, received
 from tests.support.rooms_elsewhere import gap_facts, go_on
+from tests.support.soak import few_examples
 
 every_version = pytest.mark.parametrize("version", VERSIONS)
 both = pytest.mark.parametrize("cold", [False, True])
@@ -128,6 +129,7 @@ def test_an_event_that_its_set_forbids_is_rejected_and_followed(version: str, co
     assert (MEMBER, CAROL) in driver.tables.current, "the old head has her"
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 20), st.integers(1, 12), st.booleans())
 def test_states_behind_any_gap(seed: int, version: str, before: int, unseen: int, cold: bool) -> None:
     """What follows the gap alone has the state that it would have had without one."""

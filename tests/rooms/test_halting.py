@@ -15,6 +15,7 @@ from annals.schemas.facts.decisions import Decision, Halted, Resumed, Skipped, V
 from annals.schemas.facts.rooms import PduFact, RoomFact, RoomResumed
 from tests.support.room_weaver import ALICE, VERSIONS, Weaver, driver_of, plain_room, woven
 from tests.support.rooms import Driver, created, envelope, fetched, received
+from tests.support.soak import few_examples
 
 SEEDS = st.integers(0, 2**32 - 1)
 _apply_fact = machine.apply_fact
@@ -61,6 +62,7 @@ def _outcome(driver: Driver) -> Any:
     return per_event, set(tables.extremities), tables.current, tables.wanted, tables.room.get("min_depth")
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 25), st.booleans())
 def test_resumed_without_skip_as_if_it_had_passed(seed: int, version: str, length: int, cold: bool) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)
@@ -74,6 +76,7 @@ def test_resumed_without_skip_as_if_it_had_passed(seed: int, version: str, lengt
     assert _outcome(broken) == _outcome(whole)
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 25), st.booleans())
 def test_resumed_with_skip_as_if_it_never_came(seed: int, version: str, length: int, cold: bool) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)

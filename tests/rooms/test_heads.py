@@ -18,6 +18,7 @@ from annals.schemas.facts.decisions import Verdict
 from annals.schemas.facts.rooms import PduCreated
 from tests.support.room_weaver import ALICE, BOB, MEMBER, POWER, USERS, VERSIONS, driver_of, plain_room, woven
 from tests.support.rooms import Driver, created, received
+from tests.support.soak import few_examples
 
 SEEDS = st.integers(0, 2**32 - 1)
 both = pytest.mark.parametrize("cold", [False, True])
@@ -40,6 +41,7 @@ def _intents(rng: Random) -> list[Intent]:
     ]
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 40), st.booleans())
 def test_what_is_foreseen_is_decided(seed: int, version: str, length: int, cold: bool) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)
@@ -124,6 +126,7 @@ def test_auth_events_are_of_the_state_that_is_built_on(cold: bool) -> None:
     assert driver.verdict(event.event_id) == "accepted"
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 20))
 def test_a_fact_holds_the_exact_event(seed: int, version: str, length: int) -> None:
     for event in woven(seed, version, length).events:

@@ -15,6 +15,7 @@ from annals.schemas.facts import decisions as d
 from tests.support.room_weaver import ALICE, CAROL, MEMBER, VERSIONS, Weaver, plain_room, woven
 from tests.support.rooms import Driver, received
 from tests.support.rooms_elsewhere import ERIN, FRANK, failed, go_on, join_facts, started
+from tests.support.soak import few_examples
 
 every_version = pytest.mark.parametrize("version", VERSIONS)
 both = pytest.mark.parametrize("cold", [False, True])
@@ -64,6 +65,7 @@ def test_a_join_makes_the_room(version: str, cold: bool) -> None:
     _assert_as_the_oracle(weaver, driver, [answer.event, said])
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 25), st.integers(0, 25), st.booleans())
 def test_any_room_is_as_if_we_had_been_there(seed: int, version: str, before: int, after: int, cold: bool) -> None:
     """What is said during the join is queued, some of it out of order."""

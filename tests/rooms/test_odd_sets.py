@@ -13,6 +13,7 @@ from annals.schemas.facts.rooms import GapAbandoned, RoomFact, RoomForgotten, St
 from tests.support.room_weaver import ALICE, CAROL, MEMBER, VERSIONS, Weaver, woven
 from tests.support.rooms import Driver, created, envelope, fetched, received
 from tests.support.rooms_elsewhere import ERIN, FRANK, chunks, failed, join_facts, outsider, started
+from tests.support.soak import few_examples
 
 SEEDS = st.integers(0, 2**32 - 1)
 _SETS, _HANDSHAKES = ("s1", "s2", "s3"), ("h1", "h2", "h3")
@@ -58,6 +59,7 @@ def _any_fact(rng: Random, weaver: Weaver) -> RoomFact:
     return rng.choice(ways)
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 12), st.integers(1, 60))
 def test_any_facts_in_any_order(seed: int, version: str, length: int, count: int) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from annals.schemas.facts.decisions import Verdict
 from tests.support.room_oracle import Oracle
 from tests.support.room_weaver import VERSIONS, driver_of, topological_order, woven
 from tests.support.rooms import Driver, MemoryTables
+from tests.support.soak import few_examples
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -37,6 +38,7 @@ def _assert_nothing_is_left(driver: Driver) -> None:
     assert (len(header.parked), len(header.waiting_for), header.wanted) == (0, 0, frozenset())
 
 
+@few_examples(10)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(1, 45))
 def test_any_topological_order(seed: int, version: str, length: int) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)
@@ -48,6 +50,7 @@ def test_any_topological_order(seed: int, version: str, length: int) -> None:
         assert one.tables.room["min_depth"] == other.tables.room["min_depth"]
 
 
+@few_examples(10)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(1, 45))
 def test_any_order_at_all(seed: int, version: str, length: int) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)
@@ -60,6 +63,7 @@ def test_any_order_at_all(seed: int, version: str, length: int) -> None:
         assert one.tables.current == other.tables.current
 
 
+@few_examples(10)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(5, 45))
 def test_any_order_is_that_of_its_judging(seed: int, version: str, length: int) -> None:
     """Soft failures included: the oracle, told the events in the order in which they were judged, says the same."""
@@ -75,7 +79,7 @@ def test_any_order_is_that_of_its_judging(seed: int, version: str, length: int) 
     assert oracle.current == driver.tables.current
 
 
-@settings(max_examples=6)
+@few_examples(4)
 @given(SEEDS, st.sampled_from(VERSIONS))
 def test_the_oracle_sees_every_verdict(seed: int, version: str) -> None:
     """The rooms are worth it: they fork and reject; this fails where the weaver has become tame."""

@@ -13,6 +13,7 @@ from annals.matrix.events import Event, event_of
 from annals.schemas.facts.decisions import Verdict
 from tests.support.room_weaver import ALICE, BOB, MEMBER, VERSIONS, driver_of, plain_room, woven
 from tests.support.rooms import Driver, fetched, received
+from tests.support.soak import few_examples
 
 SEEDS = st.integers(0, 2**32 - 1)
 both = pytest.mark.parametrize("cold", [False, True])
@@ -89,6 +90,7 @@ def test_a_rejected_outlier_stays_rejected(version: str, cold: bool) -> None:
     assert _last(driver, bad).state_before == _last(driver, bad).state_after is not None
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 30), st.booleans())
 def test_outliers_first_change_no_room(seed: int, version: str, length: int, cold: bool) -> None:
     """Any events come as outliers, in any order, before the room does: it becomes what it is without them."""
@@ -107,6 +109,7 @@ def test_outliers_first_change_no_room(seed: int, version: str, length: int, col
     assert driver.tables.wanted == set()
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 30), st.booleans())
 @example(1854, "10", 3, False)
 def test_backfilled_events_stay_in_the_past(seed: int, version: str, length: int, cold: bool) -> None:

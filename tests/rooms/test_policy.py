@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from annals.matrix.events import Event
@@ -30,6 +30,7 @@ from tests.support.policed_rooms import (
 )
 from tests.support.room_weaver import ALICE, BOB, CAROL, MEMBER, Weaver, driver_of, plain_room
 from tests.support.rooms import Driver, created, envelope, fetched, received
+from tests.support.soak import few_examples
 
 both = pytest.mark.parametrize("cold", [False, True])
 
@@ -331,7 +332,7 @@ def _facts(weaver: Weaver, rng: Random) -> list[RoomFact]:
     return facts
 
 
-@settings(max_examples=12)
+@few_examples(8)
 @given(st.integers(0, 2**32 - 1))
 def test_decisions_do_not_depend_on_what_is_in_memory(seed: int) -> None:
     rng = Random(seed)

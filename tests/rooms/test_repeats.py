@@ -13,6 +13,7 @@ from annals.schemas.facts.decisions import Duplicate, Retraction, Verdict
 from annals.schemas.facts.rooms import EventRefused
 from tests.support.room_weaver import ALICE, BOB, CAROL, DAVE, VERSIONS, Weaver, driver_of, plain_room, woven
 from tests.support.rooms import Driver, created, envelope, fetched, received
+from tests.support.soak import few_examples
 
 SEEDS = st.integers(0, 2**32 - 1)
 both = pytest.mark.parametrize("cold", [False, True])
@@ -26,6 +27,7 @@ def said(weaver: Weaver, number: int, sender: str = ALICE, prev: list[str] | Non
     return weaver.build(("m.room.message", sender, None, {"n": number}), prev)
 
 
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 30), st.booleans())
 def test_a_repeat_of_any_pdu_decides_nothing(seed: int, version: str, length: int, cold: bool) -> None:
     weaver, rng = woven(seed, version, length), Random(seed)

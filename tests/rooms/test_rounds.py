@@ -22,6 +22,7 @@ from tests.support.room_weaver import (
     woven,
 )
 from tests.support.rooms import Driver, created, fetched, received
+from tests.support.soak import is_soak
 
 every_version = pytest.mark.parametrize("version", VERSIONS)
 
@@ -127,10 +128,10 @@ def test_a_cold_merge_of_differing_states(version: str) -> None:
 
 
 @every_version
-def test_no_room_needs_many_rounds(version: str) -> None:
+def test_no_room_needs_many_rounds(version: str, request: pytest.FixtureRequest) -> None:
     """Woven rooms fork and merge all the time; each event finds the room cold."""
     rounds = []
-    for seed in range(4):
+    for seed in range(4 if is_soak(request.config) else 2):
         weaver = woven(seed, version, 60)
         driver = Driver(weaver.room_id, cold=True)
         rounds += [len(_rounds(driver, received(event))) for event in weaver.events]

@@ -11,6 +11,7 @@ from annals.rooms.fingerprint import EMPTY_SUM, changed_sum, fingerprint, sum_by
 from annals.schemas.facts.decisions import Verdict
 from tests.support.room_weaver import ALICE, VERSIONS, Weaver, plain_room, woven
 from tests.support.rooms import Driver, MemoryTables, received
+from tests.support.soak import few_examples
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -40,6 +41,7 @@ def _assert_states_add_up(tables: MemoryTables) -> None:
 
 # In the example, an event that nobody may cite is alone in leading from the state to what a resolution asks about.
 @example(0x1566A2, VERSIONS[0], 28)
+@few_examples(12)
 @given(SEEDS, st.sampled_from(VERSIONS), st.integers(0, 60))
 def test_like_the_oracle(seed: int, version: str, length: int) -> None:
     weaver = woven(seed, version, length)

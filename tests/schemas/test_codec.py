@@ -23,6 +23,7 @@ from annals.schemas.facts.users import DeviceLoggedOut
 from annals.schemas.fingerprint import PREFIX_BYTES, fingerprint_of
 from annals.schemas.plain import from_plain, to_plain
 from tests.support.fact_strategies import FACTS, facts
+from tests.support.soak import few_examples
 
 ENVELOPE = Envelope(1_790_000_000_000, "api-1", "0.1.0")
 PDU = PduCreated(ENVELOPE, "!r", "$e", "12", b"{}", Sealed("k", b"nonce", b"data"))
@@ -38,7 +39,7 @@ def _prefix(value: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("cls", FACTS, ids=lambda cls: cls.__name__)
-@settings(max_examples=12, deadline=None)
+@few_examples(6)
 @given(data=st.data())
 def test_a_fact_comes_back_as_it_went(cls: type, data: st.DataObject) -> None:
     fact = data.draw(facts(cls))
@@ -46,7 +47,7 @@ def test_a_fact_comes_back_as_it_went(cls: type, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("cls", FACTS, ids=lambda cls: cls.__name__)
-@settings(max_examples=6, deadline=None)
+@few_examples(4)
 @given(data=st.data())
 def test_the_bytes_are_those_of_fastavro(cls: type, data: st.DataObject) -> None:
     fact = data.draw(facts(cls))

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import hypothesis
 import pytest
 
 from annals.matrix.room_versions import ROOM_VERSIONS
 
 PROFILE = "soak"
 _SOAK_TIMEOUT_S = 3_600
+# More than any other profile has.
+_EXAMPLES = 100
 
 
 def is_soak(config: pytest.Config) -> bool:
@@ -33,6 +36,14 @@ def versions(*always: str, since: int = 1) -> Sequence[Any]:
     """Every room version from `since` on; other than these only in a soak."""
     there = [version for version in ROOM_VERSIONS if int(version) >= since]
     return [version if version in always else only_in_soak(version) for version in there]
+
+
+def few_examples(count: int) -> hypothesis.settings:
+    """So many examples in `make test`, for a test of which one takes long; in a soak as many as any test has there."""
+    default = hypothesis.settings.default
+    assert default is not None
+    profile = default.max_examples
+    return hypothesis.settings(max_examples=profile if profile > _EXAMPLES else min(count, profile))
 
 
 def leave_out_soak(config: pytest.Config, items: list[pytest.Item]) -> None:
