@@ -280,6 +280,8 @@ def kafka_settings(config: Config) -> KafkaSettings:
         replication_factor=section.replication_factor,
         min_insync_replicas=section.min_insync_replicas,
         properties=_kafka_properties(config),
+        append_timeout_ms=round(section.append_wait_s * 1000),
+        request_timeout_ms=round(section.request_wait_s * 1000),
     )
 
 

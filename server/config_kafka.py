@@ -65,6 +65,9 @@ class KafkaSection(BaseModel):
     namespace: Annotated[str, AfterValidator(_namespace)] = "annals"
     replication_factor: Annotated[int, Field(ge=-1, le=32767)] = -1
     min_insync_replicas: Annotated[int, Field(ge=1)] = 1
+    # How long a record may wait for the brokers before it is refused, and how long any other answer of theirs may take.
+    append_wait_s: Annotated[float, Field(gt=0)] = 10.0
+    request_wait_s: Annotated[float, Field(gt=0)] = 10.0
     security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     ssl_ca_file: Path | None = None
     ssl_certificate_file: Path | None = None

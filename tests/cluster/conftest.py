@@ -12,7 +12,7 @@ from tests.support.cluster import Cluster
 from tests.support.crashes import People, introduced
 from tests.support.kafka import KafkaAddress
 from tests.support.postgres import PostgresServer
-from tests.support.rebuild_check import assert_rebuild_equal
+from tests.support.rebuild_check import assert_rebuild_equal, decided_twice
 
 
 @pytest.fixture(scope="package")
@@ -28,6 +28,7 @@ def cluster(
         yield cluster
         cluster.start()
         cluster.stop()
+        assert decided_twice(cluster.config) == []
         assert_rebuild_equal(cluster.config)
 
 

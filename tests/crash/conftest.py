@@ -14,6 +14,8 @@ import pytest
 from tests.support.backends import LogBackend
 from tests.support.crashes import Whole, wait_ready
 from tests.support.matrix_client import register
+from tests.support.nursery import with_limits
+from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import assert_rebuild_equal, decided_twice
 from tests.support.servers import Serve
 
@@ -30,8 +32,8 @@ def whole(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> 
         "ANNALS_POSTGRES_SETTINGS": '{"wal_writer_delay": "10s"}',
         "PYTHONPATH": path,
         "TEST_FAULT_FILE": str(fault),
-        # Who sends to a room that stands still waits for so long.
-        "ANNALS_TABLES_WAIT_S": "10",
+        # Of a server whose supervisor was killed the last process may go late.
+        **with_limits({"annals.server.http:PORT_PATIENCE_S": PATIENCE_S}),
         **log_backend.environment(),
     }
     with Serve(folder, **environment) as serve:
@@ -41,7 +43,7 @@ def whole(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> 
         bob.room(room_id, "join")
         yield Whole(serve, ann, bob, room_id, fault)
         wait_ready(serve)
-        serve.stop()
+        serve.stop(PATIENCE_S)
         assert decided_twice(serve.config) == []
         # Not by deciding anew: an injected fault is not on the log.
         assert_rebuild_equal(serve.config, modes=("fold",))

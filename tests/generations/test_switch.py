@@ -10,21 +10,24 @@ import pytest
 
 from tests.support.backends import LogBackend
 from tests.support.crashes import People, Talker, Watch, introduced, said_by, wait_ready
-from tests.support.operators import PATIENCE_S, REASON, annals, has, killed, owner, rows, serving
+from tests.support.operators import LIMITS, REASON, annals, has, killed, owner, rows, serving
+from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import assert_rebuild_equal
 from tests.support.servers import Serve, until
 
 SWITCHING, SWITCHED, TOGETHER = "annals.audit.switching", "annals.audit.switched", "annals.audit.together"
-#: Where a switch is killed, and whether it has happened then.
+#: Where a switch is killed, whether it has happened then, and whether both are stopped.
 KILLS = {
-    "before the stop": ((TOGETHER, "stop", 1, "before"), False),
-    "after the stop": ((TOGETHER, "stop", 1, "after"), False),
-    "both stand": ((SWITCHING, "_flip", 1, "before"), False),
-    "before the commit": ((SWITCHING, "record", 1, "after"), False),
-    "after the commit": ((SWITCHING, "_flip", 1, "after"), True),
-    "before it is on the log": ((SWITCHED, "_fact", 1, "before"), True),
-    "before it is finished": ((SWITCHED, "_is_on_log", 1, "after"), True),
+    "before the stop": ((TOGETHER, "stop", 1, "before"), False, False),
+    "after the stop": ((TOGETHER, "stop", 1, "after"), False, True),
+    "both stand": ((SWITCHING, "_flip", 1, "before"), False, True),
+    "before the commit": ((SWITCHING, "record", 1, "after"), False, True),
+    "after the commit": ((SWITCHING, "_flip", 1, "after"), True, False),
+    "before it is on the log": ((SWITCHED, "_fact", 1, "before"), True, False),
+    "before it is finished": ((SWITCHED, "_is_on_log", 1, "after"), True, False),
 }
+#: Its stop ends when its own time is over: this one has nothing to do until it is killed.
+BY_ITSELF = "after the stop"
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +78,17 @@ def test_what_serves_or_is_followed_is_not_dropped(server: Serve, people: People
         annals(server, "generation", "drop", name, "--yes", status=1)
 
 
-@pytest.mark.parametrize("where", KILLS.values(), ids=KILLS.keys())
-def test_a_switch_that_is_killed(server: Serve, people: People, where: Any) -> None:
+@pytest.mark.parametrize("where", KILLS)
+def test_a_switch_that_is_killed(server: Serve, people: People, where: str) -> None:
     """It has happened or not, who speaks meanwhile is not refused, and what was left to do is done."""
-    kill, happened = where
+    kill, happened, stopped = KILLS[where]
     before = serving(server)
     other = "g1" if before == "g2" else "g2"
     with Talker(people.ann, people.room_id, f"killed-{kill[1]}-{kill[3]}") as talker:
         until(lambda: talker.goes_on_from(0), PATIENCE_S, "messages come")
-        killed(server, kill, "switch", other, *REASON)
+        killed(server, kill, "switch", other, *REASON, limits={} if where == BY_ITSELF else LIMITS)
+        if where != BY_ITSELF:
+            assert [_is_stopped(server, name) for name in ("g1", "g2")] == [stopped] * 2
         count = len(talker.acknowledged)
         until(lambda: talker.goes_on_from(count), PATIENCE_S, "messages go on")
     assert set(talker.seen) == {200}
@@ -95,7 +100,7 @@ def test_a_switch_that_is_killed(server: Serve, people: People, where: Any) -> N
 def test_after_a_restart_both_go_on(server: Serve, people: People) -> None:
     if serving(server) != "g2":
         annals(server, "switch", "g2", *REASON)
-    server.stop()
+    server.stop(PATIENCE_S)
     server.start()
     wait_ready(server)
     assert serving(server) == "g2"
@@ -124,8 +129,19 @@ def test_a_generation_that_is_not_followed_any_more_is_dropped(server: Serve, pe
 
 
 def test_tables_follow_from_the_log_after_all_that(server: Serve, people: People) -> None:
-    server.stop()
+    server.stop(PATIENCE_S)
     assert_rebuild_equal(server.config)
+
+
+def _is_stopped(server: Serve, name: str) -> bool:
+    """Whether a generation was stopped until now; then the time of that is over."""
+    return bool(
+        rows(
+            server,
+            f"UPDATE {name}.positions SET stop_until_ms = 0"
+            " WHERE stop_until_ms >= extract(epoch FROM clock_timestamp()) * 1000 RETURNING 1",
+        )
+    )
 
 
 def _is_left(server: Serve, name: str) -> bool:

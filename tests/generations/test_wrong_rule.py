@@ -19,7 +19,8 @@ import pytest
 from tests.support.backends import LogBackend
 from tests.support.crashes import wait_ready
 from tests.support.matrix_client import Client, quote, register
-from tests.support.operators import PATIENCE_S, REASON, annals, killed, rows, serving, watched
+from tests.support.operators import REASON, annals, killed, rows, serving, watched
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve, until
 
 WRONG_RULE = Path(__file__).parents[1] / "support" / "wrong_rule"

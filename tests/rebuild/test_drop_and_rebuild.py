@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -19,19 +16,28 @@ from annals.server.config import Config
 from annals.server.operator_access import opened_log, opened_tables
 from tests.support.backends import LogBackend
 from tests.support.client_traffic import Traffic, make_traffic
-from tests.support.matrix_client import Client, timeline
+from tests.support.crashes import Watch
+from tests.support.matrix_client import timeline
+from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import assert_equal, assert_rebuild_equal, decided_twice
 from tests.support.second_api import SecondApi
-from tests.support.servers import Serve
+from tests.support.servers import Serve, until
 
 ASIDE = "g900"
-#: The projectors of a rebuild run this long, then stand still for so long, until the window was seen.
-RUNS_S, STANDS_S, WINDOW_S = 0.02, 0.15, 2.0
+HELD = Path(__file__).parents[1] / "support" / "held"
 
 
 @pytest.fixture(scope="module")
-def server(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    with Serve(tmp_path_factory.mktemp("rebuild"), ANNALS_STARTING_WAIT_S="0", **log_backend.environment()) as serve:
+def hold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """While this file exists, the projectors stand still half-way."""
+    return tmp_path_factory.mktemp("hold") / "hold"
+
+
+@pytest.fixture(scope="module")
+def server(log_backend: LogBackend, hold: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    path = os.pathsep.join(filter(None, (str(HELD), os.environ.get("PYTHONPATH"))))
+    environment = {"PYTHONPATH": path, "TEST_HOLD_FILE": str(hold), **log_backend.environment()}
+    with Serve(tmp_path_factory.mktemp("rebuild"), **environment) as serve:
         serve.start()
         yield serve
 
@@ -46,7 +52,7 @@ def traffic(server: Serve) -> Traffic:
 def before(server: Serve, traffic: Traffic) -> dict[str, Any]:
     """What tokens from the middle of the traffic show; the server is stopped then."""
     shown = _shown(traffic)
-    server.stop()
+    server.stop(PATIENCE_S)
     return shown
 
 
@@ -55,23 +61,28 @@ def test_a_fold_and_a_recompute_beside_it_are_equal(server: Serve, before: dict[
     assert_rebuild_equal(server.config)
 
 
-def test_a_lost_generation_is_folded_again_at_start(server: Serve, traffic: Traffic, before: dict[str, Any]) -> None:
+def test_a_lost_generation_is_folded_again_at_start(
+    server: Serve, traffic: Traffic, before: dict[str, Any], hold: Path
+) -> None:
     config = server.config
     with opened_tables(config) as database:
         assert database is not None
         _execute(database.url, f"ALTER SCHEMA g1 RENAME TO {ASIDE}")
     decided = _decisions(config)
 
-    watch = _Watch(traffic.ann)
-    # What is looked at is a long start, and a forked one is short.
-    server.alone = True
-    with _slowed_projectors(server), watch:
+    hold.touch()
+    server.environment = {**server.environment, "ANNALS_STARTING_WAIT_S": "0"}
+    with Watch(traffic.ann, syncs=False) as watch:
         server.start()
-        watch.until_served()
-    # Nobody is told that what is on the log is not there; until it is served again it is "not now" (0: no answer).
-    assert set(watch.statuses) - {0} == {503, 200}, watch.statuses
-    assert watch.statuses.count(503) > 3, watch.statuses
-    assert 503 not in watch.statuses[watch.statuses.index(200) :]
+        until(lambda: any(_positions(config, "g1").values()), what="the first of them are filled")
+        assert _positions(config, "g1") != _positions(config, ASIDE)
+        seen = len(watch.whoami)
+        until(lambda: len(watch.whoami) > seen + 3, what="some answers")
+        hold.unlink()
+        until(lambda: 200 in watch.whoami, what="it is served again")
+    # Nobody is told that what is on the log is not there; until it is served again it is "not now".
+    assert set(watch.whoami) == {503, 200}, watch.whoami
+    assert 503 not in watch.whoami[watch.whoami.index(200) :]
 
     with opened_tables(config) as database:
         assert database is not None
@@ -86,9 +97,10 @@ def test_a_lost_generation_is_folded_again_at_start(server: Serve, traffic: Traf
         news = client.sync(tokens(before)[client.user_id], timeout=0)
         assert [timeline(news, room) for room in traffic.rooms] == [[event_id], [], []]
         assert timeline(client.sync(news["next_batch"], timeout=0), room_id) == []
-    server.stop()
+    server.stop(PATIENCE_S)
     assert decided_twice(config) == []
-    assert_rebuild_equal(config)
+    # A fold of it was compared already: with what was set aside.
+    assert_rebuild_equal(config, modes=("recompute",))
 
 
 def tokens(shown: dict[str, Any]) -> dict[str, str]:
@@ -141,64 +153,9 @@ def _decisions(config: Config) -> int:
         return total - marked
 
 
-class _Watch:
-    """A logged-in client that calls all the time."""
-
-    def __init__(self, who: Client) -> None:
-        self._client = Client(who.port, who.user_id, who.token)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    @property
-    def statuses(self) -> list[int]:
-        return self._client.seen
-
-    def until_served(self, timeout_s: float = 60.0) -> None:
-        deadline_s = time.monotonic() + timeout_s
-        while 200 not in self.statuses:
-            assert time.monotonic() < deadline_s, self.statuses[-20:]
-            time.sleep(0.02)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(OSError):
-                self._client.call("GET", "/account/whoami")
-            time.sleep(0.02)
-
-    def __enter__(self) -> _Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-@contextlib.contextmanager
-def _slowed_projectors(server: Serve) -> Iterator[None]:
-    """From its start on the process `projectors` runs in small bits, for WINDOW_S after the api is up."""
-    over = threading.Event()
-
-    def slow() -> None:
-        pid = None
-        while pid is None and not over.wait(0.005):
-            with contextlib.suppress(AssertionError, OSError):
-                pid = server.children().get("projectors")
-        if pid is None:
-            return
-        since_s: float | None = None
-        while not over.is_set() and (since_s is None or time.monotonic() - since_s < WINDOW_S):
-            if since_s is None and server.healthy():
-                since_s = time.monotonic()
-            os.kill(pid, signal.SIGSTOP)
-            over.wait(STANDS_S)
-            os.kill(pid, signal.SIGCONT)
-            over.wait(RUNS_S)
-
-    thread = threading.Thread(target=slow)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+def _positions(config: Config, generation: str) -> dict[tuple[str, int], int]:
+    with opened_tables(config) as database:
+        assert database is not None
+        sql = f"SELECT topic, partition, next_offset FROM {generation}.positions"
+        rows = database.write_now(lambda statements: statements.rows(sql))
+    return {(topic, partition): offset for topic, partition, offset in rows}

@@ -59,3 +59,56 @@ def test_it_can_be_found_and_killed() -> None:
             command.kill()
         assert command.wait(60) == -signal.SIGKILL
         assert not alive(command.pid)
+
+
+_ASKS_AND_DIES = """
+import os, signal, socket, sys
+sys.path.insert(0, sys.argv[1])
+from tests.support import nursery, nursery_process
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+if os.fork() == 0:
+    os.dup2(theirs.fileno(), 0)
+    ours.close()
+    theirs.close()
+    nursery_process._serve()
+    os._exit(0)
+theirs.close()
+nursery._nursery = lambda: ours
+alone, leader = (
+    nursery.begin("-c", program, environment=os.environ, output=sys.stdout, new_session=leads).pid
+    for program, leads in (("import time; time.sleep(600)", False), ("import os, time; os.fork(); time.sleep(600)", True))
+)
+print(alone, leader, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_begun_ends_with_who_asked_for_it() -> None:
+    """However that ended: what went on would take the processors from all that is tested next."""
+    checkout = Path(__file__).parents[2]
+    ended = nursery.run("-c", _ASKS_AND_DIES, str(checkout), environment=os.environ)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    alone, leader = map(int, ended.stdout.split())
+    until(lambda: not alive(alone) and not alive(leader), what="the end of both")
+    until(lambda: not _in_group(leader), what="the end of what they began")
+
+
+def test_limits_are_those_that_were_asked_for() -> None:
+    program = "from annals.audit import together; print(together.LOCK_WAIT_S)"
+    limits = nursery.with_limits({"annals.audit.together:LOCK_WAIT_S": 17.0})
+    assert nursery.run("-c", program, environment={**os.environ, **limits}).stdout == "17.0\n"
+    unknown = nursery.with_limits({"annals.audit.together:LOCK_WAITS": 17.0})
+    assert "there is no annals.audit.together:LOCK_WAITS" in nursery.run("-c", "", environment=unknown).stderr
+
+
+def _in_group(leader: int) -> list[int]:
+    """The processes of a group that run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(group) == leader and state != "Z":
+            found.append(int(stat.parent.name))
+    return found

@@ -15,6 +15,9 @@ import pytest
 
 from tests.support.kafka import KafkaAddress
 
+#: The run's broker serves many servers at once, and none of these tests is about one that is late.
+_WAIT_S = "120"
+
 
 @dataclass(frozen=True, slots=True)
 class LogBackend:
@@ -31,14 +34,16 @@ class LogBackend:
             "ANNALS_LOG": "kafka",
             "KAFKA_BOOTSTRAP": self.bootstrap,
             "ANNALS_KAFKA__NAMESPACE": f"test{secrets.token_hex(6)}",
+            "ANNALS_KAFKA__APPEND_WAIT_S": _WAIT_S,
+            "ANNALS_KAFKA__REQUEST_WAIT_S": _WAIT_S,
         }
 
     def settings(self) -> dict[str, Any]:
         """The same as arguments of `Config`."""
         if self.bootstrap is None:
             return {}
-        namespace = f"test{secrets.token_hex(6)}"
-        return {"log_backend": "kafka", "kafka_bootstrap": self.bootstrap, "kafka": {"namespace": namespace}}
+        kafka = {"namespace": f"test{secrets.token_hex(6)}", "append_wait_s": _WAIT_S, "request_wait_s": _WAIT_S}
+        return {"log_backend": "kafka", "kafka_bootstrap": self.bootstrap, "kafka": kafka}
 
 
 @pytest.fixture(scope="session", params=["embedded", "kafka"])

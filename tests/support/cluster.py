@@ -60,7 +60,7 @@ class Node:
         """SIGTERM; the exit status."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(90)
+        return self.process.wait(PATIENCE_S)
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -90,6 +90,8 @@ class Cluster:
             "ANNALS_REGISTRATION__ENABLED": "true",
             "ANNALS_RATE_LIMITS__ENABLED": "false",
             **PATIENT,
+            "ANNALS_KAFKA__APPEND_WAIT_S": str(PATIENCE_S),
+            "ANNALS_KAFKA__REQUEST_WAIT_S": str(PATIENCE_S),
             **environment,
         }
         self.nodes = {role: [self._node(role, n) for n in range(each)] for role in ("api", "projectors", "remote")}
@@ -107,7 +109,7 @@ class Cluster:
     @property
     def config(self) -> Config:
         """The settings of its processes, for a look at log and tables from the test."""
-        return config_of(self.environment)
+        return config_of({**self.environment, "ANNALS_KAFKA__REQUEST_WAIT_S": str(PATIENCE_S)})
 
     def annals(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One `annals` command in the cluster's environment."""
@@ -133,7 +135,7 @@ class Cluster:
         for node in self.nodes["api"]:
             assert node.runs(), node.log.read_text()[-3000:]
             try:
-                if Client(node.port, timeout_s=5).call("GET", "/login")[0] != 200:
+                if Client(node.port, timeout_s=PATIENCE_S).call("GET", "/login")[0] != 200:
                     return False
             except OSError:
                 return False
@@ -176,6 +178,8 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for node in self.all():
-            node.kill()
-        self._balancer.__exit__(kind, error, trace)
+        # All of them, whatever becomes of one.
+        with contextlib.ExitStack() as ends:
+            ends.callback(self._balancer.__exit__, kind, error, trace)
+            for node in self.all():
+                ends.callback(node.kill)

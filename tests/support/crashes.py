@@ -10,14 +10,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg2
 
 from annals.queries.sync.token import SyncToken, unpack
 from annals.server.embedded_postgres import EmbeddedPostgres
-from tests.support.matrix_client import Client, register
+from tests.support.matrix_client import Client, Unexpected, quote, register
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve, until
+
+#: Between what one client does and what it does next: those who talk do not keep the processors from all others.
+PAUSE_S = 0.05
+#: How long the threads of a test that has failed have to end.
+_FAILED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +42,17 @@ def at(client: Client) -> Client:
     return Client(client.port, client.user_id, client.token, client.device_id)
 
 
-def wait_ready(serve: Serve, timeout_s: float = 60.0) -> None:
+def wait_ready(serve: Serve) -> None:
     """Until the tables have the log and answers are given."""
-    deadline_s = time.monotonic() + timeout_s
-    while True:
-        try:
-            if serve.get("/ready")[0] == 200:
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline_s, f"not ready; see {serve.log}"
-        time.sleep(0.05)
+
+    def is_ready() -> bool:
+        with contextlib.suppress(OSError):
+            if serve.get("/ready", PATIENCE_S)[0] == 200:
+                return True
+        time.sleep(PAUSE_S)
+        return False
+
+    until(is_ready, PATIENCE_S, f"ready; see {serve.log}")
 
 
 def kill_role(serve: Serve, role: str) -> None:
@@ -70,7 +76,7 @@ def kill_postgres(serve: Serve) -> None:
 @contextlib.contextmanager
 def stopped(serve: Serve, role: str) -> Iterator[int]:
     """One process of the server stands still."""
-    pid = until(lambda: serve.children().get(role, 0), 90, f"{role} runs")
+    pid = until(lambda: serve.children().get(role, 0), PATIENCE_S, f"{role} runs")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield pid
@@ -86,6 +92,7 @@ def positions(serve: Serve, generation: str = "g1") -> dict[tuple[str, int], int
         try:
             connection = psycopg2.connect(EmbeddedPostgres(serve.directory / "data" / "postgres").url())
         except psycopg2.Error:
+            time.sleep(PAUSE_S)
             return {}
         try:
             with connection.cursor() as cursor:
@@ -94,7 +101,7 @@ def positions(serve: Serve, generation: str = "g1") -> dict[tuple[str, int], int
         finally:
             connection.close()
 
-    return until(read, 90, "PostgreSQL answers")
+    return until(read, PATIENCE_S, "PostgreSQL answers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +116,8 @@ class People:
 def introduced(port: int) -> People:
     """Two new people, in a new room."""
     ann, bob = register(port, "ann"), register(port, "bob")
-    room_id = ann.create_room(preset="public_chat")
-    bob.room(room_id, "join")
+    room_id = ann.ok("POST", "/createRoom", {"preset": "public_chat"}, patient=True)["room_id"]
+    bob.ok("POST", f"/rooms/{quote(room_id)}/join", {}, patient=True)
     return People(ann, bob, room_id)
 
 
@@ -123,16 +130,52 @@ def said_by(talker: Talker, history: list[dict[str, Any]]) -> list[tuple[str, st
     ]
 
 
-class Watch:
+class _Busy:
+    """A thread that does one thing after the other until the `with` ends. `failure`: what ended it before."""
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+        self._stop, self._given_up = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _do(self) -> None:
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._do()
+                self._stop.wait(PAUSE_S)
+        except BaseException as error:
+            self.failure = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop.set()
+        if kind is not None:
+            # Nobody asks any more what comes of what is under way.
+            self._given_up.set()
+            self._thread.join(_FAILED_S)
+            return
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive(), "still at it"
+        if self.failure is not None:
+            raise self.failure
+
+
+class Watch(_Busy):
     """A logged-in client that asks who it is, and syncs, all the time. `tokens`: what /sync gave, in order."""
 
     def __init__(self, client: Client, *, syncs: bool = True) -> None:
+        super().__init__()
         self.client = at(client)
         self._syncs = syncs
         self.tokens: list[SyncToken] = []
+        self._since: str | None = None
         self.whoami: list[int] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
     def check(self) -> None:
         """Nobody was told that what had been acknowledged is not there, or given a token of before."""
@@ -140,53 +183,45 @@ class Watch:
         for earlier, later in zip(self.tokens, self.tokens[1:], strict=False):
             assert not earlier.is_ahead_of(later), (earlier, later)
 
-    def _run(self) -> None:
-        since = None
-        while not self._stop.is_set():
-            try:
-                self.whoami.append(self.client.call("GET", "/account/whoami")[0])
-                if not self._syncs:
-                    time.sleep(0.01)
-                    continue
-                query = {"timeout": 0, **({"since": since} if since else {})}
-                status, answer = self.client.call("GET", "/sync", None, query)
-            except OSError:
-                time.sleep(0.01)
-                continue
-            if status == 200:
-                since = answer["next_batch"]
-                self.tokens.append(unpack(since))
-            time.sleep(0.01)
+    def _do(self) -> None:
+        with contextlib.suppress(OSError):
+            self.whoami.append(self.client.call("GET", "/account/whoami")[0])
+            if self._syncs:
+                self._sync()
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def _sync(self) -> None:
+        query = {"timeout": 0, **({"since": self._since} if self._since else {})}
+        status, answer = self.client.call("GET", "/sync", None, query)
+        if status == 200:
+            self._since = answer["next_batch"]
+            self.tokens.append(unpack(answer["next_batch"]))
 
 
-class Talker:
+class Talker(_Busy):
     """Sends one message after the other, each until it is acknowledged, under one transaction id."""
 
     def __init__(self, client: Client, room_id: str, name: str) -> None:
+        super().__init__()
         self.acknowledged: list[tuple[str, str]] = []
         self._client, self._room_id, self.name = at(client), room_id, name
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.failure: BaseException | None = None
 
-    def _run(self) -> None:
-        number = 0
-        try:
-            while not self._stop.is_set():
-                text = f"{self.name} {number}"
-                event_id = self._client.say(self._room_id, text, txn=f"{self.name}-{number}", patient=True)
-                self.acknowledged.append((text, event_id))
-                number += 1
-        except BaseException as error:
-            self.failure = error
+    def _do(self) -> None:
+        number = len(self.acknowledged)
+        text = f"{self.name} {number}"
+        path = f"/rooms/{quote(self._room_id)}/send/m.room.message/{quote(f'{self.name}-{number}')}"
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                status, answer = self._client.call("PUT", path, {"msgtype": "m.text", "body": text})
+            except OSError:
+                status, answer = 0, {}
+            if status == 200:
+                self.acknowledged.append((text, answer["event_id"]))
+                return
+            if status not in (0, 503, 504) or time.monotonic() > deadline_s:
+                raise Unexpected("PUT", path, status, answer)
+            if self._given_up.wait(PAUSE_S):
+                return
 
     @property
     def seen(self) -> list[int]:
@@ -198,11 +233,3 @@ class Talker:
         if self.failure is not None:
             raise self.failure
         return len(self.acknowledged) > count + 3
-
-    def __enter__(self) -> Talker:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()

@@ -3,8 +3,12 @@
     process = begin("serve", environment=environment, output=log)   # as subprocess.Popen: pid, poll(), wait(), kill()
     ended = run("generation", "drop", "g1", environment=environment)    # as subprocess.run, output captured
 
-They are forked by a process that has imported everything (tests.support.nursery_process), one of each test worker. How
-a command starts by itself is seen where it is what a test is about (tests/server).
+They are forked by a process that has imported everything (tests.support.nursery_process), one of each test worker, and
+end with it. How a command starts by itself is seen where it is what a test is about (tests/server).
+
+What waits for a limited time, and has no setting for that, waits longer where the environment says so:
+
+    run("switch", "g2", environment={**environment, **with_limits({"annals.audit.together:LOCK_WAIT_S": 60})})
 """
 
 from __future__ import annotations
@@ -23,10 +27,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support.patience import PATIENCE_S
+
 _PROGRAM = Path(__file__).with_name("nursery_process.py")
 #: Room in its command line, where each of its children shows its own.
 _ROOM_BYTES = 1024
-_PATIENCE_S = 120.0
+_LIMITS = "TEST_LIMITS"
 _CLI = (sys.executable, "-m", "annals.server.cli")
 
 
@@ -39,7 +45,7 @@ class Command:
         self._said = b""
         self.returncode: int | None = None
         while b"\n" not in self._said:
-            self._read(_PATIENCE_S)
+            self._read(PATIENCE_S)
         pid, _, self._said = self._said.partition(b"\n")
         self.pid = int(pid)
 
@@ -85,6 +91,11 @@ class Command:
         self.send_signal(signal.SIGKILL)
 
 
+def with_limits(limits: Mapping[str, float]) -> dict[str, str]:
+    """For the environment of a command, and of those that it forks: constants ("module:NAME"), and their values."""
+    return {_LIMITS: json.dumps(dict(limits))}
+
+
 @functools.cache
 def _nursery() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -120,15 +131,13 @@ def begin(
     return Command(words, read)
 
 
-def run(
-    *words: str, environment: Mapping[str, str], timeout_s: float = _PATIENCE_S
-) -> subprocess.CompletedProcess[str]:
+def run(*words: str, environment: Mapping[str, str], timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; what it wrote. Raises TimeoutExpired, after it was killed."""
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         command = begin(*words, environment=environment, output=output, errors=errors)
         try:
             command.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        except BaseException:
             command.kill()
             raise
         output.seek(0)

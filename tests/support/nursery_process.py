@@ -6,7 +6,8 @@ supervisor of a forked `serve` forks its roles. Hashes of passwords cost them ne
 begins with a copy of the first cluster that one of them has made: initdb takes a second of CPU each time.
 
 Asked by messages on the socket that is standard input: JSON, and the files of the command's standard input, output and
-errors and of a pipe, where its pid is written and, when it ends, its status.
+errors and of a pipe, where its pid is written and, when it ends, its status. When the other end of the socket is
+closed, however the process that asked has ended, all that it began is killed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -115,7 +116,15 @@ def _live(words: list[str], environment: dict[str, str] | None, ends: dict[int, 
         os._exit(status & 0xFF)
 
 
+def _set_limits() -> None:
+    for place, value in json.loads(os.environ.get("TEST_LIMITS", "{}")).items():
+        module, name = place.split(":")
+        assert name in vars(importlib.import_module(module)), f"there is no {place}"
+        setattr(importlib.import_module(module), name, value)
+
+
 def _run(words: list[str]) -> int:
+    _set_limits()
     # Where a test spoils what runs, it does so here.
     for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         if (custom := Path(folder, "sitecustomize.py")).exists():
@@ -183,6 +192,8 @@ def _import_all() -> None:
     for name in _LATE:
         importlib.import_module(name)
     # As cheap as it can be: people register by hundreds.
+    # A start that has not come to its end then has failed.
+    importlib.import_module("annals.server.embedded_postgres").__dict__["START_TIMEOUT_S"] = 300.0
     cheap = functools.partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
     importlib.import_module("annals.commands.passwords").__dict__["PasswordHasher"] = cheap
 
@@ -238,6 +249,14 @@ def _begin(message: bytes, fds: list[int], reports: dict[int, tuple[Forked, int]
         os.close(fd)
 
 
+def _kill_all(processes: Iterable[Forked]) -> None:
+    """Each with its process group, where it leads one: roles, and their PostgreSQL."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            leads = os.getpgid(process.pid) == process.pid
+            (os.killpg if leads else os.kill)(process.pid, signal.SIGKILL)
+
+
 def main() -> None:
     """Until the other end of the socket is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -267,6 +286,7 @@ def _serve() -> None:
             if asking.fileno() in ready:
                 message, fds, _, _ = socket.recv_fds(asking, MESSAGE_BYTES_MAX, 4)
                 if not message:
+                    _kill_all(process for process, _ in reports.values())
                     return
                 _begin(message, fds, reports)
 

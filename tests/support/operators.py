@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from annals.audit.generations import live_owner
 from annals.server.operator_access import opened_tables
 from tests.support import nursery
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve
 
 REASON = ("--actor", "olga", "--reason", "a test")
-PATIENCE_S = 90.0
+#: How long an operator's command waits for others, and they for it, before it says that it cannot be done now.
+LIMITS = nursery.with_limits(
+    {
+        "annals.audit.generations:OWNER_GONE_S": PATIENCE_S,
+        "annals.audit.replaying:BEGIN_WAIT_S": PATIENCE_S,
+        "annals.audit.replaying:LIVE_WAIT_S": PATIENCE_S,
+        "annals.audit.switching:NEAR_TIMEOUT_S": PATIENCE_S,
+        "annals.audit.together:LOCK_WAIT_S": PATIENCE_S,
+        "annals.audit.together:STOP_S": PATIENCE_S,
+        "annals.projectors.stops:STOP_S": PATIENCE_S,
+        "annals.projectors.stops:_LOCK_WAIT_MS": int(PATIENCE_S * 1000),
+        "annals.server.operator_access:_STARTING_S": PATIENCE_S,
+    }
+)
 #: The command, which ends itself with SIGKILL at the `nth` call of a function: before it, or after it.
 _KILLED = """
 import importlib, os, signal, sys
@@ -53,16 +68,14 @@ sys.exit(status)
 
 def annals(serve: Serve, *words: str, status: int = 0) -> list[str]:
     """Run a command beside the server; its lines."""
-    return _checked(
-        nursery.run(*words, environment=serve.environment, timeout_s=PATIENCE_S), status
-    ).stdout.splitlines()
+    return _checked(nursery.run(*words, environment={**serve.environment, **LIMITS}), status).stdout.splitlines()
 
 
-def killed(serve: Serve, where: tuple[str, str, int, str], *words: str) -> None:
+def killed(serve: Serve, where: tuple[str, str, int, str], *words: str, limits: Mapping[str, str] = LIMITS) -> None:
     """Run a command that SIGKILLs itself: module, function, at its how manieth call, before or after it."""
     module, name, nth, side = where
     program = ("-c", _KILLED, module, name, str(nth), side)
-    _checked(nursery.run(*program, *words, environment=serve.environment, timeout_s=PATIENCE_S), -9)
+    _checked(nursery.run(*program, *words, environment={**serve.environment, **limits}), -9)
 
 
 def watched(serve: Serve, *words: str) -> str:

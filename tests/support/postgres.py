@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -28,6 +29,8 @@ import pytest
 
 from annals.server import embedded_postgres
 from annals.server.embedded_postgres import EmbeddedPostgres
+from annals.server.parent_death import before_exec
+from tests.support.patience import PATIENCE_S
 
 TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 OLDEST = Path("/usr/lib/postgresql/15/bin")
@@ -72,7 +75,7 @@ class OldestPostgres(EmbeddedPostgres):
     """A cluster of the oldest release that we support, run as the wheel's is."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory, settings=TEST_SETTINGS)
+        super().__init__(directory, TEST_SETTINGS, _with_us())
         for name in _NEWER_SETTINGS:
             del self._settings[name]
 
@@ -82,15 +85,21 @@ class OldestPostgres(EmbeddedPostgres):
             return super().start()
 
 
+def _with_us() -> Callable[[], None]:
+    """It ends with this process, however that ends."""
+    return before_exec(signal.SIGINT)
+
+
 @contextmanager
 def _running(oldest: bool) -> Iterator[PostgresServer]:
     with tempfile.TemporaryDirectory(prefix="annals-test-pg-", ignore_cleanup_errors=True) as folder:
         # Programs of PostgreSQL 15 leave their directory and come back to it by its path.
         Path(folder).chmod(0o711)
         directory = Path(folder) / "postgres"
-        embedded = OldestPostgres(directory) if oldest else EmbeddedPostgres(directory, settings=TEST_SETTINGS)
-        embedded.start()
+        embedded = OldestPostgres(directory) if oldest else EmbeddedPostgres(directory, TEST_SETTINGS, _with_us())
         try:
+            with mock.patch.object(embedded_postgres, "START_TIMEOUT_S", PATIENCE_S):
+                embedded.start()
             yield PostgresServer(embedded)
         finally:
             embedded.stop()

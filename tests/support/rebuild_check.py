@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+from annals.audit import replaying
 from annals.audit.generations import list_generations, recorded_generations
 from annals.audit.replaying import bring_up
 from annals.audit.row_diff import TableDiff, diff_rows
@@ -28,6 +29,7 @@ from annals.schemas.codec import decode
 from annals.schemas.facts.decisions import Decision
 from annals.server.config import Config
 from annals.server.operator_access import opened_log, opened_tables
+from tests.support.patience import PATIENCE_S
 
 MODES: tuple[Mode, ...] = ("fold", "recompute")
 
@@ -37,7 +39,7 @@ def assert_rebuild_equal(config: Config, modes: tuple[Mode, ...] = MODES) -> Non
     with _frozen(), opened_log(config) as log, opened_tables(config) as database:
         assert database is not None
         (serves,) = [found.name for found in list_generations(log, database) if found.serves]
-        bring_up(log, database, serves, config.server_name)
+        _bring_up(log, database, serves, config.server_name)
         _compare(log, database, serves, config.server_name, modes)
 
 
@@ -48,7 +50,7 @@ def assert_generations_equal(
     database = Database(url, threads=1, statement_timeout_ms=0)
     try:
         with _frozen():
-            bring_up(log, database, generation, server_name)
+            _bring_up(log, database, generation, server_name)
             _compare(log, database, generation, server_name, modes)
     finally:
         database.close()
@@ -63,6 +65,11 @@ def _frozen() -> Iterator[None]:
     """
     with mock.patch.object(gc, "unfreeze"):
         yield
+
+
+def _bring_up(log: Log, database: Database, generation: str, server_name: str) -> None:
+    with mock.patch.multiple(replaying, LIVE_WAIT_S=PATIENCE_S, BEGIN_WAIT_S=PATIENCE_S):
+        bring_up(log, database, generation, server_name)
 
 
 def _compare(log: Log, database: Database, serves: str, server_name: str, modes: tuple[Mode, ...]) -> None:

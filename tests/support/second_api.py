@@ -7,8 +7,6 @@ with SecondApi(server) as other:
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +14,7 @@ from types import TracebackType
 from annals.server.embedded_postgres import EmbeddedPostgres
 from tests.support import nursery
 from tests.support.matrix_client import Client
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve, free_port, until
 
 
@@ -36,7 +35,11 @@ class SecondApi:
     def __enter__(self) -> SecondApi:
         with self._log.open("ab") as log:
             self.process = nursery.begin("run", "api", environment=self._environment, output=log)
-        until(self._answers, 60, f"second api; see {self._log}")
+        try:
+            until(self._answers, PATIENCE_S, f"second api; see {self._log}")
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def _answers(self) -> bool:
@@ -51,7 +54,7 @@ class SecondApi:
     def kill(self) -> None:
         """SIGKILL."""
         assert self.process is not None
-        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.wait()
 
     def __exit__(

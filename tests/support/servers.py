@@ -32,7 +32,10 @@ from tests.support.patience import PATIENCE_S, PATIENT
 
 T = TypeVar("T")
 _CLI = (sys.executable, "-m", "annals.server.cli")
-_ABOUT_DATA = ("ANNALS_DATA_DIR", "ANNALS_LOG", "KAFKA_BOOTSTRAP", "ANNALS_KAFKA__NAMESPACE", "DATABASE_URL")
+_ABOUT_DATA = (
+    *("ANNALS_DATA_DIR", "ANNALS_LOG", "DATABASE_URL"),
+    *("KAFKA_BOOTSTRAP", "ANNALS_KAFKA__NAMESPACE", "ANNALS_KAFKA__REQUEST_WAIT_S", "ANNALS_KAFKA__APPEND_WAIT_S"),
+)
 
 
 def free_port(address: str = "127.0.0.1") -> int:

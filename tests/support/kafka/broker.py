@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -25,10 +25,10 @@ from tests.support.kafka.installation import (
     java,
     shared_classes,
 )
+from tests.support.patience import PATIENCE_S
 
 __all__ = ["KafkaBroker", "KafkaUnavailable"]
 
-START_TIMEOUT_S = 180.0  # only a failure, or a machine with much else to do, takes so long
 # Not among the ports that the kernel gives to outgoing connections: those of a stopped broker stay free.
 PORTS = range(20000, 32000)
 READY = b"Kafka Server started"
@@ -56,8 +56,9 @@ DEFAULTS = {
     "group.consumer.session.timeout.ms": "6000",
     "group.consumer.min.heartbeat.interval.ms": "300",
     "group.consumer.heartbeat.interval.ms": "1000",
-    # After SIGKILL a restart waits until the old registration has run out (9 s where nothing is said).
-    "broker.session.timeout.ms": "2000",
+    # After SIGKILL a restart waits until the old registration has run out (9 s where nothing is said); but a broker
+    # that has no processor for so long takes itself for gone.
+    "broker.session.timeout.ms": "6000",
     "broker.heartbeat.interval.ms": "500",
     "log.retention.ms": "-1",
     "log.cleaner.threads": "1",
@@ -141,7 +142,7 @@ class KafkaBroker:
             self._start(java_options)
         return time.monotonic() - began_s
 
-    def stop(self, timeout_s: float = 30.0) -> None:
+    def stop(self, timeout_s: float = PATIENCE_S) -> None:
         """SIGTERM, and SIGKILL to what outlives it."""
         if not self.running:
             return
@@ -165,6 +166,15 @@ class KafkaBroker:
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Both, however the block ends."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
 
     def write_properties(self) -> Path:
         """Write server.properties; returns its path."""
@@ -217,13 +227,13 @@ class KafkaBroker:
 
     def _wait_until_ready(self, seen: int) -> None:
         assert self.process is not None
-        deadline_s = time.monotonic() + START_TIMEOUT_S
+        deadline_s = time.monotonic() + PATIENCE_S
         while READY not in (said := self._said(seen)):
             if self.process.poll() is not None:
                 raise KafkaUnavailable(f"the broker ended with {self.process.returncode}:\n{_tail(said)}")
             if time.monotonic() > deadline_s:
                 self.kill()
-                raise KafkaUnavailable(f"the broker is not ready after {START_TIMEOUT_S} s:\n{_tail(said)}")
+                raise KafkaUnavailable(f"the broker is not ready after {PATIENCE_S} s:\n{_tail(said)}")
             time.sleep(0.02)
 
     def _said(self, seen: int) -> bytes:

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.shared import KafkaAddress, join, leave
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,7 @@ def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
 def delete_topics(bootstrap: str, namespace: str) -> None:
     """Delete all topics of a namespace."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    ours = [name for name in admin.list_topics(timeout=30).topics if name.startswith(namespace)]
+    ours = [name for name in admin.list_topics(timeout=PATIENCE_S).topics if name.startswith(namespace)]
     if ours:
         for future in admin.delete_topics(ours).values():
-            future.result(90)
+            future.result(PATIENCE_S)

@@ -14,7 +14,8 @@ from tests.support.kafka.broker import KafkaBroker
 
 def keep(folder: Path) -> None:
     """From the start of the broker to the end of its last user."""
-    broker = KafkaBroker(folder / "own", quick=False)
+    # It is never killed, and so need not be missed soon.
+    broker = KafkaBroker(folder / "own", {"broker.session.timeout.ms": "120000"}, quick=False)
     found = folder / "broker"
     with (folder / "users").open("a") as users:
         try:

@@ -12,8 +12,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.installation import CLASSES, FORMATTED, format_data
+from tests.support.patience import PATIENCE_S
 
-WAIT_S = 90
+WAIT_S = PATIENCE_S
 QUIET = {"log_level": 0}
 
 
@@ -31,7 +32,7 @@ def prepare() -> None:
         try:
             _exercise(broker.bootstrap)
         finally:
-            broker.stop(timeout_s=120)
+            broker.stop()
         if made.exists():
             shutil.move(made, CLASSES)
 
