@@ -74,9 +74,10 @@ if os.fork() == 0:
     os._exit(0)
 theirs.close()
 nursery._nursery = lambda: ours
+how = {"environment": os.environ, "output": sys.stdout}
 alone, leader = (
-    nursery.begin("-c", program, environment=os.environ, output=sys.stdout, new_session=leads).pid
-    for program, leads in (("import time; time.sleep(600)", False), ("import os, time; os.fork(); time.sleep(600)", True))
+    nursery.begin("-c", f"{first}import time; time.sleep(600)", **how, new_session=leads).pid
+    for first, leads in (("", False), ("import os; os.fork(); ", True))
 )
 print(alone, leader, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
