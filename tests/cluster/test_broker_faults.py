@@ -41,7 +41,12 @@ def cluster(
     url = postgres.fresh_database("faults")
     migrate(url)
     folder = tmp_path_factory.mktemp("faults")
-    limits = {"ANNALS_KAFKA__APPEND_WAIT_S": str(APPEND_WAIT_S), "ANNALS_KAFKA__REQUEST_WAIT_S": "10"}
+    limits = {
+        "ANNALS_KAFKA__APPEND_WAIT_S": str(APPEND_WAIT_S),
+        "ANNALS_KAFKA__REQUEST_WAIT_S": "10",
+        # What was on the log when the broker went waits for tables that do not come.
+        "ANNALS_TABLES_WAIT_S": "10",
+    }
     with Cluster(folder, broker.bootstrap, f"faults{secrets.token_hex(4)}", url, each=1, **limits) as cluster:
         cluster.prepare()
         cluster.start()
@@ -142,9 +147,9 @@ def test_it_is_gone_for_a_while(cluster: Cluster, people: People, broker: KafkaB
         send_is_refused(people)
         time.sleep(GONE_S)
         send_is_refused(people)
+        until(lambda: 503 in fault.ann.seen, PATIENCE_S, "who talks hears of it")
         broker.start()
         fault.goes_on()
-    assert 503 in fault.ann.seen
     fault.check()
 
 
