@@ -282,6 +282,7 @@ def kafka_settings(config: Config) -> KafkaSettings:
         properties=_kafka_properties(config),
         append_timeout_ms=round(section.append_wait_s * 1000),
         request_timeout_ms=round(section.request_wait_s * 1000),
+        member_timeout_ms=round(section.member_wait_s * 1000),
     )
 
 

@@ -68,6 +68,8 @@ class KafkaSection(BaseModel):
     # How long a record may wait for the brokers before it is refused, and how long any other answer of theirs may take.
     append_wait_s: Annotated[float, Field(gt=0)] = 10.0
     request_wait_s: Annotated[float, Field(gt=0)] = 10.0
+    # A process `projectors` that is silent for so long loses its partitions to others.
+    member_wait_s: Annotated[float, Field(ge=1)] = 6.0
     security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     ssl_ca_file: Path | None = None
     ssl_certificate_file: Path | None = None

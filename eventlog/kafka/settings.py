@@ -22,7 +22,7 @@ class KafkaSettings:
     `bootstrap`: host:port of some brokers, with commas. `namespace`: in front of each topic's and group's name.
     `replication_factor` -1: the broker's default. `properties`: by librdkafka's names (TLS, SASL), for every client.
     `append_timeout_ms`: how long a record may wait for the brokers before it fails; `request_timeout_ms`: how long
-    any other call may take.
+    any other call may take; `member_timeout_ms`: how long a member of a group may be silent before others take its place.
     """
 
     bootstrap: str
@@ -32,6 +32,7 @@ class KafkaSettings:
     properties: Mapping[str, str] = field(default_factory=dict)
     append_timeout_ms: int = 10_000
     request_timeout_ms: int = 10_000
+    member_timeout_ms: int = 6_000
 
     def topic(self, name: str) -> str:
         """A topic's name on the broker."""
@@ -122,9 +123,9 @@ def member(settings: KafkaSettings, group: str) -> Config:
         **common(settings),
         "group.id": settings.topic(group),
         "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": 6000,
-        "heartbeat.interval.ms": 2000,
-        "max.poll.interval.ms": 30_000,
+        "session.timeout.ms": settings.member_timeout_ms,
+        "heartbeat.interval.ms": settings.member_timeout_ms // 3,
+        "max.poll.interval.ms": 5 * settings.member_timeout_ms,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "latest",

@@ -38,7 +38,7 @@ def cluster(broker: KafkaBroker, postgres: PostgresServer, tmp_path: Path) -> It
     url = postgres.fresh_database("set_back")
     migrate(url)
     # Of a log that was made anew some hear that nothing can be written, and others wait for tables that do not come.
-    limits = {"ANNALS_TABLES_WAIT_S": "10"}
+    limits = {"ANNALS_TABLES_WAIT_S": "10", "ANNALS_KAFKA__MEMBER_WAIT_S": "30"}
     with Cluster(tmp_path, broker.bootstrap, f"back{secrets.token_hex(4)}", url, each=1, **limits) as cluster:
         cluster.prepare()
         cluster.start()

@@ -35,6 +35,8 @@ def whole(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> 
         # Of a server whose supervisor was killed the last process may go late.
         **with_limits({"annals.server.http:PORT_PATIENCE_S": PATIENCE_S}),
         **log_backend.environment(),
+        # A process that was killed is missed sooner.
+        "ANNALS_KAFKA__MEMBER_WAIT_S": "8",
     }
     with Serve(folder, **environment) as serve:
         serve.start()

@@ -25,7 +25,8 @@ def test_nothing_but_the_brokers(tmp_path: Path) -> None:
     settings = kafka_settings(read(tmp_path, KAFKA))
     assert (settings.bootstrap, settings.namespace) == ("b1:9092,b2:9092", "annals")
     assert (settings.replication_factor, settings.min_insync_replicas) == (-1, 1)
-    assert (settings.append_timeout_ms, settings.request_timeout_ms) == (10_000, 10_000)
+    waits_ms = (settings.append_timeout_ms, settings.request_timeout_ms, settings.member_timeout_ms)
+    assert waits_ms == (10_000, 10_000, 6_000)
     assert settings.properties == {"security.protocol": "plaintext"}
 
 
@@ -36,9 +37,11 @@ def test_variables_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANNALS_KAFKA__MIN_INSYNC_REPLICAS", "2")
     monkeypatch.setenv("ANNALS_KAFKA__APPEND_WAIT_S", "2.5")
     monkeypatch.setenv("ANNALS_KAFKA__REQUEST_WAIT_S", "60")
+    monkeypatch.setenv("ANNALS_KAFKA__MEMBER_WAIT_S", "30")
     monkeypatch.setenv("ANNALS_KAFKA__PROPERTIES", '{"client.rack": "r1"}')
     settings = kafka_settings(load())
-    assert (settings.append_timeout_ms, settings.request_timeout_ms) == (2_500, 60_000)
+    waits_ms = (settings.append_timeout_ms, settings.request_timeout_ms, settings.member_timeout_ms)
+    assert waits_ms == (2_500, 60_000, 30_000)
     assert (settings.bootstrap, settings.namespace, settings.min_insync_replicas) == ("b:9092", "two", 2)
     assert settings.properties["client.rack"] == "r1"
 

@@ -15,8 +15,8 @@ import pytest
 
 from tests.support.kafka import KafkaAddress
 
-#: The run's broker serves many servers at once, and none of these tests is about one that is late.
-_WAIT_S = "120"
+#: The run's broker serves many servers at once, and none of these tests is about one that is late, or a member that is.
+_WAIT_S, _MEMBER_WAIT_S = "120", "30"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,15 @@ class LogBackend:
             "ANNALS_KAFKA__NAMESPACE": f"test{secrets.token_hex(6)}",
             "ANNALS_KAFKA__APPEND_WAIT_S": _WAIT_S,
             "ANNALS_KAFKA__REQUEST_WAIT_S": _WAIT_S,
+            "ANNALS_KAFKA__MEMBER_WAIT_S": _MEMBER_WAIT_S,
         }
 
     def settings(self) -> dict[str, Any]:
         """The same as arguments of `Config`."""
         if self.bootstrap is None:
             return {}
-        kafka = {"namespace": f"test{secrets.token_hex(6)}", "append_wait_s": _WAIT_S, "request_wait_s": _WAIT_S}
+        waits_s = {"append_wait_s": _WAIT_S, "request_wait_s": _WAIT_S, "member_wait_s": _MEMBER_WAIT_S}
+        kafka = {"namespace": f"test{secrets.token_hex(6)}", **waits_s}
         return {"log_backend": "kafka", "kafka_bootstrap": self.bootstrap, "kafka": kafka}
 
 

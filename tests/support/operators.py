@@ -57,6 +57,8 @@ def hook(event, args):
     if event == "socket.connect" and isinstance(args[1], tuple):  # a log's readers hear by sockets of the file system
         connected.append(args[1])
 sys.addaudithook(hook)
+from annals.audit import generations, replaying
+generations.OWNER_GONE_S = replaying.BEGIN_WAIT_S = replaying.LIVE_WAIT_S = 300.0
 from annals.server.cli import main
 status = main(sys.argv[1:])
 loaded = [name for name in sys.modules if name.split(".")[0] in ("httpx", "aiohttp", "requests", "urllib3")
