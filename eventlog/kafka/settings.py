@@ -22,7 +22,7 @@ class KafkaSettings:
     `bootstrap`: host:port of some brokers, with commas. `namespace`: in front of each topic's and group's name.
     `replication_factor` -1: the broker's default. `properties`: by librdkafka's names (TLS, SASL), for every client.
     `append_timeout_ms`: how long a record may wait for the brokers before it fails; `request_timeout_ms`: how long
-    any other call may take; `member_timeout_ms`: how long a member of a group may be silent before others take its place.
+    any other call may take; `member_timeout_ms`: how long a member of a group may be silent before it is missed.
     """
 
     bootstrap: str
