@@ -54,7 +54,7 @@ SLOW_FIRST = (
     *("schemathesis", "rooms", "schemas"),
 )
 CAPTURED_CHARS = 4_000
-_FEDERATION = "tests/federation/"
+_TOGETHER = ("tests/federation/", "tests/crash/")
 
 # Where pytest sees one of these, it shows the whole difference of two lists, however long.
 for _name in ("CI", "BUILD_NUMBER"):
@@ -107,16 +107,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """By files; but one worker has all stories with Synapse, which takes as long to start as ten of them."""
+    """By files; but one worker has all that share what takes long to start and to end: Synapse, or a server to be
+    killed."""
     if config.getoption("dist") != "loadfile" or is_soak(config):
         return None
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-    class OneSynapse(LoadFileScheduling):  # type: ignore[misc]
+    class Together(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return _FEDERATION if nodeid.startswith(_FEDERATION) else str(super()._split_scope(nodeid))
+            folder = next((folder for folder in _TOGETHER if nodeid.startswith(folder)), None)
+            return folder or str(super()._split_scope(nodeid))
 
-    return OneSynapse(config, log)
+    return Together(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,6 +16,8 @@ from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import decided_twice
 from tests.support.servers import Serve, until
 
+#: That it is killed while the log is Kafka, test_processes_killed shows.
+pytestmark = pytest.mark.one_log
 SAID = 30
 
 

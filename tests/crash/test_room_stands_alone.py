@@ -14,6 +14,8 @@ from tests.support.crashes import Whole, wait_ready
 from tests.support.matrix_client import Unexpected, timeline
 from tests.support.servers import about_data
 
+pytestmark = pytest.mark.one_log
+
 
 @pytest.fixture
 def annals(whole: Whole, no_settings: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:

@@ -23,6 +23,8 @@ from tests.support.operators import REASON, annals, killed, rows, serving, watch
 from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve, until
 
+#: Replays that are killed, diffs and switches on Kafka are those of test_switch.
+pytestmark = pytest.mark.one_log
 WRONG_RULE = Path(__file__).parents[1] / "support" / "wrong_rule"
 THING = "org.example.thing"
 REBUILD, TRANSACTIONS = "annals.projectors.rebuild", "annals.projectors.transaction"

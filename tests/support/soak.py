@@ -46,6 +46,13 @@ def few_examples(count: int) -> hypothesis.settings:
     return hypothesis.settings(max_examples=profile if profile > _EXAMPLES else min(count, profile))
 
 
+def _repeats(item: pytest.Item) -> bool:
+    """Whether it is run on both logs (tests.support.backends), is not about them, and this is the second one."""
+    runs_on = getattr(item, "callspec", None)
+    one_log = item.get_closest_marker("one_log") is not None
+    return one_log and runs_on is not None and runs_on.params.get("log_backend") == "kafka"
+
+
 def leave_out_soak(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of what was collected, what this run is not for."""
     if is_soak(config):
@@ -54,7 +61,7 @@ def leave_out_soak(config: pytest.Config, items: list[pytest.Item]) -> None:
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(_SOAK_TIMEOUT_S))
         return
-    left_out = [item for item in items if item.get_closest_marker(PROFILE)]
+    left_out = [item for item in items if item.get_closest_marker(PROFILE) or _repeats(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
