@@ -24,6 +24,7 @@ import pytest
 
 from tests.support.backends import log_backend
 from tests.support.kafka import kafka, kafka_namespace, own_kafka
+from tests.support.one_worker import end_servers, is_last, together
 from tests.support.postgres import database_url, postgres
 from tests.support.server_fixtures import embedded_live_server, kafka_live_server
 from tests.support.shared_server import embedded_server, kafka_server
@@ -54,7 +55,6 @@ SLOW_FIRST = (
     *("schemathesis", "rooms", "schemas"),
 )
 CAPTURED_CHARS = 4_000
-_TOGETHER = ("tests/federation/", "tests/crash/")
 
 # Where pytest sees one of these, it shows the whole difference of two lists, however long.
 for _name in ("CI", "BUILD_NUMBER"):
@@ -102,23 +102,21 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     leave_out_soak(config, items)
     ranks = {folder: rank for rank, folder in enumerate(SLOW_FIRST)}
-    items.sort(key=lambda item: ranks.get(_share_of(item.nodeid), len(ranks)))
+    items.sort(key=lambda item: ranks.get(_folder_of(together(item.nodeid) or item.nodeid), len(ranks)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """By files; but one worker has all that share what takes long to start and to end: Synapse, or a server to be
-    killed."""
+    """By files; but one worker has all that share what takes long to start (tests/support/one_worker.py)."""
     if config.getoption("dist") != "loadfile" or is_soak(config):
         return None
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-    class Together(LoadFileScheduling):  # type: ignore[misc]
+    class FilesTogether(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            folder = next((folder for folder in _TOGETHER if nodeid.startswith(folder)), None)
-            return folder or str(super()._split_scope(nodeid))
+            return together(nodeid) or str(super()._split_scope(nodeid))
 
-    return Together(config, log)
+    return FilesTogether(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -132,6 +130,17 @@ def pytest_sessionfinish() -> None:
     """Finalizers run here, not while a module is compiled that some plugin imports last of all: CPython 3.11 gives up
     then ("AST constructor recursion depth mismatch"), and with it the whole run."""
     gc.collect()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """The last test that may ask for the servers of the whole run has no time limit: it sees them compared."""
+    if not is_last(item, nextitem):
+        return (yield)
+    item.config.hook.pytest_timeout_cancel_timer(item=item)
+    result = yield
+    end_servers(item)
+    return result
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -157,6 +166,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     spent = ", ".join(f"{share} {_seconds[share]:.1f} s ({_tests[share]})" for share in shares)
     terminalreporter.write_line(f"seed {config.option.seed} (repeat: --seed {config.option.seed})")
     terminalreporter.write_line(f"time by share (tests): {spent}")
+
+
+def _folder_of(nodeid: str) -> str:
+    parts = nodeid.split("/")
+    return parts[1] if len(parts) > 1 else ""
 
 
 def _share_of(nodeid: str) -> str:

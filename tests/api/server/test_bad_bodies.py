@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import event as noted
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annals.matrix.errors import MatrixError
@@ -28,6 +28,8 @@ _MEMBERSHIPS = ("v2/send_join", "v1/send_join", "v2/send_leave", "v1/send_leave"
 _ENDPOINTS = (*_MEMBERSHIPS, "v2/invite", "v1/invite")
 _EXCHANGE = "v1/exchange_third_party_invite"
 _numbers = itertools.count(1)
+#: For each endpoint. By the profile: 12, or in a soak 500.
+EXAMPLES = settings().max_examples // 2
 
 
 class Scene:
@@ -110,6 +112,7 @@ def _afterwards(scene: Scene, test: Callable[[], None]) -> None:
 
 
 def test_any_json(scene: Scene) -> None:
+    @settings(max_examples=EXAMPLES)
     @given(st.sampled_from([*_ENDPOINTS, _EXCHANGE]), st.data(), st.dictionaries(texts, any_values, max_size=4))
     def any_json(endpoint: str, data: st.DataObject, body: dict[str, Any]) -> None:
         rooms = st.sampled_from([scene.room_id, scene.knocked, scene.by_mail, "!x", "\0", "!" + "é" * 200])
@@ -123,6 +126,7 @@ def test_any_json(scene: Scene) -> None:
 def test_any_change_of_an_event(scene: Scene, endpoint: str) -> None:
     version, good = scene.event(endpoint)
 
+    @settings(max_examples=EXAMPLES)
     @given(lies, contents(), st.booleans(), lies | st.just(_NOT_SPOILT))
     def any_change(lie: Spoilt, content: dict[str, Any], is_signed: bool, of_body: Spoilt) -> None:
         pdu = lie.of(good)
@@ -144,6 +148,7 @@ def test_any_change_of_an_event(scene: Scene, endpoint: str) -> None:
 def test_any_change_of_an_invite_by_mail(scene: Scene) -> None:
     good = partial(scene.alice, scene.by_mail, scene.carol.id)
 
+    @settings(max_examples=EXAMPLES)
     @given(lies)
     def any_change(lie: Spoilt) -> None:
         scene.put(_EXCHANGE, [scene.by_mail], lie.of(good))
