@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.support.sync_fixtures import queries_template, world
+from tests.support.sync_fixtures import world
 
-__all__ = ["anyio_backend", "queries_template", "world"]
+__all__ = ["anyio_backend", "world"]
 
 
 @pytest.fixture

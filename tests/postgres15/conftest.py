@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.database.conftest import own_database, shared_url, url, writer
-from tests.projectors.conftest import log, migrated_template, tables_url
+from tests.projectors.conftest import log, tables_url
 from tests.support.postgres import PostgresServer, postgres15
 
-__all__ = ["log", "migrated_template", "own_database", "postgres15", "shared_url", "tables_url", "url", "writer"]
+__all__ = ["log", "own_database", "postgres15", "shared_url", "tables_url", "url", "writer"]
 
 
 @pytest.fixture(scope="session")

@@ -7,26 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from annals.database.migrate import migrate
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
 from annals.schemas.topics import TOPICS, decisions_topic
 from tests.support.postgres import PostgresServer
-
-
-@pytest.fixture(scope="session")
-def migrated_template(postgres: PostgresServer) -> str:
-    """The name of a database that has all tables, to copy."""
-    url = postgres.fresh_database("projectors_template")
-    migrate(url, "g1")
-    return url.partition("?")[0].rpartition("/")[2]
+from tests.support.spare_tables import spare_tables
 
 
 @pytest.fixture
-def tables_url(postgres: PostgresServer, migrated_template: str) -> Iterator[str]:
+def tables_url(postgres: PostgresServer) -> Iterator[str]:
     """A database with empty tables of generation g1."""
-    url = postgres.fresh_database("projectors", migrated_template)
-    yield url
-    postgres.drop_database(url)
+    with spare_tables(postgres).tables() as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.sync_fixtures import queries_template, world
+from tests.support.sync_fixtures import world
 
-__all__ = ["queries_template", "world"]
+__all__ = ["world"]

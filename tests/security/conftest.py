@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.support.federation_fixtures import asked
-from tests.support.gap_fixtures import gap_authority, gap_tables, play
+from tests.support.gap_fixtures import gap_authority, play
 from tests.support.shared_server import server
-from tests.support.sync_fixtures import queries_template, world
+from tests.support.sync_fixtures import world
 
-__all__ = ["asked", "gap_authority", "gap_tables", "play", "queries_template", "server", "world"]
+__all__ = ["asked", "gap_authority", "play", "server", "world"]

@@ -17,6 +17,7 @@ from tests.support.gap_stories import deep_gap, good_event_after
 from tests.support.peer_room import PeerRoom
 from tests.support.postgres import PostgresServer
 from tests.support.scripted_peer import Authority, ScriptedPeer
+from tests.support.spare_tables import spare_tables
 from tests.support.spoiling import Lying, Spoilt, lies
 
 _numbers = itertools.count(1)
@@ -33,12 +34,12 @@ _rounds = st.lists(st.dictionaries(st.sampled_from(PULLED), lies, min_size=1, ma
 @settings(max_examples=2, phases=[Phase.generate])
 @given(rounds=_rounds)
 def test_gaps(
-    postgres: PostgresServer, gap_tables: str, gap_authority: Authority, tmp_path: Path, rounds: list[dict[str, Spoilt]]
+    postgres: PostgresServer, gap_authority: Authority, tmp_path: Path, rounds: list[dict[str, Spoilt]]
 ) -> None:
-    folder, url = tmp_path / f"house{next(_numbers)}", postgres.fresh_database(template=gap_tables)
+    folder = tmp_path / f"house{next(_numbers)}"
     folder.mkdir()
 
-    async def run() -> None:
+    async def run(url: str) -> None:
         async with LyingPeer(gap_authority, folder) as peer, gap_house(url, folder, gap_authority) as house:
             peer.lie_about = {}
             room = await house.enter(PeerRoom(peer))
@@ -63,5 +64,5 @@ def test_gaps(
             verdicts = await house.verdicts(room)
             assert (verdicts[between.event_id], verdicts[last.event_id]) == ("accepted", "accepted")
 
-    asyncio.run(run())
-    postgres.drop_database(url)
+    with spare_tables(postgres).tables() as url:
+        asyncio.run(run(url))

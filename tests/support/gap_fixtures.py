@@ -10,13 +10,13 @@ from typing import Protocol
 
 import pytest
 
-from annals.database.migrate import migrate
 from annals.eventlog.embedded import open_embedded
 from tests.support.gap_house import US, GapHouse, gap_house
 from tests.support.peer_room import PeerRoom
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.scripted_peer import Authority, ScriptedPeer, make_authority
+from tests.support.spare_tables import spare_tables
 
 Story = Callable[[GapHouse, PeerRoom, ScriptedPeer], Awaitable[None]]
 
@@ -34,18 +34,9 @@ def gap_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return make_authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture(scope="session")
-def gap_tables(postgres: PostgresServer) -> str:
-    """Name of a database with the tables of g1, to be copied."""
-    url = postgres.fresh_database("template")
-    migrate(url)
-    return url.partition("?")[0].rpartition("/")[2]
-
-
 @pytest.fixture
-def play(postgres: PostgresServer, gap_tables: str, tmp_path: Path, gap_authority: Authority) -> Iterator[Play]:
+def play(postgres: PostgresServer, tmp_path: Path, gap_authority: Authority) -> Iterator[Play]:
     """Run a story."""
-    url = postgres.fresh_database(template=gap_tables)
 
     def run(story: Story, version: str = "10", late: int | None = None, rebuilt: bool = False) -> None:
         async def whole() -> None:
@@ -67,8 +58,8 @@ def play(postgres: PostgresServer, gap_tables: str, tmp_path: Path, gap_authorit
 
         asyncio.run(whole())
 
-    yield run
-    postgres.drop_database(url)
+    with spare_tables(postgres).tables() as url:
+        yield run
 
 
 def _rebuild(folder: Path, url: str) -> None:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from tests.support.accounts_fixtures import house, live, migrated, shared_house
 from tests.support.federation_fixtures import asked
-from tests.support.sync_fixtures import queries_template, world
+from tests.support.sync_fixtures import world
 
-__all__ = ["asked", "house", "live", "migrated", "queries_template", "shared_house", "world"]
+__all__ = ["asked", "house", "live", "migrated", "shared_house", "world"]

@@ -19,10 +19,10 @@ from annals.schemas.facts.quarantine import QuarantineRetried
 from annals.schemas.facts.rooms import PduFetched, PduReceived
 from tests.support.egress_world import membership, remote_event
 from tests.support.projectors import append, envelope
-from tests.support.sync_fixtures import queries_template, world
+from tests.support.sync_fixtures import world
 from tests.support.sync_world import NOW_MS, World
 
-__all__ = ["queries_template", "world"]
+__all__ = ["world"]
 
 ORIGIN, BOB = "peer.example", "@bob:peer.example"
 
