@@ -8,6 +8,7 @@ import pytest
 
 from annals.database.migrate import create_generation, migrate
 from annals.database.write_connection import WriteConnection
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 from tests.support.tables import create_tables
 
@@ -53,7 +54,7 @@ def url(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[st
         postgres.drop_database(url)
         return
     url = request.getfixturevalue("shared_url")
-    connection = WriteConnection(url, lock_timeout_ms=10_000)
+    connection = WriteConnection(url, lock_timeout_ms=int(PATIENCE_S * 1000))
     connection.execute(RESET)
     connection.close()
     yield url

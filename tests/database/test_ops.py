@@ -11,6 +11,7 @@ from annals.database import ops
 from annals.database.errors import BadGenerationName, NotMigrated
 from annals.database.ops import Lease
 from annals.database.write_connection import WriteConnection
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_an_owner_keeps_its_lease(operations: WriteConnection) -> None:
 
 
 def test_two_takers_at_once_are_one_owner(url: str, operations: WriteConnection) -> None:
-    other = WriteConnection(url, synchronous_commit=True, lock_timeout_ms=5000)
+    other = WriteConnection(url, synchronous_commit=True, lock_timeout_ms=int(PATIENCE_S * 1000))
     operations.begin()
     assert ops.take_lease(operations, "join", "a", now_ms=1000, duration_ms=50)
     with ThreadPoolExecutor(1) as threads:
@@ -65,7 +66,7 @@ def test_two_takers_at_once_are_one_owner(url: str, operations: WriteConnection)
         while operations.one("SELECT count(*) FROM pg_locks WHERE NOT granted") == (0,):
             assert not second.done()
         operations.commit()
-        assert second.result(60) is None
+        assert second.result(PATIENCE_S) is None
     other.close()
 
 

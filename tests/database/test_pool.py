@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from annals.database.pool import Database
 from annals.database.session import Session
 from annals.database.snapshot import Snapshot
 from annals.database.write_connection import WriteConnection
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 from tests.support.statements import count_statements
 
@@ -43,7 +45,7 @@ def switch(writer: WriteConnection, generation: str) -> None:
 
 def terminate_readers(writer: WriteConnection) -> int:
     rows = writer.rows(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        "SELECT pg_terminate_backend(pid, 300000) FROM pg_stat_activity"
         " WHERE application_name = 'annals read' AND datname = current_database()"
     )
     return len(rows)
@@ -131,7 +133,7 @@ def test_the_caller_does_not_wait_for_the_rollback(database: Database, monkeypat
     finish = Session.finish
 
     def slow_finish(session: Session) -> None:
-        may_finish.wait(60)
+        may_finish.wait(PATIENCE_S)
         finish(session)
         finished.set()
 
@@ -140,7 +142,7 @@ def test_the_caller_does_not_wait_for_the_rollback(database: Database, monkeypat
     database.read_now(lambda snapshot: snapshot.one("SELECT 1"))
     assert not finished.is_set()
     may_finish.set()
-    assert finished.wait(60)
+    assert finished.wait(PATIENCE_S)
 
 
 def test_no_transaction_stays_open(database: Database, writer: WriteConnection) -> None:
@@ -151,7 +153,7 @@ def test_no_transaction_stays_open(database: Database, writer: WriteConnection) 
         with pytest.raises((KeyError, StatementFailed)):
             database.read_now(fn)
     database.read_now(lambda snapshot: None)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     busy = [("?",)]
     while busy and time.monotonic() < deadline:
         busy = writer.rows(
@@ -203,7 +205,12 @@ def test_a_statement_that_takes_too_long_is_cut(url: str) -> None:
     pool = Database(url, threads=1, statement_timeout_ms=50)
     with pytest.raises(StatementTimeout):
         pool.read_now(lambda snapshot: snapshot.rows("SELECT pg_sleep(10)"))
-    assert pool.read_now(lambda snapshot: snapshot.one("SELECT 1")) == (1,)
+    found = None
+    while found is None:
+        # On a slow machine this, too, may be cut.
+        with suppress(StatementTimeout):
+            found = pool.read_now(lambda snapshot: snapshot.one("SELECT 1"))
+    assert found == (1,)
     pool.close()
 
 
@@ -213,11 +220,11 @@ def test_more_waiters_than_admitted_are_refused(url: str) -> None:
 
     def hold(snapshot: Snapshot) -> None:
         entered.set()
-        release.wait(60)
+        release.wait(PATIENCE_S)
 
     async def crowd() -> list[Any]:
         first = asyncio.ensure_future(pool.read(hold))
-        await asyncio.to_thread(entered.wait, 10)
+        await asyncio.to_thread(entered.wait, PATIENCE_S)
         others = [asyncio.ensure_future(pool.read(lambda snapshot: 5)) for _ in range(3)]
         await asyncio.sleep(0)
         release.set()
@@ -236,11 +243,11 @@ def test_a_read_that_nobody_awaits_any_more_is_not_made(url: str) -> None:
 
     def hold(snapshot: Snapshot) -> None:
         entered.set()
-        release.wait(60)
+        release.wait(PATIENCE_S)
 
     async def cancel() -> None:
         first = asyncio.ensure_future(pool.read(hold))
-        await asyncio.to_thread(entered.wait, 10)
+        await asyncio.to_thread(entered.wait, PATIENCE_S)
         second = asyncio.ensure_future(pool.read(lambda snapshot: made.append(2)))
         await asyncio.sleep(0)
         second.cancel()
@@ -275,7 +282,7 @@ def test_a_closed_pool_refuses(url: str) -> None:
 
 def test_a_read_that_raises_stop_iteration_does_not_hang(database: Database) -> None:
     async def read() -> Any:
-        return await asyncio.wait_for(database.read(lambda snapshot: next(iter(()))), 10)
+        return await asyncio.wait_for(database.read(lambda snapshot: next(iter(()))), PATIENCE_S)
 
     with pytest.raises(RuntimeError, match="StopIteration"):
         asyncio.run(read())

@@ -63,7 +63,7 @@ def test_a_prepared_read_follows_the_serving_generation(database: Database, writ
 def test_a_new_connection_prepares_anew(database: Database, writer: WriteConnection) -> None:
     for _ in range(4):
         read(database, 0, ["rooms"], 1)
-    writer.rows("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'annals read'")
+    writer.rows("SELECT pg_terminate_backend(pid, 300000) FROM pg_stat_activity WHERE application_name = 'annals read'")
     for _ in range(4):
         assert read(database, 0, ["rooms"], 1) == []
     assert count_prepared(database) == 1
@@ -128,7 +128,7 @@ def test_marks_are_numbered_and_percent_signs_kept() -> None:
 def test_a_lost_connection_is_told_as_one(database: Database, writer: WriteConnection) -> None:
     def lose(snapshot: Snapshot) -> None:
         (row,) = snapshot.rows("SELECT pg_backend_pid()")
-        writer.rows("SELECT pg_terminate_backend(%s, 5000)", (row[0],))
+        writer.rows("SELECT pg_terminate_backend(%s, 300000)", (row[0],))
         snapshot.rows(SQL, (0, ["rooms"], 1))
 
     with pytest.raises(ConnectionLost):

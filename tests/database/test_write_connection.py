@@ -72,7 +72,7 @@ def test_a_backend_that_is_ended_by_another_is_lost(url: str, writer: WriteConne
     writer.execute("INSERT INTO positions VALUES ('a', 1)")
     pid, backend_start = writer.backend()
     assert other.rows(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        "SELECT pg_terminate_backend(pid, 300000) FROM pg_stat_activity"
         " WHERE pid = %s AND backend_start = %s::timestamptz",
         (pid, backend_start),
     ) == [(True,)]
@@ -109,7 +109,7 @@ def test_check_notices_that_the_server_ended_the_connection(database_url: str) -
     pid, _ = connection.backend()
     connection.check()
     other = WriteConnection(database_url)
-    other.rows("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    other.rows("SELECT pg_terminate_backend(%s, 300000)", (pid,))
     other.close()
     with pytest.raises(ConnectionLost):
         connection.check()

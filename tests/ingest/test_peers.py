@@ -27,6 +27,7 @@ from annals.matrix.room_versions import V10
 from annals.matrix.server_keys import KnownKey
 from annals.matrix.signing import SigningKey, VerifyKey
 from annals.matrix.x_matrix import authorization
+from tests.support.patience import PATIENCE_S
 from tests.support.scripted_peer import DAY_MS, Authority, ScriptedPeer, a_client, public_base64, reference_key
 
 NOW_MS = 1_700_000_000_000
@@ -59,7 +60,7 @@ def play(authority: Authority, folder: Path, scenario: Scenario, *, notary: bool
         async with AsyncExitStack() as stack:
             peer = await stack.enter_async_context(ScriptedPeer(authority, folder))
             other = await stack.enter_async_context(ScriptedPeer(authority, folder, "other.example"))
-            client = await stack.enter_async_context(a_client(authority))
+            client = await stack.enter_async_context(a_client(authority, patient=True))
             keys = (VerifyKey.from_base64("ed25519:a_1", public_base64(other.keys[0])),) if pinned else ()
             with ThreadPoolExecutor(1) as threads:
                 us = Us(client, [Notary(other.name, keys)] if notary else [], threads)
@@ -197,14 +198,14 @@ def test_two_notaries_that_vouch_for_each_other_do_not_wait_for_each_other(
         async with AsyncExitStack() as stack:
             one = await stack.enter_async_context(ScriptedPeer(authority, tmp_path))
             two = await stack.enter_async_context(ScriptedPeer(authority, tmp_path, "other.example"))
-            client = await stack.enter_async_context(a_client(authority))
+            client = await stack.enter_async_context(a_client(authority, patient=True))
             for peer, other in ((one, two), (two, one)):
                 peer.on("GET", KEYS, _gone)
                 # Each has something to say that needs its own key to be believed.
                 peer.vouched = {other.name: other.key_answer, "x.invalid:1": lambda: {"server_name": "x.invalid:1"}}
             with ThreadPoolExecutor(1) as threads:
                 us = Us(client, [Notary(one.name), Notary(two.name)], threads)
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(PATIENCE_S):
                     found = await us.keyring.keys(
                         [KeyNeed(one.name, "ed25519:a_1"), KeyNeed("x.invalid:1", "ed25519:1")]
                     )

@@ -11,6 +11,7 @@ from annals.projectors.folding import Moved
 from annals.projectors.notices import CHANNEL, Notice, payloads, understood
 from annals.rooms.heads import Intent
 from annals.schemas.facts.rooms import RoomFact
+from tests.support.patience import PATIENCE_S
 from tests.support.projectors import append, connector, running
 from tests.support.room_traffic import numbered_room
 from tests.support.rooms import Driver, received, user
@@ -36,7 +37,7 @@ def _heads_told(log: EmbeddedLog, url: str, facts: list[RoomFact]) -> dict[str, 
         partition = partition_of(facts[0].room_id, log.partitions("rooms"))
         end = log.end("rooms", partition)
         while True:
-            notice = heard.get(timeout=60)
+            notice = heard.get(timeout=PATIENCE_S)
             for room_id in notice.rooms:
                 heads.pop(room_id, None)
             heads.update(notice.heads)

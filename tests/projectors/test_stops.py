@@ -59,12 +59,12 @@ def test_a_stop_that_cannot_be_withdrawn_ends_by_itself(
     log: EmbeddedLog, tables_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stops, "STOP_S", 0.5)
-    monkeypatch.setattr(stops, "_LOCK_WAIT_MS", 50)
     append(log, simple_facts(random.Random(4), 10))
     operator, batch = (WriteConnection(tables_url, "g1") for _ in range(2))
     with running(log, connector(tables_url)) as loop:
         loop.catch_up()
         stops.stop(operator, ["g1"], lambda: projected_ends(log))
+        monkeypatch.setattr(stops, "_LOCK_WAIT_MS", 50)
         batch.begin()
         batch.execute("LOCK TABLE positions IN ROW EXCLUSIVE MODE")
         stops.withdraw(operator, ["g1"])

@@ -18,6 +18,7 @@ from annals.projectors.positions.reached import Reached
 from annals.projectors.positions.read import lags, projected_ends
 from annals.projectors.runner import run
 from annals.schemas.facts.receipts import ReceiptSet
+from tests.support.patience import PATIENCE_S
 from tests.support.projectors import append, append_of, envelope, simple_facts
 
 _ids = st.sets(st.text(max_size=255), max_size=60)
@@ -66,7 +67,7 @@ def test_who_waits_wakes_after_the_subscribers(log: EmbeddedLog, tables_url: str
         asyncio.run(_wait_for_receipts(log, tables_url))
     finally:
         stop.set()
-        thread.join(60)
+        thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
@@ -82,13 +83,13 @@ async def _wait_for_receipts(log: EmbeddedLog, url: str) -> None:
         record = append_of(log, fact)
         (offset,) = await asyncio.to_thread(append, log, [fact])
         vector = {(record.topic, record.partition): offset + 1}
-        assert await reached.reached(vector, 10)
+        assert await reached.reached(vector, PATIENCE_S)
         assert any(notice.everything or "!r:test" in notice.rooms for notice in heard)
     assert await reached.reached(vector, 0), "what is reached needs no waiting"
     ahead = {which: offset + 1 for which, offset in vector.items()}
     assert not await reached.reached(ahead, 0.05)
     append(log, simple_facts(random.Random(1), 20))
-    assert await reached.reached(projected_ends(log), 10)
+    assert await reached.reached(projected_ends(log), PATIENCE_S)
     assert set(lags(log, reached.known).values()) == {0}
     await reached.close()
     database.close()
@@ -99,7 +100,7 @@ def test_what_no_notice_told_is_read_within_a_second(log: EmbeddedLog, tables_ur
         database = Database(tables_url, threads=2)
         reached = Reached(database)
         await reached.start()
-        waiting = asyncio.ensure_future(reached.reached({("users", 0): 5}, 10))
+        waiting = asyncio.ensure_future(reached.reached({("users", 0): 5}, PATIENCE_S))
         await asyncio.sleep(0)
         connection = WriteConnection(tables_url, "g1")
         connection.execute(

@@ -11,7 +11,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
+from annals.ingest.handshakes import runner
 from annals.ingest.handshakes.desk import Desk, Handshake
 from annals.ingest.handshakes.runner import Runner
 from annals.ingest.key_service import open_keyring
@@ -164,7 +166,7 @@ def play(authority: Authority, folder: Path, scenario: Scenario) -> None:
         async with AsyncExitStack() as stack:
             peer = await stack.enter_async_context(RoomPeer(authority, folder / "1"))
             other = await stack.enter_async_context(RoomPeer(authority, folder / "2"))
-            client = await stack.enter_async_context(a_client(authority, key=KEY, now_ms=now_ms))
+            client = await stack.enter_async_context(a_client(authority, patient=True, key=KEY, now_ms=now_ms))
             keyring = open_keyring(client, US, [KEY], MemoryKeyStore(), [], now_ms, lambda: 0.5)
             threads = stack.enter_context(ThreadPoolExecutor(2))
             log = MemoryLog()
@@ -183,7 +185,9 @@ def play(authority: Authority, folder: Path, scenario: Scenario) -> None:
             await scenario(Us(log, desk, Leases()), peer, other)
             await keyring.close()
 
-    asyncio.run(run())
+    # Nothing is worth the runner's waiting for here.
+    with mock.patch.multiple(runner, IDLE_S=0.05, PAUSE_S=0.01, SETTLED_S=0.01):
+        asyncio.run(run())
 
 
 __all__ = ["US", "USER", "Leases", "MemoryLog", "Scenario", "Us", "play"]

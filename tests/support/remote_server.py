@@ -25,10 +25,12 @@ from annals.ingest.key_store import FetchedKeys
 from annals.matrix.auth_events import auth_types_for
 from annals.matrix.building import build_event
 from annals.matrix.canonical_json import canonical_bytes
+from annals.matrix.errors import MatrixError
 from annals.matrix.events import Event, StateKey
+from annals.matrix.hashing import content_hash
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.matrix.server_keys import read_server_keys
-from annals.matrix.signing import SigningKey, sign_json
+from annals.matrix.signing import SigningKey, sign_event, sign_json
 from annals.matrix.x_matrix import authorization
 from annals.schemas.facts.servers import ServerKeysFetched
 from tests.support.patience import PATIENCE_S
@@ -162,6 +164,15 @@ class RemoteServer:
         # Versions 1 and 2 name hashes beside ids, which nobody checks.
         hashes = dict.fromkeys([*given["prev_events"], *given["auth_events"]], "A" * 43)
         return build_event(ROOM_VERSIONS[version], reference_hashes=hashes, **given)
+
+    def signed(self, pdu: Any, version: str) -> Any:
+        """A PDU that was changed, with good hashes and a good signature of this server, as far as it can have them."""
+        rules = ROOM_VERSIONS[version]
+        try:
+            hashed = {**pdu, "hashes": {"sha256": content_hash(pdu, rules)}}
+            return sign_event({**hashed, "signatures": {}}, rules, self.name, self.key)
+        except (MatrixError, TypeError, KeyError, AttributeError, ValueError):
+            return pdu
 
     def chain(self, room_id: str, sender: str, texts: Sequence[str]) -> list[Event]:
         """Messages, each upon the one before."""

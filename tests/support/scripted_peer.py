@@ -224,10 +224,20 @@ class ScriptedPeer:
         return context
 
 
+class PatientClient(FederationClient):
+    """Waits for an answer until a test would give up, however long whoever asks would wait: for tests of other things
+    than slow servers."""
+
+    async def ask(self, *question: Any, timeout_s: float | None = None, **named: Any) -> bytes:
+        """See FederationClient."""
+        return await super().ask(*question, timeout_s=PATIENCE_S, **named)
+
+
 def a_client(
     authority: Authority,
     names: Names | None = None,
     *,
+    patient: bool = False,
     server_name: str = "us.example",
     key: SigningKey | None = None,
     now_ms: Callable[[], int] = lambda: 1_700_000_000_000,
@@ -242,4 +252,5 @@ def a_client(
         **settings,
     }
     identity = Identity(server_name, key or SigningKey("ed25519:u_1", b"\7" * 32))
-    return FederationClient(identity, FederationSettings(**chosen), now_ms, names or FakeNames(), lambda: 0.5)
+    kind = PatientClient if patient else FederationClient
+    return kind(identity, FederationSettings(**chosen), now_ms, names or FakeNames(), lambda: 0.5)

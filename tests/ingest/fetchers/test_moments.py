@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from annals.ingest.fetchers import moments as asked_moments
 from annals.ingest.fetchers.moments import Moments as Asked
 from annals.matrix.events import Event
 from annals.queries.client_events import Viewer
@@ -14,8 +15,14 @@ from annals.queries.errors import NoAccess, NotThere
 from annals.queries.moments import Moment, Moments, Near
 from tests.support.gap_fixtures import Play
 from tests.support.gap_house import ALICE, US, GapHouse
+from tests.support.patience import PATIENCE_S
 from tests.support.peer_room import NOW_MS, PeerRoom
 from tests.support.scripted_peer import ScriptedPeer
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked_moments, "WAIT_S", PATIENCE_S)
 
 
 def moments(house: GapHouse) -> Moments:

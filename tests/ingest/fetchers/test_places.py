@@ -13,6 +13,7 @@ import pytest
 from annals.ingest.fetchers.follower import WantedFollower
 from annals.ingest.fetchers.places import Places
 from tests.support.gap_house import until
+from tests.support.patience import PATIENCE_S
 
 T = TypeVar("T")
 SLOW, OTHER = "slow.example", "other.example"
@@ -136,7 +137,7 @@ def test_a_place_of_who_is_cancelled_is_free_again(given: bool) -> None:
             await _turns()
             first.set()
         await asyncio.gather(holder, waiting, return_exceptions=True)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await _take(places, "c", taken, leave)
         assert taken == ["a", "c"]
 
