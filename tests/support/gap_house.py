@@ -190,7 +190,7 @@ async def gap_house(url: str, directory: Path, authority: Authority) -> AsyncIte
         reached = Reached(database)
         await reached.start()
         parts.push_async_callback(reached.close)
-        appender = Appender(log, reached, lambda: NOW_MS, "test", "remote")
+        appender = Appender(log, reached, lambda: NOW_MS, "test", "remote", wait_s=PATIENCE_S)
         client = await parts.enter_async_context(a_client(authority, patient=True, server_name=US, key=KEY))
         keyring = open_keyring(client, US, [KEY], MemoryKeyStore(), [], lambda: NOW_MS, lambda: 0.5)
         parts.push_async_callback(keyring.close)
