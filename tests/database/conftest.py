@@ -20,8 +20,9 @@ RESET = """
 """
 
 
-def prepared_database(postgres: PostgresServer) -> str:
-    """A database with `ops`, g1 and g2, a table of positions and the test tables in both."""
+@pytest.fixture(scope="session")
+def prepared(postgres: PostgresServer) -> str:
+    """The name of a database to copy, with `ops`, g1 and g2, a table of positions and the test tables in both."""
     url = postgres.fresh_database()
     migrate(url)
     create_generation(url, "g2")
@@ -31,13 +32,13 @@ def prepared_database(postgres: PostgresServer) -> str:
         writer.execute("CREATE TABLE positions (topic text, next bigint)")
         writer.close()
         create_tables(url, generation)
-    return url
+    return url.partition("?")[0].rpartition("/")[2]
 
 
 @pytest.fixture(scope="session")
-def shared_url(postgres: PostgresServer) -> str:
+def shared_url(postgres: PostgresServer, prepared: str) -> str:
     """The database of the tests that leave its tables as they are: making one takes longer than most tests."""
-    return prepared_database(postgres)
+    return postgres.fresh_database(template=prepared)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def own_database() -> None:
 def url(request: pytest.FixtureRequest, postgres: PostgresServer) -> Iterator[str]:
     """A prepared database, with empty tables, serving g1."""
     if "own_database" in request.fixturenames:
-        url = prepared_database(postgres)
+        url = postgres.fresh_database(template=request.getfixturevalue("prepared"))
         yield url
         postgres.drop_database(url)
         return

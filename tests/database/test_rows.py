@@ -9,7 +9,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text
 
@@ -112,7 +112,6 @@ def test_batches_leave_what_single_changes_leave(
     writer, oracle = pets
     monkeypatch.setattr(copy_writer, "BULK_ROWS_MIN", dict.fromkeys(Kind, 1 if bulk else 1000))
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(changes, st.lists(st.integers(0, 25), max_size=3), st.integers(0, 25))
     def check(drawn: list[Change], cuts: list[int], merged_at: int) -> None:
         done = with_true_inserts(drawn, set())

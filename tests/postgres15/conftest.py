@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.database.conftest import own_database, shared_url, url, writer
+from tests.database.conftest import own_database, prepared, shared_url, url, writer
 from tests.projectors.conftest import log, tables_url
 from tests.support.postgres import PostgresServer, postgres15
 
-__all__ = ["log", "own_database", "postgres15", "shared_url", "tables_url", "url", "writer"]
+__all__ = ["log", "own_database", "postgres15", "prepared", "shared_url", "tables_url", "url", "writer"]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from annals.database.migrate import create_generation
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.embedded import EmbeddedLog
 from annals.projectors.rebuild import replay
@@ -54,6 +53,7 @@ def test_whatever_may_be_in_a_state_has_a_place(log: EmbeddedLog, tables_url: st
     assert linked == (len({room_id for room_id, _ in expected}),)
 
 
+@pytest.mark.soak  # test_rebuild.py compares all tables
 @pytest.mark.parametrize("mode", ["fold", "recompute"])
 def test_a_new_generation_has_the_same_index(log: EmbeddedLog, tables_url: str, mode: str) -> None:
     _told(log, tables_url, 4)
@@ -88,7 +88,6 @@ def test_a_room_from_before_the_index_is_adopted_with_its_next_member(
 
 
 def test_a_page_of_citing_chains_is_of_the_newest(tables_url: str) -> None:
-    create_generation(tables_url, "g1")
     connection = WriteConnection(tables_url, "g1")
     try:
         count = CITING_CHAINS_PAGE + 6

@@ -60,7 +60,7 @@ class CrashingConnection(WriteConnection):
 
 
 def _catch_up(log: EmbeddedLog, connect: Any) -> None:
-    loop = Loop(log, connect, Settings("g1", SERVER_NAME, "one", records_max=40))
+    loop = Loop(log, connect, Settings("g1", SERVER_NAME, "one", records_max=25))
     try:
         loop.take()
         loop.catch_up()
@@ -71,8 +71,8 @@ def _catch_up(log: EmbeddedLog, connect: Any) -> None:
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_at_any_statement_changes_nothing(log: EmbeddedLog, tables_url: str, after: bool) -> None:
     rng = random.Random(7)
-    _, facts = traffic(rng, rooms=2, length=6)
-    append(log, [*facts, *simple_facts(rng, 20)])
+    _, facts = traffic(rng, rooms=2, length=3)
+    append(log, [*facts, *simple_facts(rng, 12)])
     _catch_up(log, connector(tables_url))
     expected, decided = dump(tables_url), decisions_that_count(log)
     assert expected["events"]
@@ -99,7 +99,7 @@ def test_a_crash_at_any_statement_changes_nothing(log: EmbeddedLog, tables_url: 
 def test_a_crash_while_deciding_decides_nothing_anew(log: EmbeddedLog, tables_url: str) -> None:
     """Each crash comes at a later statement of a batch that decides; the log's decisions are only ever added to."""
     rng = random.Random(8)
-    _, facts = traffic(rng, rooms=2, length=8)
+    _, facts = traffic(rng, rooms=2, length=5)
     CrashingConnection.after = False
     seen: list[Decision] = []
     for number, fact in enumerate(facts):

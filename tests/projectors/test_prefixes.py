@@ -19,7 +19,7 @@ Tables = dict[str, list[tuple[Any, ...]]]
 
 
 def _facts(kind: str, rng: random.Random) -> Sequence[Any]:
-    return simple_facts(rng, 12) if kind == "simple" else traffic(rng, rooms=2, length=6)[1]
+    return simple_facts(rng, 8) if kind == "simple" else traffic(rng, rooms=2, length=3)[1]
 
 
 @pytest.mark.parametrize("kind", ["simple", "rooms"])

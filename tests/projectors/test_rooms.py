@@ -23,6 +23,7 @@ from tests.support.decisions import decisions_that_count
 from tests.support.projectors import append, connector, dump, empty, running
 from tests.support.room_traffic import RoomStory, numbered_room, traffic
 from tests.support.rooms import user
+from tests.support.soak import only_in_soak
 
 
 def _verdicts(url: str) -> dict[tuple[str, str], str]:
@@ -58,7 +59,7 @@ def _check_current_state(url: str, stories: list[RoomStory]) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, only_in_soak(2)])
 def test_tables_hold_what_the_machine_decides(log: EmbeddedLog, tables_url: str, seed: int) -> None:
     stories, facts = traffic(random.Random(seed), rooms=4, length=25)
     with running(log, connector(tables_url)) as loop:
@@ -72,7 +73,7 @@ def test_tables_hold_what_the_machine_decides(log: EmbeddedLog, tables_url: str,
 
 
 def test_every_way_of_batching_decides_alike(tables_url: str, tmp_path: Path) -> None:
-    _, facts = traffic(random.Random(5), rooms=3, length=14)
+    _, facts = traffic(random.Random(5), rooms=3, length=8)
     expected: object = None
     for number, (size, work_s) in enumerate(((1000, 9.0), (1, 9.0), (5, 9.0), (1000, 0.0), (1000, 0.002))):
         empty(tables_url)

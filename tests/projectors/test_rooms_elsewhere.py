@@ -35,6 +35,7 @@ from tests.support.rooms_elsewhere import (
     started,
     story,
 )
+from tests.support.soak import only_in_soak
 
 
 def _fill(log: Any, url: str, facts: list[RoomFact], **settings: Any) -> None:
@@ -65,7 +66,7 @@ def test_tables_hold_what_the_machine_decides(log: EmbeddedLog, tables_url: str,
     connection.close()
 
 
-@pytest.mark.parametrize("version", ["10", "12"])
+@pytest.mark.parametrize("version", [only_in_soak("10"), "12"])
 def test_every_way_of_batching_decides_alike(tables_url: str, tmp_path: Path, version: str) -> None:
     _, facts = story(version, 2)
     expected: object = None

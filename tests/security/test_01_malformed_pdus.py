@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from tests.support.pdu_strategies import any_values
 from tests.support.remote_server import RemoteServer
 from tests.support.server import LiveServer, User, bodies
 from tests.support.server_fixtures import server
+from tests.support.soak import only_in_soak
 
 __all__ = ["server"]
 
@@ -69,32 +71,43 @@ _values = any_values | _ids | _numbers_of_all_sizes | st.lists(_ids, max_size=30
 _changes = st.dictionaries(st.sampled_from(_FIELDS), _values, min_size=1, max_size=3)
 
 
-@given(st.sampled_from(VERSIONS), _changes, st.sets(st.sampled_from(_FIELDS), max_size=2), st.booleans())
-def test_any_change_of_a_pdu(
-    scene: Scene, version: str, changes: dict[str, Any], without: set[str], is_signed: bool
-) -> None:
-    pdu = {name: value for name, value in {**scene.pdu(version), **changes}.items() if name not in without}
-    if is_signed:
-        pdu = scene.evil.signed(pdu, version)
-    status, answer = scene.evil.send([pdu])
-    assert (status, list(answer)) == (200, ["pdus"])
-    scene.check(version)
+def _afterwards(scene: Scene, of_all: Callable[[], None]) -> None:
+    """Whatever was sent, the rooms go on; a room that came to harm would not recover by itself."""
+    of_all()
+    for version in VERSIONS:
+        scene.check(version)
 
 
-@given(st.lists(any_values, max_size=5), st.lists(any_values, max_size=5), any_values)
-def test_any_json_as_pdus_and_edus(scene: Scene, pdus: list[Any], edus: list[Any], content: Any) -> None:
-    kinds = ["m.typing", "m.receipt", "m.presence", "m.direct_to_device", "m.device_list_update"]
-    edus += [{"edu_type": kind, "content": content} for kind in [*kinds, "m.signing_key_update"]]
-    assert scene.evil.send(pdus, edus)[0] == 200
-    scene.check("10")
+def test_any_change_of_a_pdu(scene: Scene) -> None:
+    @given(st.sampled_from(VERSIONS), _changes, st.sets(st.sampled_from(_FIELDS), max_size=2), st.booleans())
+    def any_change(version: str, changes: dict[str, Any], without: set[str], is_signed: bool) -> None:
+        pdu = {name: value for name, value in {**scene.pdu(version), **changes}.items() if name not in without}
+        if is_signed:
+            pdu = scene.evil.signed(pdu, version)
+        status, answer = scene.evil.send([pdu])
+        assert (status, list(answer)) == (200, ["pdus"])
+
+    _afterwards(scene, any_change)
 
 
-@given(any_values)
-def test_any_json_as_a_transaction(scene: Scene, content: Any) -> None:
-    body = content if isinstance(content, dict) else {"pdus": content}
-    status, _ = scene.evil.call("PUT", f"{SEND}any{next(_numbers)}", body)
-    assert status in (200, 400)
-    scene.check("12")
+def test_any_json_as_pdus_and_edus(scene: Scene) -> None:
+    @given(st.lists(any_values, max_size=5), st.lists(any_values, max_size=5), any_values)
+    def any_json(pdus: list[Any], edus: list[Any], content: Any) -> None:
+        kinds = ["m.typing", "m.receipt", "m.presence", "m.direct_to_device", "m.device_list_update"]
+        made = [{"edu_type": kind, "content": content} for kind in [*kinds, "m.signing_key_update"]]
+        assert scene.evil.send(pdus, [*edus, *made])[0] == 200
+
+    _afterwards(scene, any_json)
+
+
+def test_any_json_as_a_transaction(scene: Scene) -> None:
+    @given(any_values)
+    def any_json(content: Any) -> None:
+        body = content if isinstance(content, dict) else {"pdus": content}
+        status, _ = scene.evil.call("PUT", f"{SEND}any{next(_numbers)}", body)
+        assert status in (200, 400)
+
+    _afterwards(scene, any_json)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +135,7 @@ def test_bodies_that_are_no_json(scene: Scene, body: bytes) -> None:
     scene.check("10")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [*map(only_in_soak, VERSIONS[:-1]), VERSIONS[-1]])
 @pytest.mark.parametrize("size", [65_000, 65_536, 65_537, 200_000])
 def test_sizes_up_to_the_limit_and_beyond(scene: Scene, version: str, size: int) -> None:
     pdu = scene.pdu(version)
