@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from annals.eventlog.embedded import EmbeddedLog
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.transaction import Transactions
 from annals.schemas.facts.rooms import PduFact
+from tests.support.postgres import PostgresServer
 from tests.support.projectors import append, connector, running
 from tests.support.room_traffic import numbered_room
 from tests.support.rooms import user
+from tests.support.spare_tables import spare_tables
 
 _EXPLAIN = "EXPLAIN EXECUTE take (" + ", ".join(["'{}'"] * 13) + ")"
 _GROW = """
@@ -16,6 +22,13 @@ _GROW = """
         'event_id', '$' || n, 'position', -n, 'source', -n, 'idempotency_key', 'key' || n))).*
     FROM (SELECT * FROM g1.events LIMIT 1) AS e, generate_series(1, 5000) AS n
 """
+
+
+@pytest.fixture
+def tables_url(postgres: PostgresServer) -> Iterator[str]:
+    """A database of which nothing is known to the planner."""
+    with spare_tables(postgres).unused() as url:
+        yield url
 
 
 def test_events_are_found_by_their_id_from_an_empty_table_on(log: EmbeddedLog, tables_url: str) -> None:

@@ -2,7 +2,8 @@
 
     with spare_tables(postgres).tables() as url:     # empty tables of generation g1, which serves
 
-One that a test leaves with other tables than it got is dropped, and so is one that cannot be cleaned.
+One that a test leaves with other tables than it got is dropped, and so is one that has grown or cannot be cleaned. What
+PostgreSQL knows of the distribution of rows stays: a test of its plans takes `unused()`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 
 _KEPT = "alembic_version"
+_GROWTH_BYTES_MAX = 16 << 20
 _SHAPE = """
-SELECT format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relnatts, c.relname
+SELECT format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relnatts, c.relname, c.reloptions
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema') AND n.nspname NOT LIKE 'pg_temp%'
     AND n.nspname NOT LIKE 'pg_toast_temp%' ORDER BY 1"""
@@ -38,6 +40,7 @@ class SpareTables:
         self._postgres, self._template = postgres, template
         self._free: list[str] = []
         self._shape: _Shape = []
+        self._bytes = 0
         #: What is in the tables at first, as JSON.
         self._rows: dict[str, str] = {}
 
@@ -53,11 +56,18 @@ class SpareTables:
             else:
                 self._postgres.drop_database(url)
 
+    @contextmanager
+    def unused(self) -> Iterator[str]:
+        """The URL of one that no test has used before."""
+        url = self._made()
+        yield url
+        self._postgres.drop_database(url)
+
     def _made(self) -> str:
         url = self._postgres.fresh_database("spare", self._template)
         if not self._shape:
             with _connected(url) as cursor:
-                self._shape = _rows(cursor, _SHAPE)
+                self._shape, self._bytes = _rows(cursor, _SHAPE), _size_bytes(cursor)
                 for table in self._filled(cursor):
                     [(rows,)] = _rows(cursor, f"SELECT json_agg(t)::text FROM {table} t")
                     self._rows[table] = rows
@@ -68,6 +78,8 @@ class SpareTables:
             with _connected(url) as cursor:
                 ended = _rows(cursor, _END_OTHERS, (int(PATIENCE_S * 1000),))
                 if not all(is_ended for (is_ended,) in ended) or _rows(cursor, _SHAPE) != self._shape:
+                    return False
+                if _size_bytes(cursor) > self._bytes + _GROWTH_BYTES_MAX:
                     return False
                 for table in self._filled(cursor):
                     cursor.execute(f"DELETE FROM {table}")
@@ -83,7 +95,7 @@ class SpareTables:
         return True
 
     def _filled(self, cursor: psycopg2.extensions.cursor) -> list[str]:
-        tables = [name for name, kind, _, plain_name in self._shape if kind == "r" and plain_name != _KEPT]
+        tables = [name for name, kind, _, plain_name, _ in self._shape if kind == "r" and plain_name != _KEPT]
         looks = (f"SELECT '{table}' WHERE EXISTS (SELECT FROM {table})" for table in tables)
         return [name for (name,) in _rows(cursor, " UNION ALL ".join(looks))]
 
@@ -107,6 +119,11 @@ def _connected(url: str) -> Iterator[psycopg2.extensions.cursor]:
         connection.autocommit = True
         with connection.cursor() as cursor:
             yield cursor
+
+
+def _size_bytes(cursor: psycopg2.extensions.cursor) -> int:
+    [(size_bytes,)] = _rows(cursor, "SELECT pg_database_size(current_database())")
+    return int(size_bytes)
 
 
 def _rows(cursor: psycopg2.extensions.cursor, sql: str, params: Any = None) -> _Shape:
