@@ -21,6 +21,7 @@ from typing import Any
 import hypothesis
 import hypothesis.core
 import pytest
+import structlog
 
 from tests.support.backends import log_backend
 from tests.support.kafka import kafka, kafka_namespace, own_kafka
@@ -80,6 +81,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # As it comes, structlog prints a logged exception with every local variable: seconds of work for one.
+    *others, _ = structlog.get_config()["processors"]
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*others, renderer])
     if config.getoption("--seed") is None:
         given = getattr(config, "workerinput", {}).get("seed")
         config.option.seed = random.SystemRandom().getrandbits(SEED_BITS) if given is None else given
