@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.backends import LogBackend
 from tests.support.federation_fixtures import asked
 from tests.support.gap_fixtures import gap_authority, play
-from tests.support.kafka import KafkaAddress
+from tests.support.server_fixtures import log_backend
 from tests.support.servers import Serve
 from tests.support.soak import only_in_soak
 from tests.support.sync_fixtures import world
@@ -23,12 +22,3 @@ def server(request: pytest.FixtureRequest) -> Serve:
     """The one server of this run on this log."""
     serving: Serve = request.getfixturevalue(f"{request.param}_server")
     return serving
-
-
-@pytest.fixture(scope="session", params=["embedded", only_in_soak("kafka")])
-def log_backend(request: pytest.FixtureRequest) -> LogBackend:
-    """What the servers of tests.support.server_fixtures stand on."""
-    if request.param == "embedded":
-        return LogBackend("embedded")
-    kafka: KafkaAddress = request.getfixturevalue("kafka")
-    return LogBackend("kafka", kafka.bootstrap)
