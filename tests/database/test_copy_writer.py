@@ -66,7 +66,7 @@ def test_every_value_of_every_type_arrives(
 ) -> None:
     monkeypatch.setattr(copy_writer, "BULK_ROWS_MIN", dict.fromkeys(Kind, 1 if bulk else 1000))
 
-    @settings(max_examples=settings.default.max_examples // 2)
+    @settings(max_examples=settings().max_examples // 2)
     @given(st.lists(ROW, min_size=1, max_size=5, unique_by=lambda row: (row["room"], row["number"])))
     def check(given_rows: list[dict[str, Any]]) -> None:
         writer.execute("TRUNCATE every_type")
