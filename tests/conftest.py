@@ -142,7 +142,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """The last test that may ask for the servers of the whole run has no time limit: it sees them compared."""
     if not is_last(item, nextitem):
         return (yield)
-    item.config.hook.pytest_timeout_cancel_timer(item=item)
+    if item.config.pluginmanager.has_plugin("timeout"):
+        item.config.hook.pytest_timeout_cancel_timer(item=item)
     result = yield
     end_servers(item)
     return result

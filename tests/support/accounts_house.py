@@ -54,6 +54,7 @@ from annals.queries.profiles import ProfileReads
 from annals.queries.remote import RemoteReads
 from annals.schemas.codec import decode
 from annals.schemas.topics import TOPICS, decisions_topic
+from tests.support.patience import PATIENCE_S
 from tests.support.scripted_peer import FakeNames
 
 SERVER = "test"
@@ -255,7 +256,7 @@ def _house(database: Database, log: Log, waiter: Reached, connection: WriteConne
     passwords = parts.enter_context(closing(Passwords(CHEAP)))
     power = AdminsOnly()
     times = Times()
-    appender = Appender(log, waiter, times.now, "test")
+    appender = Appender(log, waiter, times.now, "test", wait_s=PATIENCE_S)
     keys = SubjectKeys(appender, database, secrets.token_bytes(32))
     signing_key = SigningKey("ed25519:1", b"\x01" * 32)
     own_keys = OwnKeys(SERVER, [signing_key], times.now)
