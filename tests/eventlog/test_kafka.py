@@ -14,14 +14,28 @@ from typing import Any
 import pytest
 
 from annals.eventlog.api import Log, TopicPartition
-from annals.eventlog.kafka import KafkaLog, KafkaSettings, initialise, membership, open_kafka
+from annals.eventlog.kafka import KafkaLog, KafkaSettings, initialise, membership, open_kafka, tail
+from annals.eventlog.kafka import settings as configs
 from annals.eventlog.kafka.membership import KafkaMembership
 from annals.eventlog.limits import Limits
+from annals.schemas.topics import TopicSpec
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.shared import KafkaAddress
+from tests.support.kafka_logs import patient
 from tests.support.kafka_topics import alter
-from tests.support.log_contract import FILLER_KEY, TOPICS, WAIT_S, KeepingContract, LogContract, put, real_ms
+from tests.support.log_contract import (
+    FILLER_KEY,
+    KEEPING_TOPICS,
+    WAIT_S,
+    KeepingContract,
+    LogContract,
+    eventually,
+    put,
+    real_ms,
+)
 from tests.support.log_workers import SPAWN, Opener, hold_partitions, process
+
+SHARED = [TopicSpec("plain", 4), TopicSpec("one", 1)]
 
 
 class KafkaBackend:
@@ -47,7 +61,7 @@ class KafkaBackend:
 
     def compact(self, log: Log, topic: str) -> None:
         """The broker cleans segments that are written no more, and begins another one when an append comes."""
-        spec = next(spec for spec in TOPICS if spec.name == topic)
+        spec = next(spec for spec in KEEPING_TOPICS if spec.name == topic)
         if spec.compacted:
             haste = {"segment.ms": "1", "min.compaction.lag.ms": "0", "min.cleanable.dirty.ratio": "0.0"}
             alter(self.settings, topic, haste)
@@ -59,13 +73,13 @@ class KafkaBackend:
 
 @pytest.fixture
 def backend(kafka: KafkaAddress, kafka_namespace: str) -> KafkaBackend:
-    return KafkaBackend(KafkaSettings(kafka.bootstrap, kafka_namespace))
+    return KafkaBackend(patient(kafka.bootstrap, kafka_namespace))
 
 
 @pytest.fixture
 def log(backend: KafkaBackend) -> Iterator[KafkaLog]:
     log = backend.open()
-    log.ensure_topics(TOPICS)
+    log.ensure_topics(SHARED)
     yield log
     log.close()
 
@@ -82,8 +96,14 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
         yield broker
 
 
+@pytest.fixture(autouse=True)
+def patient_tails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that does not wait has what is there, however long the first fetch of it takes."""
+    monkeypatch.setattr(tail, "_PATIENCE_S", WAIT_S)
+
+
 def on_own(broker: KafkaBroker, request: pytest.FixtureRequest) -> KafkaBackend:
-    return KafkaBackend(KafkaSettings(broker.bootstrap, request.node.name[:60]), broker)
+    return KafkaBackend(patient(broker.bootstrap, request.node.name[:60]), broker)
 
 
 class TestKafka(LogContract):
@@ -131,31 +151,19 @@ def shared_exactly(*members: Member) -> bool:
     return all(had) and sum(map(len, had)) == len(ALL) and frozenset[Any]().union(*had) == ALL
 
 
-def eventually(check: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 2 * WAIT_S
-    while not check():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.05)
-
-
-def test_members_share_all_partitions(log: KafkaLog, backend: KafkaBackend) -> None:
+def test_members_share_all_partitions_while_they_live(log: KafkaLog, backend: KafkaBackend) -> None:
     topics = ["plain", "one"]
     with member_of(backend.opener, topics) as first:
         eventually(lambda: first.has() == ALL)
         with member_of(backend.opener, topics) as second:
             eventually(lambda: shared_exactly(first, second))
+            # Who stands still loses its partitions, and learns it.
+            os.kill(second.pid, signal.SIGSTOP)
+            eventually(lambda: first.has() == ALL)
+            os.kill(second.pid, signal.SIGCONT)
+            eventually(lambda: shared_exactly(first, second))
             os.kill(second.pid, signal.SIGKILL)
             eventually(lambda: first.has() == ALL)
-
-
-def test_a_stopped_member_loses_its_partitions_and_learns_it(log: KafkaLog, backend: KafkaBackend) -> None:
-    topics = ["plain", "one"]
-    with member_of(backend.opener, topics) as first, member_of(backend.opener, topics) as second:
-        eventually(lambda: shared_exactly(first, second))
-        os.kill(second.pid, signal.SIGSTOP)
-        eventually(lambda: first.has() == ALL)
-        os.kill(second.pid, signal.SIGCONT)
-        eventually(lambda: shared_exactly(first, second))
 
 
 def test_who_leaves_is_replaced_at_once(log: KafkaLog) -> None:
@@ -174,9 +182,15 @@ def test_who_leaves_is_replaced_at_once(log: KafkaLog) -> None:
     second.close()
 
 
+NEVER_LATE = {"session.timeout.ms": 300_000, "max.poll.interval.ms": 600_000, "heartbeat.interval.ms": 1_000}
+
+
 def test_a_member_that_has_no_turn_joins_anew_and_disturbs_nobody(
     log: KafkaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Whatever else the machine does: nobody is taken for dead.
+    member = configs.member
+    monkeypatch.setattr(configs, "member", lambda *of: {**member(*of), **NEVER_LATE})
     monkeypatch.setattr(membership, "_ALONE_S", 0.5)
     first = log.join("workers", ["one"])
     eventually(lambda: first.poll() == {("one", 0)})

@@ -1,14 +1,14 @@
-"""A broker that is killed, away, restored from an older state; topics that somebody deletes."""
+"""A broker that is killed, away, full, restored from an older state.
+
+What must fail while it is away is asked of a log that is hasty; what must succeed, of one that is patient.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import os
 import resource
 import shutil
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,69 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException, Producer
-from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # what an operator's tools do
 
-from annals.eventlog.api import Append, TopicPartition
-from annals.eventlog.errors import (
-    AppendFailed,
-    LogClosed,
-    LogNotInitialised,
-    LogUnavailable,
-    LogWentBack,
-    PositionBeyondEnd,
-    RecordsGone,
-    TopicReplaced,
-    TopicsDiffer,
-    UnknownTopic,
-)
-from annals.eventlog.kafka import KafkaLog, KafkaSettings, client_log, initialise, open_kafka
-from annals.eventlog.kafka import topics as wanted
-from annals.eventlog.kafka.administration import Administration
-from annals.eventlog.kafka.appender import Appender
-from annals.eventlog.limits import Limits
-from annals.schemas.topics import TopicSpec
+from annals.eventlog.api import Append, Tail
+from annals.eventlog.errors import AppendFailed, LogUnavailable, LogWentBack, PositionBeyondEnd
+from annals.eventlog.kafka import KafkaSettings, client_log, open_kafka
 from tests.support.kafka.broker import KafkaBroker
-from tests.support.kafka.shared import KafkaAddress
-from tests.support.kafka_topics import alter
-from tests.support.log_contract import WAIT_S, eventually, everything, put, real_ms
-
-SPECS = [TopicSpec("one", 1), TopicSpec("plain", 4), TopicSpec("latest", 1, compacted=True)]
-
-
-def quick(bootstrap: str, namespace: str) -> KafkaSettings:
-    return KafkaSettings(bootstrap, namespace, append_timeout_ms=2000, request_timeout_ms=2000)
-
-
-def make_topics(settings: KafkaSettings) -> None:
-    """Make the topics; a broker that has just come back has its time for it."""
-    initialise(dataclasses.replace(settings, request_timeout_ms=60_000), SPECS)
-
-
-def opened(settings: KafkaSettings) -> KafkaLog:
-    """A log whose way to the broker stands: the first append waits for the producer's number besides."""
-    log = open_kafka(settings)
-    eventually(lambda: log.append([Append("plain", 3, b"first", b"")]).exception(WAIT_S) is None)
-    return log
-
-
-@pytest.fixture
-def settings(kafka: KafkaAddress, kafka_namespace: str) -> KafkaSettings:
-    return quick(kafka.bootstrap, kafka_namespace)
-
-
-@pytest.fixture
-def log(settings: KafkaSettings) -> Iterator[KafkaLog]:
-    make_topics(settings)
-    log = open_kafka(settings)
-    yield log
-    log.close()
-
-
-@pytest.fixture
-def own_settings(own_kafka: KafkaBroker) -> KafkaSettings:
-    return quick(own_kafka.bootstrap, "annals")
+from tests.support.kafka_logs import append_in_the_end, hasty, make_topics, opened, patient, values
+from tests.support.log_contract import WAIT_S, eventually, everything, put
 
 
 @pytest.fixture(scope="module")
@@ -98,21 +42,22 @@ def mortal_kafka(broker_of_many_lives: KafkaBroker) -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture
-def mortal_settings(mortal_kafka: KafkaBroker) -> KafkaSettings:
-    return quick(mortal_kafka.bootstrap, f"t{uuid.uuid4().hex[:12]}")
+def namespace() -> str:
+    return f"t{uuid.uuid4().hex[:12]}"
 
 
-def in_time(call: Callable[[], Any]) -> Any:
-    """By its own bounds, not by the test's: five times what the settings allow."""
-    begun = time.monotonic()
-    try:
-        return call()
-    finally:
-        assert time.monotonic() - begun < WAIT_S
+@pytest.fixture
+def waiting(mortal_kafka: KafkaBroker, namespace: str) -> KafkaSettings:
+    """For logs that wait; the topics are there."""
+    settings = patient(mortal_kafka.bootstrap, namespace)
+    make_topics(settings)
+    return settings
 
 
-def values(log: KafkaLog, topic: str = "one") -> list[bytes | None]:
-    return [record.value for record in everything(log, topic, 0)]
+@pytest.fixture
+def hasting(waiting: KafkaSettings) -> KafkaSettings:
+    """For logs that wait for two seconds, on the same topics."""
+    return hasty(waiting.bootstrap, waiting.namespace)
 
 
 def not_in(held: Mapping[int, bytes | None], acknowledged: Mapping[int, bytes]) -> dict[int, bytes]:
@@ -120,118 +65,86 @@ def not_in(held: Mapping[int, bytes | None], acknowledged: Mapping[int, bytes]) 
     return {offset: value for offset, value in acknowledged.items() if held.get(offset) != value}
 
 
-# -- making a log
-
-
-def test_a_log_is_made_once(settings: KafkaSettings) -> None:
-    with pytest.raises(LogNotInitialised, match="annals log init"):
-        open_kafka(settings)
-    log_id = initialise(settings, SPECS)
-    assert initialise(settings, SPECS) == log_id == initialise(settings, SPECS, log_id)
-    with pytest.raises(TopicsDiffer, match=log_id):
-        initialise(settings, SPECS, "another")
-    log = open_kafka(settings)
-    assert log.log_id == log_id
-    log.close()
-
-
-def test_a_copy_has_the_id_of_its_source(settings: KafkaSettings) -> None:
-    assert initialise(settings, SPECS, "of the source") == "of the source" == initialise(settings, SPECS)
-
-
-def test_a_topic_that_is_not_as_it_must_be_is_told_whole(log: KafkaLog, settings: KafkaSettings) -> None:
-    alter(settings, "one", {"retention.ms": "1000", "min.insync.replicas": "3"})
-    alter(settings, "latest", {"max.message.bytes": "1000", "max.compaction.lag.ms": "60000"})
-    with pytest.raises(TopicsDiffer) as error:
-        log.check_topics(SPECS)
-    differences = [
-        "one has retention.ms 1000, should be -1",
-        "latest has max.message.bytes 1000, should be 1048576",
-        "latest has max.compaction.lag.ms 60000, should be 86400000",
-    ]
-    assert error.value.differences == differences
-    with pytest.raises(TopicsDiffer) as error:
-        log.ensure_topics([*SPECS, TopicSpec("new", 1)])
-    assert error.value.differences == differences[1:]  # a longer age it would set by itself
-    with pytest.raises(UnknownTopic):
-        log.partitions("new")
-
-
-# -- appends that fail
-
-
-def test_no_record_of_a_call_passes_one_that_failed(log: KafkaLog, settings: KafkaSettings) -> None:
-    put(log, "one", 0, b"first")
-    alter(settings, "one", {"max.message.bytes": "2000"})
-    eventually(lambda: _refused(log))
-    before = len(values(log))
-    futures = []
-    for call in range(30):
-        sizes = (10, 50_000 if call == 10 else 10, 10)
-        futures.append(
-            log.append([Append("one", 0, b"%d" % call, b"%d " % n + b"." * size) for n, size in enumerate(sizes)])
-        )
-    failed = {call for call, future in enumerate(futures) if isinstance(future.exception(WAIT_S), AppendFailed)}
-    assert 10 in failed
-    held: dict[int, list[int]] = {}
-    for record in everything(log, "one", 0)[before:]:
-        held.setdefault(int(record.key), []).append(int((record.value or b"").split()[0]))
-    for call in range(30):
-        found = held.get(call, [])
-        assert found == list(range(len(found)))  # a beginning of the call
-        assert call in failed or found == [0, 1, 2]
-    eventually(lambda: log.append([Append("one", 0, b"99", b"0 after")]).exception(WAIT_S) is None)
-
-
-def _refused(log: KafkaLog) -> bool:
-    return log.append([Append("one", 0, b"x", b"." * 50_000)]).exception(WAIT_S) is not None
-
-
-def test_an_append_that_nobody_acknowledges_fails_in_time(
-    mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings
+def test_an_operator_hears_nothing_of_a_start(
+    mortal_kafka: KafkaBroker, namespace: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    make_topics(mortal_settings)
-    log = opened(mortal_settings)
-    put(log, "one", 0, b"first")
-    mortal_kafka.pause()
-    futures = [log.append([Append("one", 0, b"k", b"late")] * 3) for _ in range(10)]
-    failures = in_time(lambda: [future.exception(WAIT_S) for future in futures])
-    assert {type(failure) for failure in failures} == {AppendFailed}
-    mortal_kafka.resume()
-    eventually(lambda: log.append([Append("one", 0, b"k", b"after")]).exception(WAIT_S) is None)
-    # The broker may have had the first of them in its socket.
-    held = values(log)
-    assert held[0] == b"first"
-    assert held[-1] == b"after"
-    log.close()
+    """The first one here: of a broker, too, that has given out no producer ids before."""
+    settings = patient(mortal_kafka.bootstrap, namespace)
+    with caplog.at_level(logging.INFO):
+        make_topics(settings)
+        log = open_kafka(settings)
+        put(log, "one", 0, b"a")
+        assert values(log) == [b"a"]
+        log.close()
+    assert [record.getMessage() for record in caplog.records] == []
+    assert "rdkafka" not in capfd.readouterr().err
 
 
 # -- a broker that goes and comes
 
 
-def test_all_recovers_when_the_broker_is_back(mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings) -> None:
-    make_topics(mortal_settings)
-    log = opened(mortal_settings)
+def test_an_append_that_nobody_acknowledges_fails_in_time(
+    mortal_kafka: KafkaBroker, waiting: KafkaSettings, hasting: KafkaSettings
+) -> None:
+    log = opened(hasting)
+    append_in_the_end(log, "one", 0, b"first")
+    mortal_kafka.pause()
+    futures = [log.append([Append("one", 0, b"k", b"late")] * 3) for _ in range(10)]
+    # By its own bounds, not by ours.
+    assert {type(future.exception(WAIT_S)) for future in futures} == {AppendFailed}
+    mortal_kafka.resume()
+    append_in_the_end(log, "one", 0, b"after")
+    log.close()
+    # The broker may have had the first of them in its socket.
+    reading = open_kafka(waiting)
+    held = values(reading)
+    assert held[0] == b"first"
+    assert held[-1] == b"after"
+    reading.close()
+
+
+def test_all_recovers_when_the_broker_is_back(
+    mortal_kafka: KafkaBroker, waiting: KafkaSettings, hasting: KafkaSettings
+) -> None:
+    log, hurried = opened(waiting), opened(hasting)
     assert put(log, "one", 0, b"a") == [0]
-    tail = log.tail({("one", 0): 0})
-    assert [record.value for record in tail.poll(WAIT_S)] == [b"a"]
+    tail = hurried.tail({("one", 0): 0})
+    assert [record.value for record in until_it_gives(tail)] == [b"a"]
     mortal_kafka.kill()
     with pytest.raises(AppendFailed):
-        in_time(lambda: put(log, "one", 0, b"lost"))
-    for ask in (lambda: log.end("one", 0), lambda: log.read("one", 0, 1), lambda: open_kafka(mortal_settings)):
+        put(hurried, "one", 0, b"lost")
+    for ask in (lambda: hurried.end("one", 0), lambda: hurried.read("one", 0, 1), lambda: open_kafka(hasting)):
         with pytest.raises(LogUnavailable):
-            in_time(ask)
+            ask()
     assert tail.poll(0.1) == []
     mortal_kafka.start()
-    eventually(lambda: log.append([Append("one", 0, b"k", b"b")]).exception(WAIT_S) is None)
-    assert [record.value for record in tail.poll(WAIT_S)] == [b"b"]
+    # Not with what failed in between, and each of them by itself.
+    assert put(log, "one", 0, b"b") == [1]
+    assert [record.value for record in until_it_gives(tail)] == [b"b"]
+    append_in_the_end(hurried, "plain", 0, b"c")
     assert values(log) == [b"a", b"b"]
+    hurried.close()
     log.close()
 
 
-def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings) -> None:
-    make_topics(mortal_settings)
-    log = opened(mortal_settings)
+def until_it_gives(tail: Tail) -> list[Any]:
+    """The next records. Of a hurried tail, which may find the broker slow: it goes on when it is polled again."""
+    given: list[Any] = []
+
+    def gave() -> bool:
+        try:
+            given.extend(tail.poll(1.0))
+        except LogUnavailable:
+            return False
+        return bool(given)
+
+    eventually(gave)
+    return given
+
+
+def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, waiting: KafkaSettings) -> None:
+    log = opened(waiting)
+    hurried = opened(hasty(waiting.bootstrap, waiting.namespace))
     stop = threading.Event()
     acknowledged: dict[int, bytes] = {}
     followed: list[tuple[int, bytes | None]] = []
@@ -239,7 +152,7 @@ def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, m
     def write() -> int:
         n = 0
         while not stop.is_set():
-            futures = [(b"%d" % (n + i), log.append([Append("one", 0, b"k", b"%d" % (n + i))])) for i in range(20)]
+            futures = [(b"%d" % (n + i), hurried.append([Append("one", 0, b"k", b"%d" % (n + i))])) for i in range(20)]
             n += 20
             for value, future in futures:
                 if future.exception(WAIT_S) is None:
@@ -257,11 +170,9 @@ def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, m
         writing = pool.submit(write)
         following = pool.submit(follow, writing)
         try:
-            for _ in range(2):
-                before = len(acknowledged)
-                eventually(lambda: len(acknowledged) > before + 200)  # noqa: B023
-                mortal_kafka.kill()
-                mortal_kafka.start()
+            eventually(lambda: len(acknowledged) > 200)
+            mortal_kafka.kill()
+            mortal_kafka.start()
             before = len(acknowledged)
             eventually(lambda: len(acknowledged) > before + 200)
         finally:
@@ -271,6 +182,7 @@ def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, m
     assert not_in(held, acknowledged) == {} == not_in(dict(followed), acknowledged)
     # What nobody acknowledged may have come to stand behind what was awaited.
     assert followed == list(held.items())[: len(followed)]
+    hurried.close()
     log.close()
 
 
@@ -278,302 +190,124 @@ def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, m
 
 
 def test_a_broker_restored_from_an_older_state_is_noticed(
-    mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings, tmp_path: Path
+    mortal_kafka: KafkaBroker, waiting: KafkaSettings, tmp_path: Path
 ) -> None:
-    make_topics(mortal_settings)
-    log = opened(mortal_settings)
+    """Where it has less than was read, and where it has grown again since, so that nobody saw that it had less."""
+    log = opened(waiting)
     put(log, "one", 0, b"a")
-    mortal_kafka.stop()
-    shutil.copytree(mortal_kafka.data, tmp_path / "older")
-    mortal_kafka.start()
-    eventually(lambda: log.append([Append("one", 0, b"k", b"b")]).exception(WAIT_S) is None)
-    tail = log.tail({("one", 0): 0})
-    while tail.positions["one", 0] < log.end("one", 0):
-        tail.poll(WAIT_S)
-    end = tail.positions["one", 0]
-    assert end >= 2
-    mortal_kafka.stop()
-    shutil.rmtree(mortal_kafka.data)
-    shutil.copytree(tmp_path / "older", mortal_kafka.data)
-    mortal_kafka.start()
+    _copy(mortal_kafka, tmp_path / "older")
+    put(log, "one", 0, *[b"another %d" % n for n in range(4)])
+    far = log.tail({("one", 0): 0})
+    while far.positions["one", 0] < 5:
+        far.poll(WAIT_S)
+    _copy(mortal_kafka, tmp_path / "grown")
+
+    _restore(mortal_kafka, tmp_path / "older")
+    _raises_in_the_end(PositionBeyondEnd, far)
     with pytest.raises(PositionBeyondEnd):
-        in_time(lambda: _until_it_raises(lambda: tail.poll(0.5)))
+        log.read("one", 0, 5)
     with pytest.raises(PositionBeyondEnd):
-        log.read("one", 0, end)
-    with pytest.raises(PositionBeyondEnd):
-        log.tail({("one", 0): end})
+        log.tail({("one", 0): 5})
     log.close()
 
-
-def _until_it_raises(call: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + WAIT_S - 5
-    while time.monotonic() < deadline:
-        assert call() == []
-
-
-def test_a_broker_that_was_restored_and_has_grown_again_is_noticed(
-    mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings, tmp_path: Path
-) -> None:
-    make_topics(mortal_settings)
-    log = opened(mortal_settings)
-    put(log, "one", 0, b"a")
-    mortal_kafka.stop()
-    elsewhere = KafkaBroker(tmp_path / "elsewhere")
-    shutil.copytree(mortal_kafka.data, elsewhere.data)
-    mortal_kafka.start()
-    eventually(lambda: log.append([Append("one", 0, b"k", b"b")]).exception(WAIT_S) is None)
+    log = opened(waiting)
+    assert put(log, "one", 0, b"b") == [1]
     tail = log.tail({("one", 0): 0})
-    while tail.positions["one", 0] < log.end("one", 0):
+    while tail.positions["one", 0] < 2:
         tail.poll(WAIT_S)
-    mortal_kafka.stop()
-    # Nobody can have seen that its end was lower.
-    with elsewhere:
-        other = open_kafka(dataclasses.replace(mortal_settings, bootstrap=elsewhere.bootstrap))
-        put(other, "one", 0, *[b"another %d" % n for n in range(tail.positions["one", 0] + 3)])
-        other.close()
-        elsewhere.stop()
-    shutil.rmtree(mortal_kafka.data)
-    shutil.move(elsewhere.data, mortal_kafka.data)
-    mortal_kafka.start()
+    _restore(mortal_kafka, tmp_path / "grown")
     for _ in range(2):
-        with pytest.raises(LogWentBack):
-            in_time(lambda: _until_it_raises(lambda: tail.poll(0.5)))
+        _raises_in_the_end(LogWentBack, tail)
     log.close()
 
 
-def test_an_append_to_a_log_that_went_back_is_not_acknowledged(log: KafkaLog, settings: KafkaSettings) -> None:
-    put(log, "one", 0, b"a", b"b", b"c")
-    log.close()
-    lines: list[tuple[TopicPartition, int]] = []
-    appender = Appender(settings, real_ms, Limits(), lambda which, offset: lines.append((which, offset)))
-    assert appender.submit([Append("one", 0, b"k", b"d")], 2).result(WAIT_S) == [3]
-    _make_anew(settings, "one", [b"x"])
-    future = appender.submit([Append("one", 0, b"k", b"e")], 2)
-    with pytest.raises(AppendFailed):
-        future.result(WAIT_S)
-    assert lines == [(("one", 0), 3)]
-    appender.close()
-
-
-def _admin(settings: KafkaSettings) -> AdminClient:
-    return AdminClient({"bootstrap.servers": settings.bootstrap})
-
-
-def _make_anew(settings: KafkaSettings, topic: str, values: list[bytes]) -> None:
-    """As an operator's tools would, and as fast as can be."""
-    name, admin = settings.topic(topic), _admin(settings)
-    configs = {"cleanup.policy": "delete", "retention.ms": "-1"}
-    admin.delete_topics([name])[name].result(WAIT_S)
-
-    def made() -> bool:
-        try:
-            admin.create_topics([NewTopic(name, 1, 1, config=configs)])[name].result(WAIT_S)
-        except KafkaException:
-            return False
-        return True
-
-    eventually(made)
-    producer = Producer({"bootstrap.servers": settings.bootstrap})
-    for value in values:
-        producer.produce(name, value, partition=0)
-    assert producer.flush(WAIT_S) == 0
-
-
-def test_nothing_of_a_topic_made_anew_is_given_to_a_reader(log: KafkaLog, settings: KafkaSettings) -> None:
-    put(log, "one", 0, b"a", b"b", b"c")
-    tail = log.tail({("one", 0): 0})
-    assert len(tail.poll(WAIT_S)) == 3
-    assert [record.value for record in log.read("one", 0, 1)] == [b"b", b"c"]  # its consumer stays
-    given: list[bytes | None] = []
-
-    def follow() -> None:
-        while True:
-            given.extend(record.value for record in tail.poll(WAIT_S))
-
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(follow)
-        _make_anew(settings, "one", [b"not", b"the", b"same", b"log", b"at", b"all"])
-        with pytest.raises(TopicReplaced):  # whether the watch has looked by now, or not
-            log.read("one", 0, 1)
-        assert isinstance(following.exception(WAIT_S), TopicReplaced)
-    assert given == []
-    assert _replaced(lambda: tail.poll(0))
-    eventually(lambda: _replaced(lambda: log.end("one", 0)))
-    assert _replaced(lambda: log.append([Append("one", 0, b"k", b"v")]))
-
-
-def test_a_fetcher_knows_by_itself_which_topic_it_reads(log: KafkaLog, settings: KafkaSettings) -> None:
-    """Not by the look that comes every second: a tail and a reader whose process looks no more."""
-    put(log, "one", 0, b"a", b"b", b"c")
-    tail = log.tail({("one", 0): 0})
-    assert len(tail.poll(WAIT_S)) == 3
-    log._watch.close()
-    _make_anew(settings, "one", [b"not", b"the", b"same", b"log", b"at", b"all"])
-    with pytest.raises(TopicReplaced):
-        tail.poll(WAIT_S)
-
-
-@pytest.mark.parametrize("by_tail", [True, False])
-def test_a_topic_made_anew_that_is_empty_is_no_log_that_lost_records(
-    log: KafkaLog, settings: KafkaSettings, by_tail: bool
-) -> None:
-    put(log, "one", 0, b"a", b"b", b"c")
-    tail = log.tail({("one", 0): 3})
-    log._watch.close()
-    _make_anew(settings, "one", [])
-    with pytest.raises(TopicReplaced):
-        if by_tail:
-            tail.poll(WAIT_S)
-        else:
-            log.read("one", 0, 3)
-
-
-def test_what_a_topic_was_is_remembered_while_nobody_runs(log: KafkaLog, settings: KafkaSettings) -> None:
-    put(log, "one", 0, b"a")
-    log.close()
-    was = Administration(settings).ids(["one"])["one"]
-    _make_anew(settings, "one", [b"x", b"y"])
-    anew = f"one was made anew (id {Administration(settings).ids(['one'])['one']}, was {was})"
-    again = open_kafka(settings)
-    for use in (again.check_topics, again.ensure_topics, lambda specs: initialise(settings, specs)):
-        with pytest.raises(TopicsDiffer) as error:
-            use(SPECS)
-        assert anew in error.value.differences
-    assert _replaced(lambda: again.read("one", 0, 0))
-    assert _replaced(lambda: again.append([Append("one", 0, b"k", b"v")]))
-    assert _replaced(lambda: again.tail({("one", 0): 1}))
-    put(again, "plain", 0, b"others go on")
-    again.close()
-
-
-def test_a_topic_that_is_made_later_is_remembered_too(log: KafkaLog, settings: KafkaSettings) -> None:
-    later = TopicSpec("later", 1)
-    log.ensure_topics([later])
-    log.close()
-    _make_anew(settings, "later", [])
-    again = open_kafka(settings)
-    with pytest.raises(TopicsDiffer, match="later was made anew"):
-        again.check_topics([later])
-    again.close()
-
-
-def test_a_log_that_has_written_down_no_ids_learns_them(settings: KafkaSettings) -> None:
-    initialise(settings, [], "of before")
-    wanted.ensure(Administration(settings), settings, SPECS, {})
-    assert initialise(settings, SPECS) == "of before"
-    _make_anew(settings, "one", [])
-    log = open_kafka(settings)
-    with pytest.raises(TopicsDiffer, match="one was made anew"):
-        log.check_topics(SPECS)
-    log.close()
-
-
-def _replaced(call: Callable[[], Any]) -> bool:
+def _copy(broker: KafkaBroker, folder: Path) -> None:
+    """The broker's files as they are now: what a snapshot of its disk holds."""
+    broker.pause()
     try:
-        call()
-    except TopicReplaced:
-        return True
-    return False
+        shutil.copytree(broker.data, folder)
+    finally:
+        broker.resume()
 
 
-def test_records_that_are_gone_from_a_topic_kept_for_ever_are_not_skipped(
-    log: KafkaLog, settings: KafkaSettings
-) -> None:
-    put(log, "one", 0, *[b"%d" % n for n in range(10)])
-    place = Place(settings.topic("one"), 0, 5)
-    admin = _admin(settings)
-    admin.delete_records([place])[place].result(WAIT_S)
-    with pytest.raises(RecordsGone):
-        log.read("one", 0, 0)
-    tail = log.tail({("one", 0): 0})
-    for _ in range(2):
-        with pytest.raises(RecordsGone):
-            tail.poll(WAIT_S)
-    tail.seek("one", 0, 5)
-    assert [record.offset for record in tail.poll(WAIT_S)] == [5, 6, 7, 8, 9]
-    assert [record.offset for record in log.read("one", 0, 5)] == [5, 6, 7, 8, 9]
+def _restore(broker: KafkaBroker, folder: Path) -> None:
+    broker.kill()
+    shutil.rmtree(broker.data)
+    shutil.move(folder, broker.data)
+    broker.start()
 
 
-# -- a process that forks; a full disk; what operators see
+def _raises_in_the_end(error: type[Exception], tail: Tail) -> None:
+    """And gives nothing before."""
 
-
-def test_a_forked_child_harms_nothing(log: KafkaLog) -> None:
-    tail = log.tail({("one", 0): 0})
-    put(log, "one", 0, b"a")
-    child = os.fork()
-    if child == 0:
-        status = 1
+    def raised() -> bool:
         try:
-            for use in (lambda: put(log, "one", 0, b"x"), lambda: log.read("one", 0, 0), lambda: tail.poll(0)):
-                with pytest.raises(LogClosed):
-                    use()
-            tail.close()
-            log.close()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    put(log, "one", 0, b"b")
-    got: list[bytes | None] = []
-    while len(got) < 2:
-        got += [record.value for record in tail.poll(WAIT_S)]
-    assert got == values(log) == [b"a", b"b"]
+            assert tail.poll(0.5) == []
+        except error:
+            return True
+        return False
+
+    eventually(raised)
 
 
-def test_a_full_disk_loses_nothing_acknowledged(own_kafka: KafkaBroker, own_settings: KafkaSettings) -> None:
-    make_topics(own_settings)
-    log = opened(own_settings)
+def test_a_full_disk_loses_nothing_acknowledged(
+    mortal_kafka: KafkaBroker, waiting: KafkaSettings, hasting: KafkaSettings
+) -> None:
+    log, hurried = opened(waiting), opened(hasting)
     acknowledged = {put(log, "one", 0, b"first")[0]: b"first"}
     tail = log.tail({("one", 0): 0})
     # No file of the broker may grow beyond this: its writes fail as on a full disk.
-    _, hard = resource.prlimit(own_kafka.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(own_kafka.pid, resource.RLIMIT_FSIZE, (1 << 20, hard))
+    _, hard = resource.prlimit(mortal_kafka.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(mortal_kafka.pid, resource.RLIMIT_FSIZE, (1 << 20, hard))
     failed = 0
     while failed < 2:
         value = b"%d " % len(acknowledged) + b"." * 100_000
         try:
-            acknowledged[in_time(lambda: put(log, "one", 0, value))[0]] = value  # noqa: B023
+            acknowledged[put(hurried, "one", 0, value)[0]] = value
         except AppendFailed:
             failed += 1
         assert len(acknowledged) < 50, "its disk never was full"
-    own_kafka.kill()
-    own_kafka.start()
-    eventually(lambda: log.append([Append("one", 0, b"k", b"after")]).exception(WAIT_S) is None)
+    mortal_kafka.kill()
+    mortal_kafka.start()
+    put(log, "one", 0, b"after")
     held = {record.offset: record.value for record in everything(log, "one", 0)}
     assert not_in(held, acknowledged) == {}
     followed: list[tuple[int, bytes | None]] = []
     while tail.positions["one", 0] < log.end("one", 0):
         followed += [(record.offset, record.value) for record in tail.poll(WAIT_S)]
     assert followed == list(held.items())
+    hurried.close()
     log.close()
 
 
-def test_an_operator_hears_nothing_of_a_start(
-    own_kafka: KafkaBroker, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Of a broker, too, that has given out no producer ids before."""
-    settings = quick(own_kafka.bootstrap, "quiet")
-    with caplog.at_level(logging.INFO):
-        make_topics(settings)
-        log = open_kafka(settings)
-        put(log, "one", 0, b"a")
-        assert values(log) == [b"a"]
-        log.close()
-    assert [record.getMessage() for record in caplog.records] == []
-    assert "rdkafka" not in capfd.readouterr().err
-
-
 def test_what_goes_wrong_is_heard_but_not_all_the_time(
-    mortal_kafka: KafkaBroker, mortal_settings: KafkaSettings, caplog: pytest.LogCaptureFixture
+    mortal_kafka: KafkaBroker,
+    waiting: KafkaSettings,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_topics(mortal_settings)
-    log = opened(mortal_settings)
+    log = opened(waiting)
     tail = log.tail({("one", 0): 0})
-    client_log._said_at.clear()
+    monkeypatch.setattr(client_log, "_SAY_EVERY_S", 2 * WAIT_S)
+    monkeypatch.setattr(client_log, "_said_at", {})
+    failures = _counted(monkeypatch, "FAIL")
     mortal_kafka.kill()
-    eventually(lambda: any("FAIL" in record.getMessage() for record in caplog.records))
-    time.sleep(1)
+    eventually(lambda: len(failures) > 5)
     assert sum("FAIL" in record.getMessage() for record in caplog.records) == 1
     assert {record.name for record in caplog.records} == {"annals.eventlog.kafka"}
     tail.close()
     log.close()
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch, kind: str) -> list[str]:
+    """What the clients say of this kind, heard or not."""
+    said: list[str] = []
+    worth: Callable[[str], bool] = client_log._worth_saying
+
+    def counted(text: str) -> bool:
+        if text.startswith(kind):
+            said.append(text)
+        return worth(text)
+
+    monkeypatch.setattr(client_log, "_worth_saying", counted)
+    return said

@@ -5,6 +5,7 @@ from pathlib import Path
 from annals.eventlog.api import Record, TopicPartition
 from annals.eventlog.embedded.doorbell import Doorbell, Folder, Ringer, interest_in
 from annals.eventlog.embedded.tail import EmbeddedTail
+from tests.support.patience import PATIENCE_S
 
 ONE: TopicPartition = ("one", 0)
 
@@ -25,7 +26,7 @@ def test_an_append_right_after_the_look_at_the_ends_is_not_slept_over(tmp_path: 
         return {ONE: seen}
 
     tail = EmbeddedTail({ONE: 0}, folder, interest_in([0]), look, lambda *_: [Record("one", 0, 0, b"k", b"v")])
-    assert [record.offset for record in tail.poll(30)] == [0]
+    assert [record.offset for record in tail.poll(PATIENCE_S)] == [0]
     tail.close()
     ringer.close()
     folder.close()
