@@ -32,15 +32,35 @@ import sys, time
 from pathlib import Path
 from annals.server.embedded_postgres import EmbeddedPostgres
 print(EmbeddedPostgres(Path(sys.argv[1])).start(), flush=True)
-time.sleep(600)
+time.sleep(3600)
 """
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+def new_cluster(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """One that its first start makes."""
     embedded = EmbeddedPostgres(tmp_path / "postgres")
     yield embedded
     embedded.stop()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of one that was started, and stopped."""
+    embedded = EmbeddedPostgres(tmp_path_factory.mktemp("made") / "postgres")
+    try:
+        embedded.start()
+    finally:
+        embedded.stop()
+    return embedded.pgdata
+
+
+@pytest.fixture
+def cluster(new_cluster: EmbeddedPostgres, made: Path) -> EmbeddedPostgres:
+    """One that was started before, elsewhere: initdb takes a second of a processor."""
+    new_cluster.directory.mkdir()
+    subprocess.run(["cp", "-a", "-T", made, new_cluster.pgdata], check=True)
+    return new_cluster
 
 
 def rows(url: str, sql: str) -> list[tuple[object, ...]]:
@@ -82,11 +102,11 @@ def test_each_database_is_empty_and_its_own(postgres: PostgresServer) -> None:
     assert rows(other, "SELECT to_regclass('t')") == [(None,)]
 
 
-def test_a_restart_keeps_what_was_written(cluster: EmbeddedPostgres) -> None:
-    rows(cluster.start(), "CREATE TABLE kept (x int); INSERT INTO kept VALUES (1)")
-    cluster.stop()
-    assert postmaster_of(cluster.pgdata) is None
-    assert rows(cluster.start(), "SELECT x FROM kept") == [(1,)]
+def test_a_restart_keeps_what_was_written(new_cluster: EmbeddedPostgres) -> None:
+    rows(new_cluster.start(), "CREATE TABLE kept (x int); INSERT INTO kept VALUES (1)")
+    new_cluster.stop()
+    assert postmaster_of(new_cluster.pgdata) is None
+    assert rows(new_cluster.start(), "SELECT x FROM kept") == [(1,)]
 
 
 def test_it_keeps_commits_on_disk_and_listens_on_its_socket_only(cluster: EmbeddedPostgres) -> None:
@@ -124,7 +144,7 @@ def test_a_pid_file_that_names_another_process_is_stale(cluster: EmbeddedPostgre
     # The pid was used again, by a process of the very user that PostgreSQL runs as.
     account = service_account()
     user = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
-    stranger = subprocess.Popen(["sleep", "600"], cwd="/", **user)  # type: ignore[call-overload]
+    stranger = subprocess.Popen(["sleep", "3600"], cwd="/", **user)  # type: ignore[call-overload]
     try:
         pid_file = cluster.pgdata / "postmaster.pid"
         lines = pid_file.read_text().splitlines()
@@ -136,11 +156,11 @@ def test_a_pid_file_that_names_another_process_is_stale(cluster: EmbeddedPostgre
         stranger.wait()
 
 
-def test_an_initdb_that_was_killed_leaves_nothing_half_made(cluster: EmbeddedPostgres) -> None:
-    unfinished = cluster.directory / "pgdata.new"
+def test_an_initdb_that_was_killed_leaves_nothing_half_made(new_cluster: EmbeddedPostgres) -> None:
+    unfinished = new_cluster.directory / "pgdata.new"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
-    assert rows(cluster.start(), "SELECT 1") == [(1,)]
+    assert rows(new_cluster.start(), "SELECT 1") == [(1,)]
     assert not unfinished.exists()
 
 
@@ -159,9 +179,10 @@ def test_tables_of_another_major_version_are_left_alone(cluster: EmbeddedPostgre
         cluster.start()
 
 
-def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
+def test_a_path_too_long_for_a_socket(tmp_path: Path, made: Path) -> None:
     deep = tmp_path / ("d" * SOCKET_PATH_BYTES_MAX)
-    deep.mkdir()
+    (deep / "postgres").mkdir(parents=True)
+    subprocess.run(["cp", "-a", "-T", made, deep / "postgres" / "pgdata"], check=True)
     cluster = EmbeddedPostgres(deep / "postgres")
     try:
         assert rows(cluster.start(), "SELECT 1") == [(1,)]

@@ -11,6 +11,7 @@ import pytest
 from annals.server.cli import main
 from tests.support.certificate import make_certificate
 from tests.support.kafka import KafkaBroker
+from tests.support.patience import PATIENCE_S
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 
@@ -50,6 +51,8 @@ def init(secure: KafkaBroker, tmp_path: Path, listener: str, kafka: str) -> int:
         data_dir = "{tmp_path}/data"
         [kafka]
         namespace = "{tmp_path.name.replace(".", "-")}"
+        request_wait_s = {PATIENCE_S}
+        append_wait_s = {PATIENCE_S}
         {kafka}
         """
     )

@@ -14,18 +14,17 @@ from confluent_kafka.cimpl import NewTopic
 from tests.support.kafka import KafkaAddress, KafkaBroker
 from tests.support.kafka.installation import CHECKOUT
 from tests.support.kafka.shared import join, leave
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import alive, until
-
-WAIT_S = 90
 
 
 def topics(bootstrap: str) -> set[str]:
-    return set(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=WAIT_S).topics)
+    return set(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=PATIENCE_S).topics)
 
 
 def make(bootstrap: str, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(WAIT_S)
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(PATIENCE_S)
 
 
 def test_one_broker_serves_the_run(kafka: KafkaAddress, kafka_namespace: str) -> None:
@@ -33,17 +32,7 @@ def test_one_broker_serves_the_run(kafka: KafkaAddress, kafka_namespace: str) ->
     assert f"{kafka_namespace}.x" in topics(kafka.bootstrap)
 
 
-def test_what_was_acknowledged_outlives_a_crash(own_kafka: KafkaBroker) -> None:
-    make(own_kafka.bootstrap, "kept")
-    before = own_kafka.bootstrap
-    own_kafka.kill()
-    assert not own_kafka.running
-    own_kafka.start()
-    assert own_kafka.bootstrap == before
-    assert "kept" in topics(before)
-
-
-def test_a_paused_broker_answers_when_it_goes_on(own_kafka: KafkaBroker) -> None:
+def test_a_broker_of_ones_own_stalls_and_crashes_as_asked(own_kafka: KafkaBroker) -> None:
     make(own_kafka.bootstrap, "kept")
     told: list[object] = []
     producer = Producer({"bootstrap.servers": own_kafka.bootstrap})
@@ -51,8 +40,15 @@ def test_a_paused_broker_answers_when_it_goes_on(own_kafka: KafkaBroker) -> None
     producer.produce("kept", b"value", on_delivery=lambda error, _: told.append(error))
     assert producer.flush(0.5) == 1
     own_kafka.resume()
-    assert producer.flush(WAIT_S) == 0
+    assert producer.flush(PATIENCE_S) == 0
     assert told == [None]
+    before = own_kafka.bootstrap
+    own_kafka.kill()
+    assert not own_kafka.running
+    own_kafka.start()
+    assert own_kafka.bootstrap == before
+    # What was acknowledged outlives it.
+    assert "kept" in topics(before)
 
 
 USER = """
@@ -96,5 +92,5 @@ def test_the_shared_broker_ends_with_its_last_user(tmp_path: Path) -> None:
             process.kill()
             process.wait()
     leave(tmp_path)
-    until(lambda: not alive(broker), WAIT_S, "the broker's end")
-    until(lambda: not (tmp_path / "own" / "data").exists(), WAIT_S, "the end of its data")
+    until(lambda: not alive(broker), PATIENCE_S, "the broker's end")
+    until(lambda: not (tmp_path / "own" / "data").exists(), PATIENCE_S, "the end of its data")

@@ -13,10 +13,10 @@ from annals.server.cli import main
 from annals.server.config import Config, ConfigError, load
 from annals.server.log_setup import first_genesis, open_log
 from tests.support.kafka import KafkaAddress
+from tests.support.patience import PATIENCE_S, PATIENT_KAFKA
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.usefixtures("no_settings")
-WAIT_S = 90
 
 
 @pytest.fixture
@@ -25,13 +25,15 @@ def config(tmp_path: Path, kafka: KafkaAddress, kafka_namespace: str, monkeypatc
     monkeypatch.setenv("KAFKA_BOOTSTRAP", kafka.bootstrap)
     monkeypatch.setenv("ANNALS_KAFKA__NAMESPACE", kafka_namespace)
     monkeypatch.setenv("ANNALS_DATA_DIR", str(tmp_path / "data"))
+    for name, value in PATIENT_KAFKA.items():
+        monkeypatch.setenv(name, value)
     return load()
 
 
 def topics(config: Config) -> set[str]:
     assert config.kafka_bootstrap is not None
     admin = AdminClient({"bootstrap.servers": config.kafka_bootstrap})
-    return {name for name in admin.list_topics(timeout=WAIT_S).topics if name.startswith(config.kafka.namespace)}
+    return {name for name in admin.list_topics(timeout=PATIENCE_S).topics if name.startswith(config.kafka.namespace)}
 
 
 def test_it_makes_all_and_a_second_time_nothing(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,9 +70,9 @@ def test_a_start_names_each_difference(config: Config, capsys: pytest.CaptureFix
     namespace = config.kafka.namespace
     admin = AdminClient({"bootstrap.servers": config.kafka_bootstrap or ""})
     for future in admin.delete_topics([f"{namespace}.rooms", f"{namespace}.receipts"]).values():
-        future.result(WAIT_S)
+        future.result(PATIENCE_S)
     again = NewTopic(f"{namespace}.receipts", 3, 1, config={"cleanup.policy": "delete"})
-    admin.create_topics([again])[again.topic].result(WAIT_S)
+    admin.create_topics([again])[again.topic].result(PATIENCE_S)
     with pytest.raises(ConfigError) as raised:
         open_log(config)
     said = str(raised.value)
@@ -106,6 +108,7 @@ def test_a_second_machine_makes_no_keys_of_its_own(
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("ANNALS_LOG", "kafka")
     monkeypatch.setenv("KAFKA_BOOTSTRAP", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("ANNALS_KAFKA__REQUEST_WAIT_S", "1.5")
     monkeypatch.setenv("ANNALS_DATA_DIR", str(tmp_path / "data"))
     assert main(["log", "init"]) == 1
     assert "Connection refused" in capsys.readouterr().err

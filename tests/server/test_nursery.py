@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support import nursery
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import alive, until
 
 _SELF = """
@@ -47,17 +48,17 @@ def test_its_status_and_what_it_says() -> None:
 
 def test_it_can_be_found_and_killed() -> None:
     with tempfile.TemporaryFile() as output:
-        program = "print('up', flush=True); import time; time.sleep(600)"
+        program = "print('up', flush=True); import time; time.sleep(3600)"
         command = nursery.begin("-c", program, environment=os.environ, output=output, new_session=True)
         try:
-            until(lambda: os.fstat(output.fileno()).st_size, 60, "its first word")
+            until(lambda: os.fstat(output.fileno()).st_size, PATIENCE_S, "its first word")
             words = Path(f"/proc/{command.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
             assert words[1:] == [b"-c", program.encode()]
             assert os.getsid(command.pid) == command.pid
             assert command.poll() is None
         finally:
             command.kill()
-        assert command.wait(60) == -signal.SIGKILL
+        assert command.wait(PATIENCE_S) == -signal.SIGKILL
         assert not alive(command.pid)
 
 

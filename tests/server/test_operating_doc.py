@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from annals.server.cli import parser
 from annals.server.config import Config
 from annals.server.config_kafka import KafkaSection
+from tests.support import nursery
 
 DOC = Path(__file__).parents[2] / "docs" / "operating.md"
 TEXT = DOC.read_text()
@@ -30,7 +30,7 @@ print(*(sample for family in REGISTRY.collect() for sample in (
 
 def test_the_numbers_are_counted() -> None:
     named = {word for word in CODE if re.fullmatch(r"annals_\w+", word)}
-    shown = subprocess.run([sys.executable, "-c", NUMBERS], capture_output=True, text=True, check=True).stdout
+    shown = nursery.run("-c", NUMBERS, environment=os.environ).stdout
     assert len(named) > 5
     assert named <= set(shown.split())
 

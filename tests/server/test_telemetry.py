@@ -12,6 +12,7 @@ import pytest
 
 from annals.server.config import ConfigError, Metrics
 from annals.server.telemetry import serve_metrics
+from tests.support import nursery
 from tests.support.servers import free_port
 
 SPEAKS = """
@@ -45,7 +46,8 @@ def run(program: str, *arguments: str, **environment: str) -> subprocess.Complet
 
 
 def test_every_line_is_json_with_level_logger_and_role() -> None:
-    lines = [json.loads(line) for line in run(SPEAKS).stderr.splitlines()]
+    said = nursery.run("-c", SPEAKS, environment={}).stderr
+    lines = [json.loads(line) for line in said.splitlines()]
     assert [(line["event"], line["level"], line["logger"], line["role"]) for line in lines] == [
         ("room halted", "info", "annals.x", "api"),
         ("told so", "warning", "uvicorn.error", "api"),
@@ -76,7 +78,7 @@ except ValueError:
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_a_traceback_shows_no_local_variables(form: str) -> None:
-    shown = subprocess.run([sys.executable, "-c", FAILS, form], capture_output=True, text=True, check=True).stderr
+    shown = nursery.run("-c", FAILS, form, environment={}).stderr
     assert "ValueError" in shown
     assert "what somebody said" not in shown
 
