@@ -24,6 +24,7 @@ import pytest
 import structlog
 
 from tests.support.backends import log_backend
+from tests.support.dead_workers import obituary, oom_kills
 from tests.support.kafka import kafka, kafka_namespace, own_kafka
 from tests.support.one_worker import end_servers, is_last, together
 from tests.support.postgres import database_url, postgres
@@ -61,6 +62,7 @@ CAPTURED_CHARS = 4_000
 for _name in ("CI", "BUILD_NUMBER"):
     os.environ.pop(_name, None)
 
+_oom_kills = oom_kills()
 _seconds: defaultdict[str, float] = defaultdict(float)
 _tests: defaultdict[str, int] = defaultdict(int)
 
@@ -128,6 +130,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_configure_node(node: Any) -> None:
     """The workers of a run that is spread over several take its seed, or the printed one would repeat nothing."""
     node.workerinput["seed"] = node.config.option.seed
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    if error:
+        print(f"\n{obituary(node, _oom_kills)}")  # noqa: T201 - at once, whether or not the run comes to its end
 
 
 @pytest.hookimpl(tryfirst=True)
