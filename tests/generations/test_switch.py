@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from annals.database.statements import Statements
+from annals.server.operator_access import opened_tables
 from tests.support.backends import LogBackend
 from tests.support.crashes import People, Talker, Watch, introduced, said_by, wait_ready
 from tests.support.operators import LIMITS, REASON, annals, has, killed, owner, rows, serving
@@ -142,13 +144,20 @@ def test_tables_follow_from_the_log_after_all_that(server: Serve, people: People
 
 def _is_stopped(server: Serve, name: str) -> bool:
     """Whether a generation was stopped until now; then the time of that is over."""
-    return bool(
-        rows(
-            server,
-            f"UPDATE {name}.positions SET stop_until_ms = 0"
-            " WHERE stop_until_ms >= extract(epoch FROM clock_timestamp()) * 1000 RETURNING 1",
+
+    def end(statements: Statements) -> bool:
+        # Rows locked one by one could meet a loop that locks them in another order.
+        statements.execute(f"LOCK TABLE {name}.positions IN SHARE ROW EXCLUSIVE MODE")
+        return bool(
+            statements.rows(
+                f"UPDATE {name}.positions SET stop_until_ms = 0"
+                " WHERE stop_until_ms >= extract(epoch FROM clock_timestamp()) * 1000 RETURNING 1"
+            )
         )
-    )
+
+    with opened_tables(server.config) as database:
+        assert database is not None
+        return database.write_now(end)
 
 
 def _is_left(server: Serve, name: str) -> bool:
