@@ -42,7 +42,7 @@ ANN = "@ann:us.example"
 OURS, THEIRS = SigningKey("ed25519:u_1", b"\7" * 32), SigningKey("ed25519:a_1", b"\5" * 32)
 _numbers = itertools.count(1)
 # These look at values only, and are quick.
-many = settings(max_examples=200)
+many = settings(max_examples=3 * settings().max_examples)
 
 
 class OneAnswer:

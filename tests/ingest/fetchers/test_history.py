@@ -144,7 +144,7 @@ def test_an_event_that_fails_checks_does_not_hide_what_was_before_it(play: Play,
         assert {*(await house.verdicts(room)).values()} == {"accepted"}
         assert {fact.reason for fact in house.facts("quarantine")} == {"signature_invalid"}
 
-    play(story, late=60, rebuilt=place == -2)
+    play(story, late=60, rebuilt=True, in_soak=True)
 
 
 def test_one_that_is_passed_over_at_each_page_does_not_hide_the_other_edges(play: Play) -> None:
