@@ -72,7 +72,7 @@ async def until_shown(person: Person, room_id: str, event: Event, since: str) ->
                 return shown
 
 
-@pytest.mark.parametrize("version", ["11", "12"])
+@pytest.mark.parametrize("version", [pytest.param("11", marks=pytest.mark.one_log), "12"])
 def test_what_is_shown_after_a_fork_is_never_older(server: Serve, version: str) -> None:
     async def story() -> None:
         async with people(server, "alice") as (alice,):

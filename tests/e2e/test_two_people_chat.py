@@ -12,7 +12,7 @@ from tests.support.patience import PATIENCE_S
 from tests.support.people import Person, bodies, ok, people
 from tests.support.servers import Serve
 
-VERSIONS = ["10", "11", "12"]
+VERSIONS = [*(pytest.param(version, marks=pytest.mark.one_log) for version in ("10", "11")), "12"]
 #: As long as a server lets one wait.
 LONG_MS = 90_000
 TYPING_MS = 120_000
@@ -64,6 +64,7 @@ def test_from_invite_to_last_word(server: Serve, version: str) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.one_log
 def test_paging_back_to_the_beginning(server: Serve) -> None:
     async def story() -> None:
         async with people(server, "alice", "bob") as (alice, bob):
@@ -106,6 +107,7 @@ def test_a_long_poll_wakes(server: Serve) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.one_log
 def test_nothing_new_answers_when_the_time_is_over(server: Serve) -> None:
     async def story() -> None:
         async with people(server, "alice", "bob") as (alice, bob):
@@ -152,6 +154,7 @@ def test_typing_and_receipts(server: Serve) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.one_log
 def test_names(server: Serve) -> None:
     async def story() -> None:
         async with people(server, "alice", "bob") as (alice, bob):
@@ -166,6 +169,7 @@ def test_names(server: Serve) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.one_log
 def test_kick_ban_leave_forget(server: Serve) -> None:
     async def story() -> None:
         async with people(server, "alice", "bob") as (alice, bob):
@@ -191,6 +195,7 @@ def test_kick_ban_leave_forget(server: Serve) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.one_log
 def test_aliases(server: Serve) -> None:
     async def story() -> None:
         async with people(server, "alice", "bob") as (alice, bob):
@@ -232,6 +237,7 @@ def test_a_transaction_id_makes_one_event(server: Serve) -> None:
     asyncio.run(story())
 
 
+@pytest.mark.one_log
 def test_state_and_members(server: Serve) -> None:
     async def story() -> None:
         async with people(server, "alice", "bob") as (alice, bob):

@@ -47,10 +47,13 @@ def few_examples(count: int) -> hypothesis.settings:
 
 
 def _repeats(item: pytest.Item) -> bool:
-    """Whether it is run on both logs (tests.support.backends), is not about them, and this is the second one."""
+    """Whether it is run on both logs (tests.support.backends, tests.support.shared_server), is not about them, and this
+    is the second one."""
     runs_on = getattr(item, "callspec", None)
     one_log = item.get_closest_marker("one_log") is not None
-    return one_log and runs_on is not None and runs_on.params.get("log_backend") == "kafka"
+    if not one_log or runs_on is None:
+        return False
+    return "kafka" in (runs_on.params.get("log_backend"), runs_on.params.get("server"))
 
 
 def leave_out_soak(config: pytest.Config, items: list[pytest.Item]) -> None:
