@@ -31,7 +31,6 @@ from tests.support.postgres import database_url, postgres
 from tests.support.server_fixtures import embedded_live_server, kafka_live_server
 from tests.support.shared_server import embedded_server, kafka_server
 from tests.support.soak import PROFILE, is_soak, leave_out_soak
-from tests.support.tables_template import tables_template
 
 __all__ = [
     "database_url",
@@ -44,7 +43,6 @@ __all__ = [
     "log_backend",
     "own_kafka",
     "postgres",
-    "tables_template",
 ]
 
 SEED_BITS = 32
@@ -145,7 +143,7 @@ def pytest_sessionfinish() -> None:
     gc.collect()
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """The last test that may ask for the servers of the whole run has no time limit: it sees them compared."""
     if not is_last(item, nextitem):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.accounts_fixtures import house, live, migrated, shared_house
+from tests.support.accounts_fixtures import house, live, shared_house
 
-__all__ = ["house", "live", "migrated", "shared_house"]
+__all__ = ["house", "live", "shared_house"]

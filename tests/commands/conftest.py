@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.accounts_fixtures import house, live, migrated
+from tests.support.accounts_fixtures import house, live
 
-__all__ = ["house", "live", "migrated"]
+__all__ = ["house", "live"]

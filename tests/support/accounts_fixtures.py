@@ -9,36 +9,26 @@ import pytest
 
 from tests.support.accounts_house import House, accounts_house, live_house
 from tests.support.postgres import PostgresServer
-
-
-@pytest.fixture(scope="session")
-def migrated(tables_template: str) -> str:
-    """Name of a database with the tables of g1, to be copied."""
-    return tables_template
+from tests.support.spare_tables import spare_tables
 
 
 @pytest.fixture
-def house(postgres: PostgresServer, migrated: str, tmp_path: Path) -> Iterator[House]:
+def house(postgres: PostgresServer, tmp_path: Path) -> Iterator[House]:
     """The application over empty tables and an empty log."""
-    url = postgres.fresh_database(template=migrated)
-    with accounts_house(url, tmp_path) as made:
+    with spare_tables(postgres).tables() as url, accounts_house(url, tmp_path) as made:
         yield made
-    postgres.drop_database(url)
 
 
 @pytest.fixture(scope="module")
-def shared_house(postgres: PostgresServer, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def shared_house(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """One for those tests of a module whose requests change nothing: what they are refused leaves no trace."""
-    url = postgres.fresh_database(template=migrated)
-    with accounts_house(url, tmp_path_factory.mktemp("house")) as made:
+    folder = tmp_path_factory.mktemp("house")
+    with spare_tables(postgres).tables() as url, accounts_house(url, folder) as made:
         yield made
-    postgres.drop_database(url)
 
 
 @pytest.fixture
-def live(postgres: PostgresServer, migrated: str, tmp_path: Path) -> Iterator[House]:
+def live(postgres: PostgresServer, tmp_path: Path) -> Iterator[House]:
     """The same, with the projectors' loop in a thread and its notifications."""
-    url = postgres.fresh_database(template=migrated)
-    with live_house(url, tmp_path) as made:
+    with spare_tables(postgres).tables() as url, live_house(url, tmp_path) as made:
         yield made
-    postgres.drop_database(url)

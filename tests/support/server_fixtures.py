@@ -26,6 +26,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.server import SERVER_NAME, LiveServer, live_server
 from tests.support.soak import only_in_soak
+from tests.support.spare_tables import spare_tables
 
 on_both_logs = pytest.mark.parametrize("log_backend", ["embedded", "kafka"], indirect=True, scope="session")
 
@@ -44,28 +45,23 @@ def server(request: pytest.FixtureRequest, log_backend: LogBackend) -> LiveServe
 
 
 @pytest.fixture(scope="session")
-def embedded_live_server(
-    postgres: PostgresServer, tables_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LiveServer]:
-    with _serving(postgres, tables_template, tmp_path_factory.mktemp("server"), LogBackend("embedded")) as live:
+def embedded_live_server(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with _serving(postgres, tmp_path_factory.mktemp("server"), LogBackend("embedded")) as live:
         yield live
 
 
 @pytest.fixture(scope="session")
 def kafka_live_server(
-    postgres: PostgresServer, tables_template: str, tmp_path_factory: pytest.TempPathFactory, kafka: KafkaAddress
+    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory, kafka: KafkaAddress
 ) -> Iterator[LiveServer]:
-    with _serving(
-        postgres, tables_template, tmp_path_factory.mktemp("server"), LogBackend("kafka", kafka.bootstrap)
-    ) as live:
+    with _serving(postgres, tmp_path_factory.mktemp("server"), LogBackend("kafka", kafka.bootstrap)) as live:
         yield live
 
 
 @contextmanager
-def _serving(postgres: PostgresServer, template: str, directory: Path, backend: LogBackend) -> Iterator[LiveServer]:
-    url = postgres.fresh_database("live", template)
-    with live_server(url, directory, **backend.settings()) as made:
-        yield made
-    with opened_log(made.config) as log:
-        assert_generations_equal(log, url, SERVER_NAME)
-    postgres.drop_database(url)
+def _serving(postgres: PostgresServer, directory: Path, backend: LogBackend) -> Iterator[LiveServer]:
+    with spare_tables(postgres).unused() as url:
+        with live_server(url, directory, **backend.settings()) as made:
+            yield made
+        with opened_log(made.config) as log:
+            assert_generations_equal(log, url, SERVER_NAME)

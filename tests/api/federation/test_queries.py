@@ -31,9 +31,11 @@ def asked_at(house: House) -> Iterator[FederationApp]:
         openid=OpenIdTokens(database, house.times.now),
         openid_reads=OpenIdReads(database, house.times.now),
     )
-    with TestClient(app) as client:
-        house.client = client
-        yield FederationApp(client)
+    client = TestClient(app)
+    # The same event loop: who waits for the tables in another one is not woken by them.
+    client.portal = house.client.portal
+    house.client = client
+    yield FederationApp(client)
 
 
 @pytest.fixture

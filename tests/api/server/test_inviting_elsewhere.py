@@ -25,14 +25,14 @@ from tests.support.federating import (
 from tests.support.postgres import PostgresServer
 from tests.support.scripted_peer import ScriptedPeer
 from tests.support.server import User, quoted
+from tests.support.spare_tables import spare_tables
 
 
 @pytest.fixture(scope="module")
-def world(postgres: PostgresServer, tables_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    url = postgres.fresh_database("inviting", tables_template)
-    with federating(url, tmp_path_factory.mktemp("inviting")) as made:
+def world(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("inviting")
+    with spare_tables(postgres).tables() as url, federating(url, folder) as made:
         yield made
-    postgres.drop_database(url)
 
 
 def invite(user: User, room_id: str, target: str) -> tuple[int, Any]:

@@ -29,6 +29,7 @@ from tests.support.remote_server import RemoteServer, verdict
 from tests.support.scripted_peer import ScriptedPeer
 from tests.support.server import LiveServer, User, bodies, quoted
 from tests.support.servers import until
+from tests.support.spare_tables import spare_tables
 
 SIGN = "/_matrix/policy/v1/sign"
 REFUSAL = {"errcode": "M_FORBIDDEN", "error": "The message appears to contain possible spam"}
@@ -61,10 +62,9 @@ class PolicyPeer:
 
 
 @pytest.fixture(scope="module")
-def url(postgres: PostgresServer, tables_template: str) -> Iterator[str]:
-    url = postgres.fresh_database("policy", tables_template)
-    yield url
-    postgres.drop_database(url)
+def url(postgres: PostgresServer) -> Iterator[str]:
+    with spare_tables(postgres).tables() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from tests.support.remote_server import RemoteServer, now_ms, verdict
 from tests.support.scripted_room import ScriptedRoom
 from tests.support.server import LiveServer, User, bodies, quoted
 from tests.support.servers import until
+from tests.support.spare_tables import spare_tables
 
 
 @dataclass
@@ -62,14 +63,13 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(postgres: PostgresServer, tables_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    url, folder = postgres.fresh_database("unknown", tables_template), tmp_path_factory.mktemp("unknown")
-    with federating(url, folder) as made:
+def world(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("unknown")
+    with spare_tables(postgres).tables() as url, federating(url, folder) as made:
         peer = ResidentPeer(made.authority, folder)
         made.server.on_loop(peer.__aenter__())
         yield World(made.server, peer, peer.remote(made.server), url)
         made.server.on_loop(peer.__aexit__(None, None, None))
-    postgres.drop_database(url)
 
 
 def register(server: LiveServer, name: str) -> User:
