@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,9 +27,12 @@ from annals.eventlog.embedded import EmbeddedLog, open_embedded
 from annals.eventlog.filler import FILLER_KEY
 from annals.eventlog.kafka import KafkaSettings, initialise, open_kafka
 from annals.schemas.topics import TOPICS, decisions_topic
-from tests.support.log_workers import process
+from tests.support.kafka_logs import patient
+from tests.support.log_workers import SPAWN, process
+from tests.support.patience import PATIENCE_S
 
 HOUR_MS = 3_600_000
+LATER_MS = 1_000_000_000 + 30 * HOUR_MS
 SPECS = [*TOPICS.values(), decisions_topic("g1"), decisions_topic("g12")]
 
 Place = tuple[str, int, int]
@@ -108,26 +113,57 @@ def compact(log: EmbeddedLog, clock: Clock) -> int:
     return sum([log.compact(spec.name, clock.now_ms) for spec in SPECS])
 
 
+@dataclass(frozen=True)
+class Made:
+    """Logs that were made once, closed: folders to be copied. `empty`: the place of a copy with nothing in it."""
+
+    source: Path
+    empty: Path
+    copied: Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder, clock, rng = tmp_path_factory.mktemp("made"), Clock(), random.Random(7)
+    made = Made(folder / "source", folder / "empty", folder / "copied")
+    with closing(new_source(made.source, clock)) as source:
+        traffic(source, rng, 600)
+        clock.now_ms = LATER_MS
+        traffic(source, rng, 100)
+        assert compact(source, clock) > 100
+        open_copy(made.empty, source).close()
+        shutil.copytree(made.empty, made.copied)
+        with closing(open_copy(made.copied, source)) as copied:
+            copy(source, copied)
+            verify_copy(source, copied)
+    return made
+
+
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(LATER_MS)
 
 
 @pytest.fixture
-def source(tmp_path: Path, clock: Clock) -> Iterator[EmbeddedLog]:
+def source(made: Made, tmp_path: Path, clock: Clock) -> Iterator[EmbeddedLog]:
     """A log with traffic and gaps: at beginnings, in between and at ends."""
-    with closing(new_source(tmp_path / "source", clock)) as log:
-        rng = random.Random(7)
-        traffic(log, rng, 600)
-        clock.now_ms += 30 * HOUR_MS
-        traffic(log, rng, 100)
-        assert compact(log, clock) > 100
+    shutil.copytree(made.source, tmp_path / "source")
+    with closing(open_embedded(tmp_path / "source", clock_ms=clock)) as log:
         yield log
 
 
 @pytest.fixture
-def target(source: EmbeddedLog, tmp_path: Path) -> Iterator[EmbeddedLog]:
+def target(made: Made, source: EmbeddedLog, tmp_path: Path) -> Iterator[EmbeddedLog]:
     """The place of the copy: a log with the source's id, and nothing in it."""
+    shutil.copytree(made.empty, tmp_path / "target")
+    with closing(open_copy(tmp_path / "target", source)) as log:
+        yield log
+
+
+@pytest.fixture
+def copied(made: Made, source: EmbeddedLog, tmp_path: Path) -> Iterator[EmbeddedLog]:
+    """A copy of the source that is whole."""
+    shutil.copytree(made.copied, tmp_path / "target")
     with closing(open_copy(tmp_path / "target", source)) as log:
         yield log
 
@@ -197,6 +233,8 @@ def test_a_copy_that_compacted_more_than_its_source_is_alike(source: EmbeddedLog
 
 
 Opener = Callable[[EmbeddedLog], Log]
+#: What somebody who was killed has sent has come by then.
+QUIET_S = 1.0
 
 
 def open_kafka_copy(settings: KafkaSettings, source: EmbeddedLog) -> Log:
@@ -210,28 +248,35 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     if request.param == "embedded":
         return partial(open_copy, tmp_path / "target")
     bootstrap = request.getfixturevalue("kafka").bootstrap
-    return partial(open_kafka_copy, KafkaSettings(bootstrap, request.getfixturevalue("kafka_namespace")))
+    return partial(open_kafka_copy, patient(bootstrap, request.getfixturevalue("kafka_namespace")))
 
 
-def copy_slowly(source_dir: Path, opener: Opener) -> None:
+def copy_some(source_dir: Path, opener: Opener, aim: int, reached: Any) -> None:
+    """Goes on a little after it has told that so many records are there, and never comes to the end."""
     log_copy.BATCH_RECORDS = 2
     source = open_embedded(source_dir)
-    copy_log(source, opener(source), quiet_s=0.3)
+
+    def told(progress: Progress) -> None:
+        if progress.done >= aim:
+            reached.set()
+        if progress.done >= aim + 60:
+            SPAWN.Event().wait()
+
+    copy_log(source, opener(source), quiet_s=QUIET_S, on_progress=told)
 
 
 def test_killed_copies_go_on(source: EmbeddedLog, opener: Opener, tmp_path: Path, rng: random.Random) -> None:
     with closing(opener(source)) as target:
         total = sum(map(sum, ends(source).values()))
-        stages = []
-        for _ in range(3):
+        for _ in range(2):
             before = sum(map(sum, ends(target).values()))
-            with process(copy_slowly, tmp_path / "source", opener) as child:
-                aim = before + rng.randint(1, (total - before) // 3)
-                while sum(map(sum, ends(target).values())) < aim and child.is_alive():
-                    time.sleep(0.001)
-            stages.append(sum(map(sum, ends(target).values())))
-        assert stages[0] < total, "killed too late to show anything"
-        copy_log(source, target, quiet_s=0.3)
+            reached = SPAWN.Event()
+            aim = before + rng.randint(1, (total - before) // 3)
+            with process(copy_some, tmp_path / "source", opener, aim, reached):
+                assert reached.wait(PATIENCE_S)
+                time.sleep(rng.uniform(0.0, 0.05))
+            assert aim <= sum(map(sum, ends(target).values())) < total
+        copy_log(source, target, quiet_s=QUIET_S)
         assert_copied(source, target)
         verify_copy(source, target)
         copy(source, target)  # nothing is left to do
@@ -239,15 +284,14 @@ def test_killed_copies_go_on(source: EmbeddedLog, opener: Opener, tmp_path: Path
 
 
 def test_a_copy_goes_on_after_the_source_had_more_and_was_compacted(
-    source: EmbeddedLog, target: EmbeddedLog, clock: Clock
+    source: EmbeddedLog, copied: EmbeddedLog, clock: Clock
 ) -> None:
-    copy(source, target)
     traffic(source, random.Random(3), 200, keys=2)
     clock.now_ms += 30 * HOUR_MS
     assert compact(source, clock)
-    copy(source, target)
-    assert ends(target) == ends(source)
-    verify_copy(source, target)
+    copy(source, copied)
+    assert ends(copied) == ends(source)
+    verify_copy(source, copied)
 
 
 # -- refusing
@@ -292,11 +336,10 @@ def test_refuses_a_record_where_the_source_has_none(tmp_path: Path) -> None:
             copy(source, target)
 
 
-def test_refuses_a_target_that_went_on(source: EmbeddedLog, target: EmbeddedLog) -> None:
-    copy(source, target)
-    target.append([Append("directory", 0, b"key", b"a server runs on the copy")]).result()
-    with refused(r"the target's directory\[0\] ends at", target):
-        copy(source, target)
+def test_refuses_a_target_that_went_on(source: EmbeddedLog, copied: EmbeddedLog) -> None:
+    copied.append([Append("directory", 0, b"key", b"a server runs on the copy")]).result()
+    with refused(r"the target's directory\[0\] ends at", copied):
+        copy(source, copied)
 
 
 def test_refuses_to_go_on_where_somebody_else_writes(
@@ -361,15 +404,13 @@ EMPTY = "UPDATE {} SET value = CAST('' AS BLOB) WHERE offset = {}"
     ],
 )
 def test_verifying_finds_what_differs(
-    source: EmbeddedLog, target: EmbeddedLog, tmp_path: Path, topic: str, statement: str, wrong: str
+    source: EmbeddedLog, copied: EmbeddedLog, tmp_path: Path, topic: str, statement: str, wrong: str
 ) -> None:
-    copy(source, target)
-    verify_copy(source, target)
     partition, offset = next((p, o) for (t, p, o), (_, value) in held(source).items() if t == topic and value)
     with sqlite3.connect(tmp_path / "target" / "log.sqlite3") as raw:
         raw.execute(statement.format(table(raw, topic, partition), offset))
     with pytest.raises(CopyDiffers) as caught:
-        verify_copy(source, target)
+        verify_copy(source, copied)
     assert caught.value.differences == (
         f"{topic}[{partition}] {offset} {wrong}" + (" than the source" if wrong.startswith("holds") else ""),
     )

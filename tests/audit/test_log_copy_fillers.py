@@ -23,6 +23,7 @@ from annals.schemas.records import erased_subject_key
 from annals.schemas.topics import TOPICS, decisions_topic
 from annals.server import keys
 from annals.server.config import Config
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.server import SERVER_NAME, bodies, live_server, quoted
@@ -75,7 +76,7 @@ def test_a_server_over_a_log_with_fillers_everywhere(postgres: PostgresServer, t
                 fill(log, 1)
                 event_id = bob.say(room_id, f"number {number}")
                 ann.do("POST", f"/rooms/{quoted(room_id)}/receipt/m.read/{quoted(event_id)}", {})
-                ann.do("PUT", f"/rooms/{quoted(room_id)}/typing/{quoted(ann.id)}", {"typing": True, "timeout": 30_000})
+                ann.do("PUT", f"/rooms/{quoted(room_id)}/typing/{quoted(ann.id)}", {"typing": True, "timeout": 120_000})
             joined = ann.sync(since)["rooms"]["join"][room_id]
             assert bodies(joined["timeline"]["events"]) == [f"number {number}" for number in range(3)]
             assert "m.receipt" in {event["type"] for event in joined["ephemeral"]["events"]}
@@ -83,7 +84,7 @@ def test_a_server_over_a_log_with_fillers_everywhere(postgres: PostgresServer, t
             def typing() -> bool:
                 return f'["{ann.id}"]' in json.dumps(bob.sync()["rooms"]["join"][room_id]["ephemeral"])
 
-            until(typing, 90, "typing is followed over fillers")
+            until(typing, PATIENCE_S, "typing is followed over fillers")
             _audit(log, room_id)
         with live_server(url, tmp_path) as server:  # it reads what was decided, and goes on
             fill(log, 1)
@@ -100,6 +101,6 @@ def _audit(log: Log, room_id: str) -> None:
     decided = log.end("decisions.g1", partition)
     fill(log, 1)
     partition, offset = resume_room(operating(log, lambda: 1, "1"), room_id, (), "olga", "a test")
-    step = wait_for_step(log, "g1", partition, offset, decided, 30.0)
+    step = wait_for_step(log, "g1", partition, offset, decided, PATIENCE_S)
     assert step is not None
     assert step.offset == offset

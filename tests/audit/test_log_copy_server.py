@@ -18,11 +18,15 @@ from annals.database.pool import Database
 from annals.eventlog.api import Log
 from annals.eventlog.embedded import open_embedded
 from annals.eventlog.filler import is_filler
-from annals.eventlog.kafka import KafkaSettings, open_kafka
+from annals.eventlog.kafka import open_kafka
 from tests.support import nursery
+from tests.support.kafka_logs import patient
+from tests.support.patience import PATIENT_KAFKA, PATIENT_KAFKA_SECTION
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.server import SERVER_NAME, LiveServer, User, bodies, live_server, quoted
+from tests.support.servers import until
+from tests.support.soak import only_in_soak
 
 DAY_MS = 24 * 3_600_000
 
@@ -48,10 +52,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     namespace = request.getfixturevalue("kafka_namespace")
     return Place(
         "kafka",
-        {"KAFKA_BOOTSTRAP": bootstrap, "ANNALS_KAFKA__NAMESPACE": namespace},
-        {"log_backend": "kafka", "kafka_bootstrap": bootstrap, "kafka": {"namespace": namespace}},
-        lambda: open_kafka(KafkaSettings(bootstrap, namespace)),
+        {"KAFKA_BOOTSTRAP": bootstrap, "ANNALS_KAFKA__NAMESPACE": namespace, **PATIENT_KAFKA},
+        {
+            "log_backend": "kafka",
+            "kafka_bootstrap": bootstrap,
+            "kafka": {"namespace": namespace, **PATIENT_KAFKA_SECTION},
+        },
+        lambda: open_kafka(patient(bootstrap, namespace)),
     )
+
+
+to_kafka = pytest.mark.parametrize("place", [only_in_soak("embedded"), "kafka"], indirect=True)
+to_files = pytest.mark.parametrize("place", ["embedded", only_in_soak("kafka")], indirect=True)
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,7 @@ def go_on(server: LiveServer, told: Told) -> None:
     # A retry of a request from before the move.
     assert bob.say(told.room_id, "late", "the same id") == told.said
     bob.say(told.room_id, "after the move")
-    news = ann.sync(told.latest, timeout=20_000)["rooms"]["join"][told.room_id]["timeline"]
+    news = until(lambda: ann.sync(told.latest, timeout=20_000).get("rooms", {}))["join"][told.room_id]["timeline"]
     assert bodies(news["events"]) == ["after the move"]
     assert not news["limited"]
 
@@ -170,6 +182,7 @@ def rows(url: str, *, with_writer: bool) -> dict[str, list[Row]]:
         }
 
 
+@to_kafka
 def test_the_same_tables_go_on_with_the_copy(url: str, tmp_path: Path, place: Place, annals: Any) -> None:
     with first_server(url, tmp_path) as server:
         told = traffic(server)
@@ -191,6 +204,7 @@ def test_the_same_tables_go_on_with_the_copy(url: str, tmp_path: Path, place: Pl
     assert "the copy is in use already" in complaints[0]
 
 
+@to_files
 def test_tables_are_made_anew_from_the_copy(
     url: str, postgres: PostgresServer, tmp_path: Path, place: Place, annals: Any
 ) -> None:
@@ -205,6 +219,7 @@ def test_tables_are_made_anew_from_the_copy(
     postgres.drop_database(fresh)
 
 
+@to_files
 def test_the_command_refuses_while_the_server_runs(url: str, tmp_path: Path, place: Place, annals: Any) -> None:
     with first_server(url, tmp_path) as server:
         ann = server.user("ann")
@@ -218,6 +233,7 @@ def test_the_command_refuses_while_the_server_runs(url: str, tmp_path: Path, pla
     assert annals("log", "copy", "--to", place.to, "--no-verify")[::2] == (0, [])
 
 
+@to_files
 def test_the_command_says_what_is_no_log(tmp_path: Path, place: Place, annals: Any) -> None:
     assert annals("log", "copy", "--to", place.to)[::2] == (
         78,

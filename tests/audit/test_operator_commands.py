@@ -15,13 +15,18 @@ from annals.audit.generations import live_owner
 from annals.database.pool import Database
 from annals.projectors.rebuild import Mode, Progress, replay
 from annals.schemas.codec import decode
+from annals.server import commands_rooms
 from annals.server.cli import main
 from annals.server.embedded_postgres import EmbeddedPostgres
 from annals.server.operator_access import opened_log
 from tests.support.backends import LogBackend
 from tests.support.matrix_client import Client, register
+from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve, about_data
+from tests.support.soak import only_in_soak
 
+# What a command says and refuses does not hang on the log that it reads.
+on_either = pytest.mark.parametrize("log_backend", ["embedded", only_in_soak("kafka")], indirect=True)
 REASON = ("--actor", "olga", "--reason", "a test")
 
 
@@ -50,6 +55,8 @@ def annals(server: Serve, no_settings: None, monkeypatch: pytest.MonkeyPatch, ca
     """Run a command on the server's data; (status, lines, complaints)."""
     for name, value in about_data(server.environment).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(commands_rooms, "_DECIDED_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr(generations, "OWNER_GONE_S", PATIENCE_S)
 
     def run(*words: str) -> tuple[int, list[str], str]:
         capsys.readouterr()
@@ -83,12 +90,14 @@ def test_log_show_is_a_room_s_story_in_order(annals: Any, ann: Client, room_id: 
     assert lines[-1].endswith(f"redacts {message}")
 
 
+@on_either
 def test_log_show_lines_are_aligned(annals: Any, room_id: str) -> None:
     _, lines, _ = annals("log", "show", room_id)
     assert len({(line[:10].strip(), line[10:12]) for line in lines}) == 2
     assert {line[22:24] for line in lines} == {"  "}
 
 
+@on_either
 def test_log_show_json_has_all_of_it(annals: Any, room_id: str) -> None:
     _, lines, _ = annals("log", "show", room_id, "--json")
     made = [json.loads(line) for line in lines]
@@ -99,6 +108,7 @@ def test_log_show_json_has_all_of_it(annals: Any, room_id: str) -> None:
     assert create["envelope"]["idempotency_key"]
 
 
+@on_either
 def test_what_a_user_wrote_does_not_reach_the_terminal(annals: Any, ann: Client) -> None:
     room_id = ann.create_room()
     ann.set_state(room_id, "org.example.\x1b[2J", {})
@@ -107,12 +117,14 @@ def test_what_a_user_wrote_does_not_reach_the_terminal(annals: Any, ann: Client)
     assert any("org.example.\\x1b[2J" in line for line in lines)
 
 
+@on_either
 def test_log_show_of_an_unknown_room(annals: Any) -> None:
     status, lines, complaint = annals("log", "show", "!nobody:localhost")
     assert (status, lines) == (1, [])
     assert "no facts of !nobody:localhost" in complaint
 
 
+@on_either
 @pytest.mark.parametrize("name", ["g77", "public; DROP"])
 def test_log_show_of_an_unknown_generation(annals: Any, room_id: str, name: str) -> None:
     status, lines, complaint = annals("log", "show", room_id, "--generation", name)
@@ -120,6 +132,7 @@ def test_log_show_of_an_unknown_generation(annals: Any, room_id: str, name: str)
     assert complaint.startswith("annals: ")
 
 
+@on_either
 def test_a_folder_without_a_log_stays_as_it_is(annals: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANNALS_DATA_DIR", str(tmp_path))
     monkeypatch.delenv("ANNALS_LOG", raising=False)
@@ -130,6 +143,7 @@ def test_a_folder_without_a_log_stays_as_it_is(annals: Any, tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+@on_either
 def test_the_log_of_another_server_is_refused(annals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANNALS_SERVER_NAME", "other.example")
     status, _, complaint = annals("log", "show", "!x")
@@ -194,6 +208,7 @@ def test_diff_shows_what_differs(annals: Any, server: Serve, room_id: str) -> No
     assert '"$other"' in lines[at + 2]
 
 
+@on_either
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -235,6 +250,7 @@ def _somebody_writes(server: Serve, name: str) -> psycopg2.extensions.connection
     return connection
 
 
+@on_either
 def test_a_generation_that_somebody_writes_is_left_alone(
     annals: Any, server: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +264,7 @@ def test_a_generation_that_somebody_writes_is_left_alone(
         connection.close()
 
 
+@on_either
 def test_a_writer_that_was_killed_is_seen_for_a_moment_and_waited_for(annals: Any, server: Serve) -> None:
     connection = _somebody_writes(server, "g3")
     looked: list[str | None] = []
@@ -314,6 +331,7 @@ def test_a_replay_that_was_stopped_goes_on(annals: Any, server: Serve, mode: Mod
 # -- rooms
 
 
+@on_either
 def test_no_room_stands_still(annals: Any) -> None:
     assert annals("rooms", "halted") == (0, ["no room stands still"], "")
     assert annals("rooms", "halted", "--json") == (0, [], "")
@@ -332,6 +350,7 @@ def test_to_resume_a_room_that_goes_on_changes_nothing(annals: Any, server: Serv
     assert resumed.envelope.cause == command.envelope.idempotency_key
 
 
+@on_either
 def test_of_a_room_that_goes_on_nothing_is_left_out(annals: Any, server: Serve, room_id: str) -> None:
     # A recompute would leave it out, later, though the room has it.
     before = len(facts_of(server, "operations", "AdminCommanded"))
