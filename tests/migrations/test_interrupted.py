@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ from annals.database import migrate as migrate_module
 from annals.database.errors import MigrationBlocked, StatementTimeout, UnknownRevision, UnsupportedServer
 from annals.database.migrate import create_generation, drop_generation, migrate
 from annals.database.write_connection import WriteConnection
+from tests.support import nursery
+from tests.support.patience import PATIENCE_S
 from tests.support.revision_chains import make_chain, write_revision
 from tests.support.servers import until
 
@@ -61,12 +62,14 @@ def gate(database_url: str) -> Iterator[psycopg2.extensions.connection]:
 
 
 @pytest.fixture
-def started(chain: Path, database_url: str) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def started(chain: Path, database_url: str) -> Iterator[Callable[[], nursery.Command]]:
     """Starts a process that migrates."""
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[nursery.Command] = []
 
-    def start() -> subprocess.Popen[bytes]:
-        processes.append(subprocess.Popen([sys.executable, "-c", _RUN, str(chain), database_url]))
+    def start() -> nursery.Command:
+        program = ("-c", _RUN, str(chain), database_url)
+        with (chain.parent / "said").open("ab") as output:
+            processes.append(nursery.begin(*program, environment=os.environ, output=output))
         return processes[-1]
 
     yield start
@@ -102,23 +105,24 @@ def at_head(url: str) -> None:
 
 
 def test_killed_inside_a_revision_and_between_two_it_goes_on(
-    started: Callable[[], subprocess.Popen[bytes]], gate: psycopg2.extensions.connection, database_url: str
+    started: Callable[[], nursery.Command], gate: psycopg2.extensions.connection, database_url: str
 ) -> None:
     process = started()
-    until(lambda: waiting(gate), 60, "0002 is half done")
+    until(lambda: waiting(gate), PATIENCE_S, "0002 is half done")
     process.kill()
     process.wait()
     # What it has left open ends without anybody's help: the gate stays shut.
-    until(lambda: not waiting(gate), 60, "PostgreSQL ends what nobody waits for")
+    until(lambda: not waiting(gate), PATIENCE_S, "PostgreSQL ends what nobody waits for")
     assert read(database_url, "SELECT version_num FROM g1.alembic_version") == [("0001",)]
     assert read(database_url, "SELECT DISTINCT text LIKE '%!' FROM g1.notes") == [(False,)]
 
     process = started()
-    until(lambda: waiting(gate), 60, "0002 is half done again")
+    until(lambda: waiting(gate), PATIENCE_S, "0002 is half done again")
     execute(gate, f"SELECT pg_advisory_lock({_LATER_GATE}), pg_advisory_unlock({_GATE})")
-    until(lambda: waiting(gate, _LATER_GATE), 60, "0002 is done, 0003 has done nothing yet")
+    until(lambda: waiting(gate, _LATER_GATE), PATIENCE_S, "0002 is done, 0003 has done nothing yet")
     process.kill()
     process.wait()
+    until(lambda: not waiting(gate, _LATER_GATE), PATIENCE_S, "PostgreSQL ends this one too")
     assert read(database_url, "SELECT version_num FROM g1.alembic_version") == [("0002",)]
     execute(gate, f"SELECT pg_advisory_unlock({_LATER_GATE})")
     assert migrate(database_url) == "g1"
@@ -126,14 +130,14 @@ def test_killed_inside_a_revision_and_between_two_it_goes_on(
 
 
 def test_of_two_at_once_one_waits(
-    started: Callable[[], subprocess.Popen[bytes]], gate: psycopg2.extensions.connection, database_url: str
+    started: Callable[[], nursery.Command], gate: psycopg2.extensions.connection, database_url: str
 ) -> None:
     first = started()
-    until(lambda: waiting(gate), 60, "the first is in 0002")
+    until(lambda: waiting(gate), PATIENCE_S, "the first is in 0002")
     second = started()
-    until(lambda: waiting(gate, _TURN), 60, "the second waits for its turn")
+    until(lambda: waiting(gate, _TURN), PATIENCE_S, "the second waits for its turn")
     execute(gate, f"SELECT pg_advisory_unlock({_GATE})")
-    assert (first.wait(60), second.wait(60)) == (0, 0)
+    assert (first.wait(PATIENCE_S), second.wait(PATIENCE_S)) == (0, 0)
     at_head(database_url)
 
 
@@ -143,6 +147,8 @@ def test_who_waits_for_its_turn_in_vain_is_told_whose_it_is(database_url: str, m
         pid = other.info.backend_pid
         with pytest.raises(MigrationBlocked, match=rf"pid {pid} \(annals migrate, .*start again"):
             migrate(database_url)
+    # A connection that was closed ends in its own time.
+    monkeypatch.setattr(migrate_module, "_WAIT_FOR_OTHERS_MS", int(PATIENCE_S * 1000))
     assert migrate(database_url) == "g1"
 
 
@@ -205,6 +211,7 @@ def test_a_generation_that_somebody_reads_is_not_dropped_from_under_them(
     execute(reader, "SELECT count(*) FROM g2.notes")
     with pytest.raises(MigrationBlocked, match=rf"dropping g2 waited 2 s .* pid {reader.info.backend_pid} "):
         drop_generation(database_url, "g2")
+    reader.rollback()
     reader.close()
     drop_generation(database_url, "g2")
 
@@ -213,11 +220,11 @@ def test_a_statement_has_its_time_and_a_revision_may_lift_it_for_itself(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The two that sleep differ in nothing but that one of them lifts the limit.
-    lifted = "SET LOCAL statement_timeout = 0; SELECT pg_sleep(0.6)"
-    chain = make_chain(tmp_path / "chain", {"0001": lifted, "0002": "SELECT pg_sleep(0.6)"})
+    lifted = "SET LOCAL statement_timeout = 0; SELECT pg_sleep(2.5)"
+    chain = make_chain(tmp_path / "chain", {"0001": lifted, "0002": "SELECT pg_sleep(2.5)"})
     monkeypatch.setitem(migrate_module.CHAINS, "generation", str(chain))
     migrate_module._make_schema(psycopg2_autocommit(database_url), "g1")
-    monkeypatch.setattr(migrate_module, "_STATEMENT_TIMEOUT_MS", 500)
+    monkeypatch.setattr(migrate_module, "_STATEMENT_TIMEOUT_MS", 2_000)
     with pytest.raises(StatementTimeout, match="statement timeout"):
         migrate_module.upgrade(database_url, "generation", "g1")
     assert read(database_url, "SELECT version_num FROM g1.alembic_version") == [("0001",)]

@@ -20,6 +20,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.projectors import SERVER_NAME
 from tests.support.recorded_tables import Rows, connected, load_rows, rows_of
 from tests.support.revision_chains import make_chain
+from tests.support.soak import is_soak
 from tests.support.upgrade_paths import Upgraded, assert_kept, declared, every_path, revisions_of, without
 
 FILES = sorted(RECORDED.glob("*.copy"))
@@ -36,10 +37,13 @@ def test_there_is_data_of_the_first_revision(chain: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_up_from_what_was_recorded(file: Path, postgres: PostgresServer, tmp_path: Path) -> None:
+def test_up_from_what_was_recorded(
+    file: Path, postgres: PostgresServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     chain, _, since = file.stem.partition("-")
     schema = schema_of_chain(chain)
-    with every_path(postgres, chain, schema, since, lambda url: load_rows(url, schema, file)) as upgraded:
+    from_all = is_soak(request.config)
+    with every_path(postgres, chain, schema, since, lambda url: load_rows(url, schema, file), from_all) as upgraded:
         assert all(upgraded.before.values()), "a table without rows shows nothing"
         after = rows_of(upgraded.url, schema)
         rebuilt: Rows = {}
