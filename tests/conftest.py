@@ -45,6 +45,9 @@ __all__ = [
     "postgres",
 ]
 
+# Assertions that stand in modules that are no tests: pytest explains their failures too.
+pytest.register_assert_rewrite("tests.support.log_contract")
+
 SEED_BITS = 32
 
 #: Folders whose files take minutes come first, or one worker would be left with them while the others have nothing.

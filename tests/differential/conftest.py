@@ -10,7 +10,7 @@ from tests.differential.peer import Synapse
 from tests.support.soak import is_soak
 
 _ROOMS = 3
-_ROOMS_IN_SOAK = 100
+_ROOMS_IN_SOAK = 200
 
 
 @pytest.fixture(scope="session")
