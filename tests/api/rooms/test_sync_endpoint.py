@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from annals.eventlog.partition import partition_of
+from annals.queries.sync.token import unpack
+from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer
 from tests.support.server import LiveServer, User, bodies, quoted
 from tests.support.server_fixtures import on_both_logs
@@ -35,6 +40,28 @@ def test_an_invite_wakes(server: LiveServer) -> None:
     answer = woken(bob, token, lambda: alice.do("POST", f"/rooms/{quoted(room)}/invite", {"user_id": bob.id}))
     stripped = answer["rooms"]["invite"][room]["invite_state"]["events"]
     assert {"m.room.name", "m.room.member", "m.room.create"} <= {event["type"] for event in stripped}
+
+
+def test_a_token_that_the_tables_have_not_reached_is_waited_for(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = server.user("alice")
+    room = alice.create_room()
+    token = unpack(alice.sync()["next_batch"])
+    its_own = partition_of(room, len(token.rooms))
+    ahead = replace(token, rooms=tuple(offset + (n == its_own) for n, offset in enumerate(token.rooms))).pack()
+    with ThreadPoolExecutor(1) as threads:
+        poll = threads.submit(alice.sync, ahead)
+        assert wait([poll], 0.2).not_done, "it was answered from tables that are behind it"
+        alice.say(room, "they have reached it")
+        assert poll.result()["next_batch"]
+    # Somebody may say something in another room of the partition, but not so much.
+    far = replace(token, rooms=tuple(offset + 1_000 for offset in token.rooms)).pack()
+    sync = server.services.sync
+    assert (server.house.appender.wait_s, sync._behind_wait_s) == (PATIENCE_S, PATIENCE_S), "as tables_wait_s says"
+    monkeypatch.setattr(sync, "_behind_wait_s", 0.0)
+    status, answer = alice.call("GET", "/sync", params={"since": far})
+    assert (status, answer["errcode"]) == (503, "M_UNKNOWN")
 
 
 def test_filters_inline_and_by_id(server: LiveServer) -> None:
