@@ -18,11 +18,12 @@ import pytest
 
 from annals.eventlog.api import Append, Log
 from annals.eventlog.embedded import EmbeddedLog, checkpointer, open_embedded
-from annals.eventlog.errors import AppendFailed, BackPressure, LogClosed, LogCorrupt, LogUnavailable
+from annals.eventlog.errors import AppendFailed, BackPressure, LogCorrupt, LogUnavailable
 from annals.eventlog.limits import Limits
 from annals.schemas.topics import TopicSpec
-from tests.support.log_contract import HOUR_MS, WAIT_S, KeepingContract, LogContract, everything, put, real_ms
+from tests.support.log_contract import HOUR_MS, KeepingContract, LogContract, everything, put, real_ms
 from tests.support.log_workers import SPAWN, Opener, follow_slowly, process
+from tests.support.patience import PATIENCE_S
 
 
 class EmbeddedBackend:
@@ -85,7 +86,7 @@ def test_a_tail_reaches_an_end_that_compaction_has_bared(log: EmbeddedLog, backe
     put(earlier, "keys", 0, b"gone", None, key=b"y")
     tail = log.tail({("keys", 0): 0})
     assert log.compact("keys") == 3
-    assert [r.offset for r in tail.poll(WAIT_S)] == [1]
+    assert [r.offset for r in tail.poll(PATIENCE_S)] == [1]
     assert tail.poll(0.01) == []
     assert tail.positions == {("keys", 0): 4} == {("keys", 0): log.end("keys", 0)}
     earlier.close()
@@ -137,7 +138,7 @@ def test_a_folder_with_a_long_path_works(tmp_path: Path) -> None:
 def test_the_socket_of_a_killed_reader_is_removed(log: EmbeddedLog, backend: EmbeddedBackend) -> None:
     ready = SPAWN.Event()
     with process(follow_slowly, backend.opener, "one", ready):
-        assert ready.wait(WAIT_S)
+        assert ready.wait(PATIENCE_S)
         assert len(_sockets(backend)) == 1
     put(log, "one", 0, b"a")
     # The bells ring before the future is done, so it is gone already.
@@ -161,7 +162,7 @@ def test_an_event_loop_can_wait_on_the_tail(log: EmbeddedLog) -> None:
         asyncio.get_running_loop().add_reader(tail.fileno(), came.set)
         assert tail.poll(0) == []
         log.append([Append("one", 0, b"k", b"v")])
-        await asyncio.wait_for(came.wait(), WAIT_S)
+        await asyncio.wait_for(came.wait(), PATIENCE_S)
         asyncio.get_running_loop().remove_reader(tail.fileno())
         values = [record.value for record in tail.poll(0)]
         tail.close()
@@ -177,7 +178,7 @@ def test_bytes_count_for_back_pressure_and_one_large_call_passes(backend: Embedd
         large = log.append([Append("one", 0, b"", b"x" * 5000)])
         with pytest.raises(BackPressure):
             log.append([Append("one", 0, b"", b"x")])
-    assert large.result(WAIT_S) == [0]
+    assert large.result(PATIENCE_S) == [0]
     assert put(log, "one", 0, b"y") == [1]
     log.close()
 
@@ -192,7 +193,7 @@ def test_what_queued_during_a_commit_is_the_next_one(log: EmbeddedLog, backend: 
     counted = backend.open(now_ms)
     with backend.stalled():
         futures = [counted.append([Append("one", 0, b"k", b"%d" % n)]) for n in range(100)]
-    assert [future.result(WAIT_S) for future in futures] == [[n] for n in range(100)]
+    assert [future.result(PATIENCE_S) for future in futures] == [[n] for n in range(100)]
     assert len(commits) == 1
     counted.close()
 
@@ -207,7 +208,7 @@ def test_more_than_a_commit_takes_is_written_in_order(log: EmbeddedLog, backend:
     counted = backend.open(now_ms)
     with backend.stalled():
         futures = [counted.append([Append("one", 0, b"", b"%d" % n)] * 1500) for n in range(7)]
-    assert [future.result(WAIT_S)[0] for future in futures] == [1500 * n for n in range(7)]
+    assert [future.result(PATIENCE_S)[0] for future in futures] == [1500 * n for n in range(7)]
     assert [record.value for record in everything(log, "one", 0)[::1500]] == [b"%d" % n for n in range(7)]
     assert len(commits) == 4  # of at most 4,000 records each
     counted.close()
@@ -236,7 +237,7 @@ def test_what_was_compacted_is_not_found_in_the_file(log: EmbeddedLog, backend: 
 def test_a_full_disk_fails_appends_and_the_log_goes_on(backend: EmbeddedBackend) -> None:
     parent, child = SPAWN.Pipe()
     with process(_fill_the_disk, backend.directory, child):
-        assert parent.poll(WAIT_S)
+        assert parent.poll(PATIENCE_S)
         acknowledged = parent.recv()
     log = backend.open()
     held = {record.offset: record.value for record in everything(log, "one", 0)}
@@ -262,30 +263,6 @@ def _fill_the_disk(directory: Path, report: Any) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     acknowledged[put(log, "one", 0, b"after")[0]] = b"after"
     report.send(acknowledged)
-
-
-def test_a_forked_child_harms_nothing(log: EmbeddedLog) -> None:
-    tail = log.tail({("one", 0): 0})
-    put(log, "one", 0, b"a")
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            for use in (lambda: log.append([Append("one", 0, b"", b"")]), lambda: log.read("one", 0, 0)):
-                with pytest.raises(LogClosed):
-                    use()
-            with pytest.raises(LogClosed):
-                tail.poll(0)
-            tail.close()
-            log.close()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    put(log, "one", 0, b"b")
-    assert [record.value for record in tail.poll(None)] == [b"a", b"b"]
-    put(log, "one", 0, b"c")
-    assert [record.value for record in tail.poll(None)] == [b"c"]
 
 
 # -- files that are not a log, or no longer
@@ -331,7 +308,7 @@ def test_a_record_behind_the_end_is_damage(log: EmbeddedLog, backend: EmbeddedBa
 def test_a_torn_end_of_the_write_ahead_log_is_left_out(log: EmbeddedLog, backend: EmbeddedBackend) -> None:
     ready = SPAWN.Event()
     with process(_append_and_hang, backend.directory, ready):
-        assert ready.wait(WAIT_S)
+        assert ready.wait(PATIENCE_S)
         log.close()  # the child has it open, so nothing is moved out of the write-ahead log
     wal = backend.directory / "log.sqlite3-wal"
     with wal.open("r+b") as stream:

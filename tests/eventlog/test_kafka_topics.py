@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +14,6 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from annals.eventlog.api import Append, TopicPartition
 from annals.eventlog.errors import (
     AppendFailed,
-    LogClosed,
     LogNotInitialised,
     RecordsGone,
     TopicReplaced,
@@ -31,7 +29,8 @@ from annals.schemas.topics import TopicSpec
 from tests.support.kafka.shared import KafkaAddress
 from tests.support.kafka_logs import SPECS, append_in_the_end, make_topics, patient, values
 from tests.support.kafka_topics import alter
-from tests.support.log_contract import WAIT_S, eventually, everything, put, real_ms
+from tests.support.log_contract import eventually, everything, put, real_ms
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -98,7 +97,7 @@ def test_no_record_of_a_call_passes_one_that_failed(log: KafkaLog, settings: Kaf
         futures.append(
             log.append([Append("one", 0, b"%d" % call, b"%d " % n + b"." * size) for n, size in enumerate(sizes)])
         )
-    failed = {call for call, future in enumerate(futures) if isinstance(future.exception(WAIT_S), AppendFailed)}
+    failed = {call for call, future in enumerate(futures) if isinstance(future.exception(PATIENCE_S), AppendFailed)}
     assert 10 in failed
     held: dict[int, list[int]] = {}
     for record in everything(log, "one", 0)[before:]:
@@ -111,7 +110,7 @@ def test_no_record_of_a_call_passes_one_that_failed(log: KafkaLog, settings: Kaf
 
 
 def _refused(log: KafkaLog) -> bool:
-    return log.append([Append("one", 0, b"x", b"." * 50_000)]).exception(WAIT_S) is not None
+    return log.append([Append("one", 0, b"x", b"." * 50_000)]).exception(PATIENCE_S) is not None
 
 
 # -- topics that somebody deletes, makes anew, or empties
@@ -122,11 +121,11 @@ def test_an_append_to_a_log_that_went_back_is_not_acknowledged(log: KafkaLog, se
     log.close()
     lines: list[tuple[TopicPartition, int]] = []
     appender = Appender(settings, real_ms, Limits(), lambda which, offset: lines.append((which, offset)))
-    assert appender.submit([Append("one", 0, b"k", b"d")], 2).result(WAIT_S) == [3]
+    assert appender.submit([Append("one", 0, b"k", b"d")], 2).result(PATIENCE_S) == [3]
     _make_anew(settings, "one", [b"x"])
     future = appender.submit([Append("one", 0, b"k", b"e")], 2)
     with pytest.raises(AppendFailed):
-        future.result(WAIT_S)
+        future.result(PATIENCE_S)
     assert lines == [(("one", 0), 3)]
     appender.close()
 
@@ -139,11 +138,11 @@ def _make_anew(settings: KafkaSettings, topic: str, values: list[bytes]) -> None
     """As an operator's tools would, and as fast as can be."""
     name, admin = settings.topic(topic), _admin(settings)
     configs = {"cleanup.policy": "delete", "retention.ms": "-1"}
-    admin.delete_topics([name])[name].result(WAIT_S)
+    admin.delete_topics([name])[name].result(PATIENCE_S)
 
     def made() -> bool:
         try:
-            admin.create_topics([NewTopic(name, 1, 1, config=configs)])[name].result(WAIT_S)
+            admin.create_topics([NewTopic(name, 1, 1, config=configs)])[name].result(PATIENCE_S)
         except KafkaException:
             return False
         return True
@@ -152,7 +151,7 @@ def _make_anew(settings: KafkaSettings, topic: str, values: list[bytes]) -> None
     producer = Producer({"bootstrap.servers": settings.bootstrap})
     for value in values:
         producer.produce(name, value, partition=0)
-    assert producer.flush(WAIT_S) == 0
+    assert producer.flush(PATIENCE_S) == 0
     # Made is not yet there: for a moment the broker knows no such topic.
     administration = Administration(settings)
 
@@ -168,20 +167,20 @@ def _make_anew(settings: KafkaSettings, topic: str, values: list[bytes]) -> None
 def test_nothing_of_a_topic_made_anew_is_given_to_a_reader(log: KafkaLog, settings: KafkaSettings) -> None:
     put(log, "one", 0, b"a", b"b", b"c")
     tail = log.tail({("one", 0): 0})
-    assert len(tail.poll(WAIT_S)) == 3
+    assert len(tail.poll(PATIENCE_S)) == 3
     assert [record.value for record in log.read("one", 0, 1)] == [b"b", b"c"]  # its consumer stays
     given: list[bytes | None] = []
 
     def follow() -> None:
         while True:
-            given.extend(record.value for record in tail.poll(WAIT_S))
+            given.extend(record.value for record in tail.poll(PATIENCE_S))
 
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(follow)
         _make_anew(settings, "one", [b"not", b"the", b"same", b"log", b"at", b"all"])
         with pytest.raises(TopicReplaced):  # whether the watch has looked by now, or not
             log.read("one", 0, 1)
-        assert isinstance(following.exception(WAIT_S), TopicReplaced)
+        assert isinstance(following.exception(PATIENCE_S), TopicReplaced)
     assert given == []
     assert _replaced(lambda: tail.poll(0))
     eventually(lambda: _replaced(lambda: log.end("one", 0)))
@@ -192,11 +191,11 @@ def test_a_fetcher_knows_by_itself_which_topic_it_reads(log: KafkaLog, settings:
     """Not by the look that comes every second: a tail and a reader whose process looks no more."""
     put(log, "one", 0, b"a", b"b", b"c")
     tail = log.tail({("one", 0): 0})
-    assert len(tail.poll(WAIT_S)) == 3
+    assert len(tail.poll(PATIENCE_S)) == 3
     log._watch.close()
     _make_anew(settings, "one", [b"not", b"the", b"same", b"log", b"at", b"all"])
     with pytest.raises(TopicReplaced):
-        tail.poll(WAIT_S)
+        tail.poll(PATIENCE_S)
 
 
 @pytest.mark.parametrize("by_tail", [True, False])
@@ -209,7 +208,7 @@ def test_a_topic_made_anew_that_is_empty_is_no_log_that_lost_records(
     _make_anew(settings, "one", [])
     with pytest.raises(TopicReplaced):
         if by_tail:
-            tail.poll(WAIT_S)
+            tail.poll(PATIENCE_S)
         else:
             log.read("one", 0, 3)
 
@@ -268,39 +267,13 @@ def test_records_that_are_gone_from_a_topic_kept_for_ever_are_not_skipped(
     put(log, "one", 0, *[b"%d" % n for n in range(10)])
     place = Place(settings.topic("one"), 0, 5)
     admin = _admin(settings)
-    admin.delete_records([place])[place].result(WAIT_S)
+    admin.delete_records([place])[place].result(PATIENCE_S)
     with pytest.raises(RecordsGone):
         log.read("one", 0, 0)
     tail = log.tail({("one", 0): 0})
     for _ in range(2):
         with pytest.raises(RecordsGone):
-            tail.poll(WAIT_S)
+            tail.poll(PATIENCE_S)
     tail.seek("one", 0, 5)
-    assert [record.offset for record in tail.poll(WAIT_S)] == [5, 6, 7, 8, 9]
+    assert [record.offset for record in tail.poll(PATIENCE_S)] == [5, 6, 7, 8, 9]
     assert [record.offset for record in log.read("one", 0, 5)] == [5, 6, 7, 8, 9]
-
-
-# -- a process that forks
-
-
-def test_a_forked_child_harms_nothing(log: KafkaLog) -> None:
-    tail = log.tail({("one", 0): 0})
-    put(log, "one", 0, b"a")
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            for use in (lambda: put(log, "one", 0, b"x"), lambda: log.read("one", 0, 0), lambda: tail.poll(0)):
-                with pytest.raises(LogClosed):
-                    use()
-            tail.close()
-            log.close()
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    put(log, "one", 0, b"b")
-    got: list[bytes | None] = []
-    while len(got) < 2:
-        got += [record.value for record in tail.poll(WAIT_S)]
-    assert got == values(log) == [b"a", b"b"]

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from tests.support.kafka import KafkaAddress
+from tests.support.patience import PATIENT_KAFKA, PATIENT_KAFKA_SECTION
 
-#: The run's broker serves many servers at once, and none of these tests is about one that is late, or a member that is.
-_WAIT_S, _MEMBER_WAIT_S = "120", "30"
+#: The run's broker serves many servers at once, and none of these tests is about a member that is late.
+_MEMBER_WAIT_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +35,16 @@ class LogBackend:
             "ANNALS_LOG": "kafka",
             "KAFKA_BOOTSTRAP": self.bootstrap,
             "ANNALS_KAFKA__NAMESPACE": f"test{secrets.token_hex(6)}",
-            "ANNALS_KAFKA__APPEND_WAIT_S": _WAIT_S,
-            "ANNALS_KAFKA__REQUEST_WAIT_S": _WAIT_S,
-            "ANNALS_KAFKA__MEMBER_WAIT_S": _MEMBER_WAIT_S,
+            "ANNALS_KAFKA__MEMBER_WAIT_S": str(_MEMBER_WAIT_S),
+            **PATIENT_KAFKA,
         }
 
     def settings(self) -> dict[str, Any]:
         """The same as arguments of `Config`."""
         if self.bootstrap is None:
             return {}
-        waits_s = {"append_wait_s": _WAIT_S, "request_wait_s": _WAIT_S, "member_wait_s": _MEMBER_WAIT_S}
-        kafka = {"namespace": f"test{secrets.token_hex(6)}", **waits_s}
+        namespace = f"test{secrets.token_hex(6)}"
+        kafka = {"namespace": namespace, "member_wait_s": _MEMBER_WAIT_S, **PATIENT_KAFKA_SECTION}
         return {"log_backend": "kafka", "kafka_bootstrap": self.bootstrap, "kafka": kafka}
 
 

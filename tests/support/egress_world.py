@@ -28,7 +28,6 @@ from tests.support.rooms import SERVER, Driver, received
 from tests.support.sync_world import NOW_MS, World
 
 MEMBER = "m.room.member"
-WAIT_S = PATIENCE_S
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.005, 0.1
 
 
@@ -93,7 +92,7 @@ class Out:
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait for it, waking the sender meanwhile as the tables' notices would."""
         pause_s = _FIRST_LOOK_S
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not holds():
                 self.egress.wake()
                 await asyncio.sleep(pause_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -37,7 +38,6 @@ from tests.support.log_workers import (
 )
 from tests.support.patience import PATIENCE_S
 
-WAIT_S = PATIENCE_S
 HOUR_MS = 3_600_000
 FILLER_KEY = b"\0filler"
 ONE, AGED = TopicSpec("one", 1), TopicSpec("aged", 1, retention_ms=HOUR_MS // 2)
@@ -73,7 +73,7 @@ def real_ms() -> int:
 
 
 def put(log: Log, topic: str, partition: int, *values: bytes | None, key: bytes = b"k") -> list[int]:
-    return log.append([Append(topic, partition, key, value) for value in values]).result(WAIT_S)
+    return log.append([Append(topic, partition, key, value) for value in values]).result(PATIENCE_S)
 
 
 def everything(log: Log, topic: str, partition: int) -> list[Record]:
@@ -91,7 +91,7 @@ def kept(log: Log, topic: str, partition: int) -> list[Record]:
 
 def eventually(check: Callable[[], bool]) -> None:
     """For what a back-end does in its own time."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not check():
         assert time.monotonic() < deadline, "never came true"
         time.sleep(0.05)
@@ -113,8 +113,8 @@ class LogContract:
 
     def test_offsets_count_from_zero_in_each_partition(self, log: Log) -> None:
         appends = [Append("plain", partition, b"k", b"v") for partition in (0, 1, 0, 3)]
-        assert log.append(appends).result(WAIT_S) == [0, 0, 1, 0]
-        assert log.append(appends).result(WAIT_S) == [2, 1, 3, 1]
+        assert log.append(appends).result(PATIENCE_S) == [0, 0, 1, 0]
+        assert log.append(appends).result(PATIENCE_S) == [2, 1, 3, 1]
         assert log.ends("plain") == [4, 2, 0, 2]
         assert [log.end("plain", partition) for partition in range(4)] == [4, 2, 0, 2]
 
@@ -122,13 +122,13 @@ class LogContract:
         key, value = bytes(range(256)), bytes(reversed(range(256))) * 256
         written = [(key, value), (b"", b""), (b"\0", None), (key, b"\0"), ("é".encode(), b""), (b"", None)]
         assert len(value) == 64 * 1024
-        log.append([Append("plain", 2, k, v) for k, v in written]).result(WAIT_S)
+        log.append([Append("plain", 2, k, v) for k, v in written]).result(PATIENCE_S)
         assert log.read("plain", 2, 0) == [Record("plain", 2, n, k, v) for n, (k, v) in enumerate(written)]
         assert log.read("plain", 2, 4) == [Record("plain", 2, 4, "é".encode(), b""), Record("plain", 2, 5, b"", None)]
         assert log.read("plain", 2, 5) == [Record("plain", 2, 5, b"", None)]
 
     def test_nothing_appended_is_done_at_once(self, log: Log) -> None:
-        assert log.append([]).result(WAIT_S) == []
+        assert log.append([]).result(PATIENCE_S) == []
 
     def test_a_read_keeps_to_its_limits(self, log: Log) -> None:
         put(log, "one", 0, *[b"x" * 1000] * 700)
@@ -148,7 +148,7 @@ class LogContract:
 
     def test_records_of_a_key_keep_their_order(self, log: Log) -> None:
         futures = [log.append([Append("one", 0, b"k", b"%d" % n)]) for n in range(500)]
-        assert [future.result(WAIT_S) for future in futures] == [[n] for n in range(500)]
+        assert [future.result(PATIENCE_S) for future in futures] == [[n] for n in range(500)]
         assert [r.value for r in everything(log, "one", 0)] == [b"%d" % n for n in range(500)]
 
     def test_many_threads_write_at_once(self, log: Log) -> None:
@@ -167,9 +167,9 @@ class LogContract:
         ):
             futures = [log.append([Append("one", 0, b"c", payload("c", n, 100))]) for n in range(300)]
             for future in futures:
-                future.result(WAIT_S)
+                future.result(PATIENCE_S)
             for child in (first, second):
-                child.join(WAIT_S)
+                child.join(PATIENCE_S)
                 assert child.exitcode == 0
         self._holds_in_order(log, "one", {"a": 300, "b": 300, "c": 300})
 
@@ -206,7 +206,7 @@ class LogContract:
         with backend.stalled():
             future = log.append([Append("one", 0, b"k", b"v")])
             assert not future.cancel()
-        assert future.result(WAIT_S) == [0]
+        assert future.result(PATIENCE_S) == [0]
 
     # -- topics and identity
 
@@ -284,6 +284,29 @@ class LogContract:
                 use()
         tail.close()
 
+    def test_a_forked_child_harms_nothing(self, log: Log) -> None:
+        tail = log.tail({("one", 0): 0})
+        put(log, "one", 0, b"a")
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                for use in (lambda: put(log, "one", 0, b"x"), lambda: log.read("one", 0, 0), lambda: tail.poll(0)):
+                    with pytest.raises(LogClosed):
+                        use()
+                tail.close()
+                log.close()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        told: list[bytes | None] = []
+        for value in (b"b", b"c"):
+            put(log, "one", 0, value)
+            while value not in told:
+                told += [record.value for record in tail.poll(PATIENCE_S)]
+        assert told == [record.value for record in everything(log, "one", 0)] == [b"a", b"b", b"c"]
+
     # -- back-pressure
 
     def test_a_full_queue_refuses_at_once_and_goes_on_later(self, log: Log, backend: Backend) -> None:
@@ -294,7 +317,7 @@ class LogContract:
                 for n in range(1000):
                     taken.append(small.append([Append("one", 0, b"k", b"%d" % n)]))
             assert 0 < len(taken) <= 10
-        assert [future.result(WAIT_S) for future in taken] == [[n] for n in range(len(taken))]
+        assert [future.result(PATIENCE_S) for future in taken] == [[n] for n in range(len(taken))]
         assert put(small, "one", 0, b"after") == [len(taken)]
         small.close()
 
@@ -306,7 +329,7 @@ class LogContract:
         assert [r.value for r in tail.poll(0)] == [b"b", b"c"]
         assert tail.positions == {("one", 0): 3}
         put(log, "one", 0, b"d")
-        assert [r.value for r in tail.poll(WAIT_S)] == [b"d"]
+        assert [r.value for r in tail.poll(PATIENCE_S)] == [b"d"]
         positions = dict(tail.positions)
         tail.close()
         put(log, "one", 0, b"e")
@@ -355,7 +378,7 @@ class LogContract:
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(tail.poll, None)
             tail.wake()
-            assert waiting.result(WAIT_S) == []
+            assert waiting.result(PATIENCE_S) == []
         assert tail.poll(0.01) == []
         tail.close()
 
@@ -366,7 +389,7 @@ class LogContract:
             time.sleep(0.05)
             tail.close()
             with pytest.raises(LogClosed):
-                waiting.result(WAIT_S)
+                waiting.result(PATIENCE_S)
 
     def test_an_append_wakes_a_waiting_poll(self, log: Log) -> None:
         tail = log.tail({("plain", 2): 0, ("one", 0): 0})
@@ -374,13 +397,13 @@ class LogContract:
             for n in range(20):
                 waiting = pool.submit(tail.poll, None)
                 put(log, "plain", 2, b"%d" % n)
-                assert [r.value for r in waiting.result(WAIT_S)] == [b"%d" % n]
+                assert [r.value for r in waiting.result(PATIENCE_S)] == [b"%d" % n]
         tail.close()
 
     def test_two_processes_wake_each_other(self, log: Log, backend: Backend) -> None:
         ready = SPAWN.Event()
         with process(echo, backend.opener, "one", "other", ready):
-            assert ready.wait(WAIT_S)
+            assert ready.wait(PATIENCE_S)
             tail = log.tail({("other", 0): 0})
             for n in range(50):
                 put(log, "one", 0, b"%d" % n)
@@ -391,7 +414,7 @@ class LogContract:
     def test_a_reader_that_does_not_read_holds_up_nobody(self, log: Log, backend: Backend) -> None:
         ready = SPAWN.Event()
         with process(follow_slowly, backend.opener, "one", ready) as reader:
-            assert ready.wait(WAIT_S)
+            assert ready.wait(PATIENCE_S)
             for n in range(600):
                 put(log, "one", 0, b"%d" % n)
             reader.kill()
@@ -407,11 +430,11 @@ class LogContract:
         assert not log.wait_for("one", 0, 2, 0.02)
         other = backend.open()
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(log.wait_for, "one", 0, 3, WAIT_S)
+            waiting = pool.submit(log.wait_for, "one", 0, 3, PATIENCE_S)
             put(other, "one", 0, b"b")
             assert not waiting.done()
             put(other, "one", 0, b"c")
-            assert waiting.result(WAIT_S)
+            assert waiting.result(PATIENCE_S)
         other.close()
 
     def test_readers_see_no_hole_and_no_part_of_a_call(self, log: Log, backend: Backend) -> None:
@@ -429,12 +452,12 @@ class LogContract:
                 end = log.end("one", 0)
                 if backend.atomic_append:
                     assert end % 3 == 0
-                for record in tail.poll(WAIT_S):
+                for record in tail.poll(PATIENCE_S):
                     assert (record.offset, record.value) == (offset, b"%d" % (offset % 3 + 1))
                     offset += 1
             stop.set()
             for writer in writers:
-                writer.result(WAIT_S)
+                writer.result(PATIENCE_S)
         tail.close()
 
     # -- kill -9
@@ -527,7 +550,7 @@ class KeepingContract:
         tail = log.tail({("latest", 0): 0})
         seen = []
         while tail.positions["latest", 0] < log.end("latest", 0):
-            seen += [r.offset for r in tail.poll(WAIT_S) if r.key != FILLER_KEY]
+            seen += [r.offset for r in tail.poll(PATIENCE_S) if r.key != FILLER_KEY]
         assert seen == [1, 3, 5]
         tail.close()
 
@@ -538,7 +561,7 @@ class KeepingContract:
         backend.compact(log, "aged")
         eventually(lambda: [r.value for r in kept(log, "aged", 0)] == [b"new"])
         tail = log.tail({("aged", 0): 0})
-        assert [r.offset for r in tail.poll(WAIT_S) if r.key != FILLER_KEY] == [1200]
+        assert [r.offset for r in tail.poll(PATIENCE_S) if r.key != FILLER_KEY] == [1200]
         tail.close()
         assert log.end("aged", 0) >= 1201
         earlier.close()
@@ -555,7 +578,7 @@ class KeepingContract:
         assert tail.poll(0.01) == []
         eventually(lambda: tail.poll(0) == [] and tail.positions == {("aged", 0): end})
         assert put(again, "aged", 0, b"c") == [end]
-        assert [r.value for r in tail.poll(WAIT_S)] == [b"c"]
+        assert [r.value for r in tail.poll(PATIENCE_S)] == [b"c"]
         again.close()
         earlier.close()
 

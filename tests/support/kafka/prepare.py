@@ -14,7 +14,6 @@ from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.installation import CLASSES, FORMATTED, format_data
 from tests.support.patience import PATIENCE_S
 
-WAIT_S = PATIENCE_S
 QUIET = {"log_level": 0}
 
 
@@ -41,18 +40,18 @@ def _exercise(bootstrap: str) -> None:
     """Have the broker load the classes that clients make it need."""
     admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
     for future in admin.create_topics([NewTopic("exercise", 2, 1)]).values():
-        future.result(WAIT_S)
+        future.result(PATIENCE_S)
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, **QUIET})
     producer.produce("exercise", b"value", b"key")
-    producer.flush(WAIT_S)
+    producer.flush(PATIENCE_S)
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": "exercise", "auto.offset.reset": "earliest", **QUIET}
     )
     consumer.subscribe(["exercise"])
-    consumer.poll(WAIT_S)
+    consumer.poll(PATIENCE_S)
     consumer.close()
     for future in admin.delete_topics(["exercise"]).values():
-        future.result(WAIT_S)
+        future.result(PATIENCE_S)
 
 
 if __name__ == "__main__":
