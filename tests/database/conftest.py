@@ -9,7 +9,7 @@ import pytest
 from annals.database.migrate import create_generation, migrate
 from annals.database.write_connection import WriteConnection
 from tests.support.patience import PATIENCE_S
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, database_name
 from tests.support.tables import create_tables
 
 RESET = """
@@ -32,7 +32,7 @@ def prepared(postgres: PostgresServer) -> str:
         writer.execute("CREATE TABLE positions (topic text, next bigint)")
         writer.close()
         create_tables(url, generation)
-    return url.partition("?")[0].rpartition("/")[2]
+    return database_name(url)
 
 
 @pytest.fixture(scope="session")

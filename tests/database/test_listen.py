@@ -13,6 +13,7 @@ from annals.database.errors import ConnectionLost
 from annals.database.listen import Listener
 from annals.database.write_connection import WriteConnection
 from tests.support.patience import PATIENCE_S
+from tests.support.postgres import database_name
 
 RECONNECTED = "(reconnected)"
 
@@ -90,7 +91,7 @@ def test_nothing_is_heard_after_close(listener: Listener, heard: Queue[str], wri
 @pytest.mark.usefixtures("own_database")
 def test_close_ends_a_listener_that_cannot_connect(url: str, writer: WriteConnection, heard: Queue[str]) -> None:
     listener = Listener(url, "Moved", heard.put, lambda: None)
-    name = url.partition("?")[0].rpartition("/")[2]
+    name = database_name(url)
     other = WriteConnection(url.replace(f"/{name}?", "/postgres?"))
     other.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'annals listen'")

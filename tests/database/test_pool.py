@@ -28,7 +28,7 @@ from annals.database.session import Session
 from annals.database.snapshot import Snapshot
 from annals.database.write_connection import WriteConnection
 from tests.support.patience import PATIENCE_S
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, database_name
 from tests.support.statements import count_statements
 
 
@@ -350,7 +350,7 @@ def test_a_write_that_loses_its_connection_is_not_repeated(database: Database, w
 def test_postgres_coming_back_is_used_again(postgres: PostgresServer, url: str, database: Database) -> None:
     assert database.read_now(lambda snapshot: snapshot.one("SELECT 1")) == (1,)
     postgres.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'annals read'")
-    name = url.partition("?")[0].rpartition("/")[2]
+    name = database_name(url)
     postgres.admin(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     with pytest.raises(ConnectionLost):
         database.read_now(lambda snapshot: None)

@@ -12,7 +12,8 @@ from annals.egress.quiet import QuietRooms
 from annals.egress.vectors import ROOMS
 from annals.projectors.notices import POLICY, SERVERS, Notice
 from annals.schemas.position import step_start
-from tests.support.egress_world import WAIT_S, membership, sending
+from tests.support.egress_world import membership, sending
+from tests.support.patience import PATIENCE_S
 from tests.support.sync_world import World
 
 _HERE, _SHARED = "!here", "!shared"
@@ -88,7 +89,7 @@ async def test_what_is_passed_over_is_read_later(world: World, monkeypatch: pyte
         world.say(alone, "alice")
         ends = tuple(step_start(end) for end in world.log.ends(ROOMS))
         assert sender.position != ends
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             while sender.position != ends:
                 out.egress.moved(_notice(alone.room_id))
                 await asyncio.sleep(0.005)

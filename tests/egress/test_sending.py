@@ -10,7 +10,8 @@ import pytest
 from annals.egress.follower import Batch, Follower
 from annals.egress.vectors import Vector
 from annals.federation.errors import Refused
-from tests.support.egress_world import MEMBER, WAIT_S, Peers, membership, remote_event, sending, unreachable
+from tests.support.egress_world import MEMBER, Peers, membership, remote_event, sending, unreachable
+from tests.support.patience import PATIENCE_S
 from tests.support.rooms import Driver, created, fetched, received, user
 from tests.support.sync_world import World
 
@@ -53,7 +54,7 @@ async def test_what_a_notice_tells_of_is_read_once(world: World, monkeypatch: py
         return batch
 
     monkeypatch.setattr(Follower, "after", counted)
-    async with sending(world) as out, asyncio.timeout(WAIT_S):
+    async with sending(world) as out, asyncio.timeout(PATIENCE_S):
         await ended.get()
         said = world.say(room, "alice")
         out.egress.wake()

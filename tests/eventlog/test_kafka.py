@@ -26,7 +26,6 @@ from tests.support.kafka_topics import alter
 from tests.support.log_contract import (
     FILLER_KEY,
     KEEPING_TOPICS,
-    WAIT_S,
     KeepingContract,
     LogContract,
     eventually,
@@ -34,6 +33,7 @@ from tests.support.log_contract import (
     real_ms,
 )
 from tests.support.log_workers import SPAWN, Opener, hold_partitions, process
+from tests.support.patience import PATIENCE_S
 
 SHARED = [TopicSpec("plain", 4), TopicSpec("one", 1)]
 
@@ -99,7 +99,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 @pytest.fixture(autouse=True)
 def patient_tails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A poll that does not wait has what is there, however long the first fetch of it takes."""
-    monkeypatch.setattr(tail, "_PATIENCE_S", WAIT_S)
+    monkeypatch.setattr(tail, "_PATIENCE_S", PATIENCE_S)
 
 
 def on_own(broker: KafkaBroker, request: pytest.FixtureRequest) -> KafkaBackend:

@@ -22,7 +22,8 @@ from annals.eventlog.errors import AppendFailed, LogUnavailable, LogWentBack, Po
 from annals.eventlog.kafka import KafkaSettings, client_log, open_kafka
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka_logs import append_in_the_end, hasty, make_topics, opened, patient, values
-from tests.support.log_contract import WAIT_S, eventually, everything, put
+from tests.support.log_contract import eventually, everything, put
+from tests.support.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_an_append_that_nobody_acknowledges_fails_in_time(
     mortal_kafka.pause()
     futures = [log.append([Append("one", 0, b"k", b"late")] * 3) for _ in range(10)]
     # By its own bounds, not by ours.
-    assert {type(future.exception(WAIT_S)) for future in futures} == {AppendFailed}
+    assert {type(future.exception(PATIENCE_S)) for future in futures} == {AppendFailed}
     mortal_kafka.resume()
     append_in_the_end(log, "one", 0, b"after")
     log.close()
@@ -155,7 +156,7 @@ def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, w
             futures = [(b"%d" % (n + i), hurried.append([Append("one", 0, b"k", b"%d" % (n + i))])) for i in range(20)]
             n += 20
             for value, future in futures:
-                if future.exception(WAIT_S) is None:
+                if future.exception(PATIENCE_S) is None:
                     acknowledged[future.result()[0]] = value
         return max(acknowledged)
 
@@ -177,7 +178,7 @@ def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, w
             eventually(lambda: len(acknowledged) > before + 200)
         finally:
             stop.set()
-        following.result(2 * WAIT_S)
+        following.result(2 * PATIENCE_S)
     held = {record.offset: record.value for record in everything(log, "one", 0)}
     assert not_in(held, acknowledged) == {} == not_in(dict(followed), acknowledged)
     # What nobody acknowledged may have come to stand behind what was awaited.
@@ -199,7 +200,7 @@ def test_a_broker_restored_from_an_older_state_is_noticed(
     put(log, "one", 0, *[b"another %d" % n for n in range(4)])
     far = log.tail({("one", 0): 0})
     while far.positions["one", 0] < 5:
-        far.poll(WAIT_S)
+        far.poll(PATIENCE_S)
     _copy(mortal_kafka, tmp_path / "grown")
 
     _restore(mortal_kafka, tmp_path / "older")
@@ -214,7 +215,7 @@ def test_a_broker_restored_from_an_older_state_is_noticed(
     assert put(log, "one", 0, b"b") == [1]
     tail = log.tail({("one", 0): 0})
     while tail.positions["one", 0] < 2:
-        tail.poll(WAIT_S)
+        tail.poll(PATIENCE_S)
     _restore(mortal_kafka, tmp_path / "grown")
     for _ in range(2):
         _raises_in_the_end(LogWentBack, tail)
@@ -274,7 +275,7 @@ def test_a_full_disk_loses_nothing_acknowledged(
     assert not_in(held, acknowledged) == {}
     followed: list[tuple[int, bytes | None]] = []
     while tail.positions["one", 0] < log.end("one", 0):
-        followed += [(record.offset, record.value) for record in tail.poll(WAIT_S)]
+        followed += [(record.offset, record.value) for record in tail.poll(PATIENCE_S)]
     assert followed == list(held.items())
     hurried.close()
     log.close()
@@ -288,7 +289,7 @@ def test_what_goes_wrong_is_heard_but_not_all_the_time(
 ) -> None:
     log = opened(waiting)
     tail = log.tail({("one", 0): 0})
-    monkeypatch.setattr(client_log, "_SAY_EVERY_S", 2 * WAIT_S)
+    monkeypatch.setattr(client_log, "_SAY_EVERY_S", 2 * PATIENCE_S)
     monkeypatch.setattr(client_log, "_said_at", {})
     failures = _counted(monkeypatch, "FAIL")
     mortal_kafka.kill()

@@ -18,7 +18,7 @@ from annals.database.errors import BadGenerationName, GenerationServes, Statemen
 from annals.database.migrate import create_generation, drop_generation, generations, migrate
 from annals.database.write_connection import WriteConnection
 from tests.support.patience import PATIENCE_S
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, database_name
 
 CHAINS = ["generation", "ops"]
 
@@ -50,7 +50,7 @@ def template(postgres: PostgresServer) -> str:
     """The name of a database that was migrated."""
     url = postgres.fresh_database("chains")
     migrate(url)
-    return url.partition("?")[0].rpartition("/")[2]
+    return database_name(url)
 
 
 @pytest.fixture

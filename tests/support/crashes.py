@@ -16,7 +16,7 @@ import psycopg2
 
 from annals.queries.sync.token import SyncToken, unpack
 from annals.server.embedded_postgres import EmbeddedPostgres
-from tests.support.matrix_client import Client, Unexpected, quote, register
+from tests.support.matrix_client import Client, quote, register
 from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve, until
 
@@ -204,24 +204,13 @@ class Talker(_Busy):
         super().__init__()
         self.acknowledged: list[tuple[str, str]] = []
         self._client, self._room_id, self.name = at(client), room_id, name
+        self._client.given_up = self._given_up
 
     def _do(self) -> None:
         number = len(self.acknowledged)
         text = f"{self.name} {number}"
-        path = f"/rooms/{quote(self._room_id)}/send/m.room.message/{quote(f'{self.name}-{number}')}"
-        deadline_s = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                status, answer = self._client.call("PUT", path, {"msgtype": "m.text", "body": text})
-            except OSError:
-                status, answer = 0, {}
-            if status == 200:
-                self.acknowledged.append((text, answer["event_id"]))
-                return
-            if status not in (0, 503, 504) or time.monotonic() > deadline_s:
-                raise Unexpected("PUT", path, status, answer)
-            if self._given_up.wait(PAUSE_S):
-                return
+        event_id = self._client.say(self._room_id, text, txn=f"{self.name}-{number}", patient=True)
+        self.acknowledged.append((text, event_id))
 
     @property
     def seen(self) -> list[int]:

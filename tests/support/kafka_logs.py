@@ -14,7 +14,7 @@ from annals.eventlog.api import Append
 from annals.eventlog.errors import LogUnavailable
 from annals.eventlog.kafka import KafkaLog, KafkaSettings, initialise, open_kafka
 from annals.schemas.topics import TopicSpec
-from tests.support.log_contract import WAIT_S, eventually, everything
+from tests.support.log_contract import eventually, everything
 from tests.support.patience import PATIENCE_S
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def in_the_end(call: Callable[[], T]) -> T:
 
 def append_in_the_end(log: KafkaLog, topic: str, partition: int, value: bytes) -> None:
     """Append until it is acknowledged: it may then stand there more than once."""
-    eventually(lambda: log.append([Append(topic, partition, b"k", value)]).exception(WAIT_S) is None)
+    eventually(lambda: log.append([Append(topic, partition, b"k", value)]).exception(PATIENCE_S) is None)
 
 
 def values(log: KafkaLog, topic: str = "one") -> list[Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from urllib.parse import urlencode
 from tests.support.patience import PATIENCE_S
 
 BASE = "/_matrix/client/v3"
+_PAUSE_S = 0.05
 PASSWORD = "correct horse battery staple"
 
 _numbers = itertools.count(1)
@@ -51,6 +53,8 @@ class Client:
     timeout_s: float = PATIENCE_S
     #: every status that was answered, in order; 0 where nobody answered
     seen: list[int] = field(default_factory=list)
+    #: set by who no longer asks for what comes of it: patience ends
+    given_up: threading.Event = field(default_factory=threading.Event)
 
     def call(
         self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None
@@ -86,15 +90,13 @@ class Client:
             try:
                 status, answer = self.call(method, path, body, query)
             except OSError:
-                if not patient or time.monotonic() > deadline_s:
+                if not patient or time.monotonic() > deadline_s or self.given_up.wait(_PAUSE_S):
                     raise
-                time.sleep(0.05)
                 continue
             if status == 200:
                 return answer
-            if not patient or status not in (503, 504) or time.monotonic() > deadline_s:
+            if not patient or status not in (503, 504) or time.monotonic() > deadline_s or self.given_up.wait(_PAUSE_S):
                 raise Unexpected(method, path, status, answer)
-            time.sleep(0.05)
 
     # -- rooms
 

@@ -192,8 +192,6 @@ def _import_all() -> None:
     for name in _LATE:
         importlib.import_module(name)
     # As cheap as it can be: people register by hundreds.
-    # A start that has not come to its end then has failed.
-    importlib.import_module("annals.server.embedded_postgres").__dict__["START_TIMEOUT_S"] = 300.0
     cheap = functools.partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
     importlib.import_module("annals.commands.passwords").__dict__["PasswordHasher"] = cheap
 

@@ -30,12 +30,16 @@ import pytest
 from annals.server import embedded_postgres
 from annals.server.embedded_postgres import EmbeddedPostgres
 from annals.server.parent_death import before_exec
-from tests.support.patience import PATIENCE_S
 
 TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 OLDEST = Path("/usr/lib/postgresql/15/bin")
 #: Settings that PostgreSQL 15 does not know.
 _NEWER_SETTINGS = ("io_method",)
+
+
+def database_name(url: str) -> str:
+    """The name of the database of a URL, to copy it, or to forbid it connections."""
+    return url.partition("?")[0].rpartition("/")[2]
 
 
 class PostgresServer:
@@ -57,8 +61,7 @@ class PostgresServer:
 
     def drop_database(self, url: str) -> None:
         """Drop a database by its URL, whoever is connected to it."""
-        name = url.partition("?")[0].rpartition("/")[2]
-        self.admin(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        self.admin(f'DROP DATABASE IF EXISTS "{database_name(url)}" WITH (FORCE)')
 
     def admin(self, statement: str) -> None:
         """One statement outside of a transaction, as superuser, in the database `postgres`."""
@@ -98,8 +101,7 @@ def _running(oldest: bool) -> Iterator[PostgresServer]:
         directory = Path(folder) / "postgres"
         embedded = OldestPostgres(directory) if oldest else EmbeddedPostgres(directory, TEST_SETTINGS, _with_us())
         try:
-            with mock.patch.object(embedded_postgres, "START_TIMEOUT_S", PATIENCE_S):
-                embedded.start()
+            embedded.start()
             yield PostgresServer(embedded)
         finally:
             embedded.stop()

@@ -17,7 +17,7 @@ import psycopg2.extensions
 
 from annals.database.migrate import migrate
 from tests.support.patience import PATIENCE_S
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, database_name
 
 _KEPT = "alembic_version"
 _GROWTH_BYTES_MAX = 16 << 20
@@ -109,7 +109,7 @@ def spare_tables(postgres: PostgresServer) -> SpareTables:
     if found is None:
         url = postgres.fresh_database("migrated")
         migrate(url, "g1")
-        found = _of_servers[postgres] = SpareTables(postgres, url.partition("?")[0].rpartition("/")[2])
+        found = _of_servers[postgres] = SpareTables(postgres, database_name(url))
     return found
 
 

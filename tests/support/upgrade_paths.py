@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from annals.database.migrate import CHAINS, upgrade
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, database_name
 from tests.support.recorded_tables import Rows, connected, rows_of, schema_of
 
 
@@ -57,7 +57,7 @@ def every_path(
     made: list[str] = []
 
     def copy_of(url: str, revision: str) -> str:
-        made.append(postgres.fresh_database("upgrade", url.partition("?")[0].rpartition("/")[2]))
+        made.append(postgres.fresh_database("upgrade", database_name(url)))
         upgrade(made[-1], chain, schema, revision)
         return made[-1]
 
