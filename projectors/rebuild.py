@@ -107,6 +107,8 @@ def replay(
         raise ValueError("a fold needs the generation whose decisions it applies, a recompute decides anew")
     if source_generation == generation:
         raise ValueError("a generation is rebuilt from its own decisions by starting it")
+    # A Kafka producer is ready half a second after the first append, which is what the tables take to be made.
+    log.append([])
     create_generation(url, generation)
     log.ensure_topics([decisions_topic(generation)])
     total = sum(projected_ends(log).values())

@@ -23,19 +23,20 @@ from tests.support.operators import REASON, annals, killed, rows, serving, watch
 from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve, until
 
-#: Replays that are killed, diffs and switches on Kafka are those of test_switch.
-pytestmark = pytest.mark.one_log
 WRONG_RULE = Path(__file__).parents[1] / "support" / "wrong_rule"
 THING = "org.example.thing"
+DECIDING_ANEW = ("replay", "--into", "g2", "--mode", "recompute")
+FOLDING = ("replay", "--into", "g3", "--mode", "fold")
 REBUILD, TRANSACTIONS = "annals.projectors.rebuild", "annals.projectors.transaction"
-#: Before there are tables, when partitions are taken, before and after a commit, and when all is done.
-KILLS = (
-    (REBUILD, "create_generation", 1, "before"),
-    ("annals.projectors.loop", "Loop.take", 1, "after"),
-    (TRANSACTIONS, "Transactions._commit", 1, "before"),
-    (TRANSACTIONS, "Transactions._commit", 1, "after"),
-    (REBUILD, "Pace.rest", 1, "before"),
-)
+#: Before there are tables, when partitions are taken, before and after a commit, and when all is done. Of the first and
+#: the last the log is no part.
+KILLS = {
+    "no tables yet": ((REBUILD, "create_generation", 1, "before"), pytest.mark.one_log),
+    "taken": (("annals.projectors.loop", "Loop.take", 1, "after"), ()),
+    "before a commit": ((TRANSACTIONS, "Transactions._commit", 1, "before"), ()),
+    "after a commit": ((TRANSACTIONS, "Transactions._commit", 1, "after"), ()),
+    "all done": ((REBUILD, "Pace.rest", 1, "before"), pytest.mark.one_log),
+}
 
 
 @dataclass
@@ -152,11 +153,13 @@ def test_the_wrong_rule_lets_everything_in(scene: Scene) -> None:
     assert (scene.eve.rooms, scene.eve.invited) == ({}, {scene.door})
 
 
-def test_deciding_anew_sends_nothing_and_survives_kills(scene: Scene) -> None:
-    words = ("replay", "--into", "g2", "--mode", "recompute")
-    for kill in KILLS:
-        killed(scene.serve, kill, *words)
-    assert watched(scene.serve, *words, "--follow") == "watched [] []"
+@pytest.mark.parametrize("where", [pytest.param(where, marks=marks) for where, (_, marks) in KILLS.items()])
+def test_deciding_anew_is_killed(scene: Scene, where: str) -> None:
+    killed(scene.serve, KILLS[where][0], *DECIDING_ANEW)
+
+
+def test_deciding_anew_goes_on_and_sends_nothing(scene: Scene) -> None:
+    assert watched(scene.serve, *DECIDING_ANEW, "--follow") == "watched [] []"
 
 
 def test_the_diff_names_exactly_the_damaged_keys(scene: Scene) -> None:
@@ -181,6 +184,10 @@ def test_the_diff_names_exactly_the_damaged_keys(scene: Scene) -> None:
         assert "too_little_power" in reasons
         assert len(reasons) == 1 or room["room_id"] == scene.door
     assert found["wanted"] == []
+
+
+@pytest.mark.one_log
+def test_the_diff_for_people_has_the_same_lines(scene: Scene) -> None:
     lines = annals(scene.serve, "diff", "g1", "g2", status=1)
     assert [line for line in lines if not line.startswith(" ")] == scene.damaged
     for event_id in (event_id for keys in scene.bad.values() for event_id in keys.values()):
@@ -241,12 +248,15 @@ def test_the_room_goes_on_as_it_is_believed_now(scene: Scene) -> None:
         assert (view.left, view.invited) == ([], set())
 
 
-def test_a_fold_that_is_killed_goes_on_from_its_cursor(scene: Scene) -> None:
-    words = ("replay", "--into", "g3", "--mode", "fold")
-    for side in ("before", "after"):
-        killed(scene.serve, (REBUILD, "Cursors.save", 1, side), *words)
-    assert rows(scene.serve, "SELECT 1 FROM ops.cursors WHERE worker LIKE 'replay g3 from g2 %%'")
-    annals(scene.serve, *words)
+@pytest.mark.parametrize("side", [pytest.param("before", marks=pytest.mark.one_log), "after"])
+def test_a_fold_is_killed(scene: Scene, side: str) -> None:
+    killed(scene.serve, (REBUILD, "Cursors.save", 1, side), *FOLDING)
+    sql = "SELECT 1 FROM ops.cursors WHERE worker LIKE 'replay g3 from g2 %%'"
+    assert bool(rows(scene.serve, sql)) == (side == "after")
+
+
+def test_a_fold_that_was_killed_goes_on_from_its_cursor(scene: Scene) -> None:
+    annals(scene.serve, *FOLDING)
     lines = annals(scene.serve, "diff", "--rows", "g2", "g3")
     assert {line.split()[-1] for line in lines} == {"equal"}
 
