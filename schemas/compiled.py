@@ -7,9 +7,9 @@ They know the newest version only: records of older ones go through fastavro's s
 
 from __future__ import annotations
 
-import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from annals.schemas import varint
@@ -18,6 +18,9 @@ from annals.schemas.shapes import ArrayOf, Primitive, RecordOf, Shape, UnionOf
 
 Encoder = Callable[[Any], bytes]
 Decoder = Callable[[bytes], Any]
+
+#: How many fields without a value are passed at once.
+_GROUP_FIELDS = 4
 
 _COMMON: dict[str, Any] = {
     "new": object.__new__,
@@ -176,7 +179,7 @@ def _read(source: _Source, shape: Shape) -> str:
             _read_length(source)
             source.line(f"{value} = b[i:j]{'.decode()' if avro == 'string' else ''}; i = j")
         case RecordOf(cls, _, fields):
-            values = [_read(source, field.shape) for field in fields]
+            values = _read_fields(source, [field.shape for field in fields])
             _construct(source, cls, value, {field.name: one for field, one in zip(fields, values, strict=True)})
         case ArrayOf(item):
             _read_array(source, item, value)
@@ -185,16 +188,58 @@ def _read(source: _Source, shape: Shape) -> str:
     return value
 
 
+def _read_fields(source: _Source, shapes: Sequence[Shape]) -> list[str]:
+    """Most of a verdict says that there is nothing to say: several such fields are passed by one comparison."""
+    values: list[str] = []
+    rest = list(shapes)
+    while rest:
+        group = list(itertools.takewhile(lambda shape: _nothing(shape) is not None, rest[:_GROUP_FIELDS]))
+        if len(group) < _GROUP_FIELDS:
+            values.append(_read(source, rest.pop(0)))
+            continue
+        del rest[: len(group)]
+        names = [source.name() for _ in group]
+        nothing = "; ".join(f"{name} = {_nothing(shape)}" for name, shape in zip(names, group, strict=True))
+        source.line(f"if b[i:i + {len(group)}] == {bytes(len(group))!r}: {nothing}; i += {len(group)}")
+        source.line("else:")
+        source.indent += 1
+        for name, shape in zip(names, group, strict=True):
+            source.line(f"{name} = {_read(source, shape)}")
+        source.indent -= 1
+        values += names
+    return values
+
+
+def _nothing(shape: Shape) -> str | None:
+    """The value that one byte of zero stands for, where a field is likely to have it."""
+    match shape:
+        case UnionOf(_, True):
+            return "None"
+        case ArrayOf():
+            return "()"
+        case Primitive("boolean"):
+            return "False"
+    return None
+
+
 def _construct(source: _Source, cls: type, value: str, values: dict[str, str]) -> None:
-    # A frozen dataclass's __init__ goes through object.__setattr__ for each field, which takes half of a decode;
-    # the slots' own descriptors do the same in a third of the time.
-    slots = {name: inspect.getattr_static(cls, name) for name in values}
-    if hasattr(cls, "__post_init__") or not all(inspect.ismemberdescriptor(slot) for slot in slots.values()):
+    # A frozen dataclass's __init__ goes through object.__setattr__ for each field, which takes half of a decode. Here
+    # an instance is, until it is whole, of a class of the same layout that is not frozen.
+    if hasattr(cls, "__post_init__") or "__slots__" not in cls.__dict__:
         source.line(f"{value} = {source.constant(cls)}({', '.join(f'{n}={v}' for n, v in values.items())})")
         return
-    source.line(f"{value} = new({source.constant(cls)})")
+    source.line(f"{value} = new({source.constant(_open_twin(cls))})")
     for name, one in values.items():
-        source.line(f"{source.constant(slots[name].__set__)}({value}, {one})")
+        source.line(f"{value}.{name} = {one}")
+    source.line(f"{value}.__class__ = {source.constant(cls)}")
+
+
+@cache
+def _open_twin(cls: type) -> type:
+    """A class with the same slots, of which the attributes can be set."""
+    # Both: a class that inherits one of them from Python code takes the long way for the other, too.
+    plain = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
+    return type(cls.__name__, cls.__bases__, {"__slots__": cls.__dict__["__slots__"], **plain})
 
 
 def _read_number(source: _Source, value: str) -> None:
@@ -213,19 +258,24 @@ def _read_length(source: _Source) -> None:
 
 def _read_array(source: _Source, item: Shape, value: str) -> None:
     items, count = source.name(), source.name()
-    source.line(f"if b[i] == 0: {value} = (); i += 1")
+    source.line(f"{count} = b[i]")
+    source.line(f"if {count} == 0: {value} = (); i += 1")
     source.line("else:")
     source.indent += 1
     source.line(f"{items} = []")
-    source.line("while True:")
+    source.line(f"while {count}:")
     source.indent += 1
-    source.line(f"{count}, i = read_block(b, i)")
-    source.line(f"if not {count}: break")
+    source.line(f"if {count} & 129:")
+    source.line(f"    {count}, i = read_block(b, i)")
+    source.line(f"    if not {count}: i -= 1; break")
+    source.line(f"else: {count} >>= 1; i += 1")
     source.line(f"for _ in range({count}):")
     source.indent += 1
     source.line(f"{items}.append({_read(source, item)})")
-    source.indent -= 2
-    source.line(f"{value} = tuple({items})")
+    source.indent -= 1
+    source.line(f"{count} = b[i]")
+    source.indent -= 1
+    source.line(f"{value} = tuple({items}); i += 1")
     source.indent -= 1
 
 

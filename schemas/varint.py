@@ -9,7 +9,7 @@ from annals.schemas.errors import Undecodable, Unencodable
 
 SHORT_LIMIT = 8192
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
-_SHIFTS = range(7, 64 + 6, 7)
+_SHIFTS = range(28, 64 + 6, 7)
 _PAIR_BITS = 14
 _PAIR_MASK = (1 << _PAIR_BITS) - 1
 
@@ -39,21 +39,43 @@ def write_long(value: int) -> bytes:
 
 def read_long(data: bytes, start: int) -> tuple[int, int]:
     """The long at `start` and where the next value begins; IndexError where the data ends before."""
+    # Spelled out for what is common: positions have five bytes, times six. The top bits of all bytes but the last are
+    # taken away at once.
     zigzag = data[start]
-    if zigzag > 127:
-        zigzag &= 127
-        for shift in _SHIFTS:
-            start += 1
-            byte = data[start]
-            if byte < 128:
-                zigzag |= byte << shift
-                break
-            zigzag |= (byte & 127) << shift
-        else:
-            raise Undecodable("an integer of more than ten bytes")
-        if zigzag >> 64:
-            raise Undecodable("an integer of more than 64 bits")
-    return (zigzag >> 1) ^ -(zigzag & 1), start + 1
+    if zigzag < 128:
+        return (zigzag >> 1) ^ -(zigzag & 1), start + 1
+    if (byte := data[start + 1]) < 128:
+        zigzag += (byte << 7) - 0x80
+        return (zigzag >> 1) ^ -(zigzag & 1), start + 2
+    zigzag += byte << 7
+    if (byte := data[start + 2]) < 128:
+        zigzag += (byte << 14) - 0x4080
+        return (zigzag >> 1) ^ -(zigzag & 1), start + 3
+    zigzag += byte << 14
+    if (byte := data[start + 3]) < 128:
+        zigzag += (byte << 21) - 0x204080
+        return (zigzag >> 1) ^ -(zigzag & 1), start + 4
+    zigzag += byte << 21
+    if (byte := data[start + 4]) < 128:
+        zigzag += (byte << 28) - 0x10204080
+        return (zigzag >> 1) ^ -(zigzag & 1), start + 5
+    return _read_rest(data, start + 4, zigzag - 0x10204080)
+
+
+def _read_rest(data: bytes, at: int, zigzag: int) -> tuple[int, int]:
+    """A long of which the bytes before `at` are read."""
+    for shift in _SHIFTS:
+        byte = data[at]
+        at += 1
+        if byte < 128:
+            zigzag |= byte << shift
+            break
+        zigzag |= (byte & 127) << shift
+    else:
+        raise Undecodable("an integer of more than ten bytes")
+    if zigzag >> 64:
+        raise Undecodable("an integer of more than 64 bits")
+    return (zigzag >> 1) ^ -(zigzag & 1), at
 
 
 def read_length(data: bytes, start: int) -> tuple[int, int]:

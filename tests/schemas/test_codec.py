@@ -29,6 +29,26 @@ ENVELOPE = Envelope(1_790_000_000_000, "api-1", "0.1.0")
 PDU = PduCreated(ENVELOPE, "!r", "$e", "12", b"{}", Sealed("k", b"nonce", b"data"))
 VERDICT = Verdict("!r", 1 << 40, 7, 1, 1, True, "$e", "accepted", extremities_added=("$e",), current_fingerprint=b"f")
 
+_SOMETHING: dict[str, Any] = {
+    "rule": "rule",
+    "reason": "reason",
+    "outlier": True,
+    "backfilled": True,
+    "provisional": True,
+    "first": True,
+    "state_before": 3,
+    "state_after": 4,
+    "extremities_added": ("$a", "$b"),
+    "extremities_removed": ("$c",),
+    "current_state_id": 5,
+    "current_fingerprint": b"f",
+    "min_depth": 6,
+    "replaces": "$d",
+    "redaction_waits_for": "$f",
+    "redactions_settled": ("$g",),
+    "missing": ("$h",),
+}
+
 
 def _with(fact: Any, **changes: Any) -> Any:
     return dataclasses.replace(fact, **changes)
@@ -115,6 +135,27 @@ def test_an_array_in_several_sized_blocks() -> None:
     # Avro lets a writer cut an array into blocks, and give a block's size behind a negative count.
     head = encode(Resumed("!r", 1, 1, 1, 1, True))[:-1]
     assert decode(head + bytes([2, 10, 3, 4, 12, 14, 0])).skip == (5, 6, 7)
+
+
+def test_an_array_whose_end_takes_more_bytes_than_it_must() -> None:
+    head = encode(Resumed("!r", 1, 1, 1, 1, True))[:-1]
+    assert decode(head + b"\x80\0").skip == ()
+    assert decode(head + bytes([2, 10, 0x80, 0])).skip == (5,)
+
+
+@pytest.mark.parametrize("bits", range(64))
+def test_integers_of_all_lengths(bits: int) -> None:
+    for number in {(1 << bits) - 1, -(1 << bits), (1 << bits) // 3}:
+        assert decode(encode(Mark(number, 1, "w"))) == Mark(number, 1, "w")
+
+
+def test_nothing_between_values_and_values_between_nothing() -> None:
+    bare = {field.name: field.default for field in dataclasses.fields(Verdict)}
+    filled = [_with(VERDICT, **{name: value}) for name, value in _SOMETHING.items()]
+    assert [decode(encode(verdict)) for verdict in filled] == filled
+    for name in _SOMETHING:
+        emptied = _with(VERDICT, **_SOMETHING | {name: bare[name]})
+        assert decode(encode(emptied)) == emptied
 
 
 @pytest.mark.parametrize(
