@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from annals.egress import follower
 from annals.egress.follower import Batch, Follower
 from annals.egress.vectors import Vector
 from annals.federation.errors import Refused
@@ -47,9 +48,9 @@ async def test_what_a_notice_tells_of_is_read_once(world: World, monkeypatch: py
     ended: asyncio.Queue[Batch] = asyncio.Queue()
     read = Follower.after
 
-    async def counted(follower: Follower, low: Vector) -> Batch:
+    async def counted(reader: Follower, low: Vector) -> Batch:
         begun.append(low)
-        batch = await read(follower, low)
+        batch = await read(reader, low)
         ended.put_nowait(batch)
         return batch
 
@@ -62,6 +63,20 @@ async def test_what_a_notice_tells_of_is_read_once(world: World, monkeypatch: py
         # Who reads again at once has begun by now.
         assert len(begun) == 2
     assert [event.event_id for event, _ in batch.events] == [said.event_id]
+
+
+async def test_what_does_not_fit_in_one_read_is_read_on_without_another_notice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "BATCH", 2)
+    room = shared(world, BOB)
+    async with sending(world) as out:
+        await out.settled(world)
+    said = [world.say(room, "alice", str(n)).event_id for n in range(20)]
+    async with sending(world) as out, asyncio.timeout(PATIENCE_S):
+        while len(out.peers.got(ONE)) < len(said):
+            await asyncio.sleep(0.01)
+    assert out.peers.got(ONE) == said
 
 
 async def test_what_others_said_is_not_ours_to_send(world: World) -> None:
