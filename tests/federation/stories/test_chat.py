@@ -21,7 +21,6 @@ from tests.support.federation.stories import (
     waits_to_see,
 )
 from tests.support.matrix_client import Client, quote
-from tests.support.soak import versions
 
 
 @pytest.mark.parametrize("version", ROOM_VERSIONS)
@@ -52,7 +51,7 @@ def test_many_talk_at_once(sides: Sides, version: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "老虎£я🤨👉ඞ"])
-@pytest.mark.parametrize("version", versions("12"))
+@told()
 def test_an_alias_of_another_server(sides: Sides, version: str, name: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
     local = ann.user_id[1:].partition(":")[0] + name
@@ -61,7 +60,7 @@ def test_an_alias_of_another_server(sides: Sides, version: str, name: str) -> No
     until_membership(ann, room_id, bob, "join")
 
 
-@pytest.mark.parametrize("version", versions("12"))
+@told()
 def test_what_is_redacted_before_another_server_has_it(sides: Sides, version: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
     room_id = ann.create_room(preset="public_chat", room_version=version)
@@ -79,7 +78,7 @@ def test_what_is_redacted_before_another_server_has_it(sides: Sides, version: st
     assert "body" not in found["content"]
 
 
-@pytest.mark.parametrize("version", versions("12"))
+@told()
 def test_who_types_and_who_has_read(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     said = ann.say(room_id, "read me")
@@ -98,7 +97,7 @@ def test_who_types_and_who_has_read(sides: Sides, version: str) -> None:
     eventually(shown, "ann sees that bob types, and what he has read")
 
 
-@pytest.mark.parametrize("version", versions("10"))
+@told()
 def test_a_room_is_replaced(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     replacement = upgraded(ann, room_id, "12")
@@ -122,7 +121,7 @@ def test_a_profile_of_another_server(sides: Sides) -> None:
     assert profile.get("displayname") == "Ann of elsewhere"
 
 
-@pytest.mark.parametrize("version", versions("12"))
+@told()
 def test_who_is_online_there_and_here(sides: Sides, version: str) -> None:
     ann, bob, _ = shared_room(sides, version)
 

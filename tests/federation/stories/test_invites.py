@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.federation.stories import Sides, eventually, in_section, joins, same_state, told, until_membership
 from tests.support.matrix_client import Client
-from tests.support.soak import versions
 
 
 def _invited(sides: Sides, version: str) -> tuple[Client, Client, str]:
@@ -48,7 +45,7 @@ def test_invited_and_withdrawn(sides: Sides, version: str) -> None:
     assert bob.call("POST", f"/join/{room_id}", {}, {"server_name": sides.here.name})[0] == 403
 
 
-@pytest.mark.parametrize("version", versions("12"))
+@told()
 def test_invited_with_the_room(sides: Sides, version: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
     room_id = ann.create_room(preset="trusted_private_chat", room_version=version, invite=[bob.user_id], is_direct=True)

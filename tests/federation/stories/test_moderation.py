@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.federation.homeserver import Homeserver
 from tests.support.federation.stories import (
+    ALWAYS,
     Sides,
     eventually,
     in_section,
@@ -63,7 +64,7 @@ def test_the_last_one_leaves_and_comes_back(sides: Sides, version: str) -> None:
     assert set(meanwhile) <= set(history)
 
 
-@pytest.mark.parametrize("version", versions("12"))
+@told()
 def test_the_last_one_is_kicked_while_looking(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     ann.room(room_id, "kick", user_id=bob.user_id)
@@ -86,7 +87,7 @@ def _until_left(person: Client, room_id: str) -> None:
     eventually(left, f"{person.user_id} sees that they are out")
 
 
-@pytest.mark.parametrize("version", [_LEFT_BEHIND, *versions("12", since=2)])
+@pytest.mark.parametrize("version", [_LEFT_BEHIND, *versions(*ALWAYS, since=2)])
 def test_unbanned_and_invited(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     ann.room(room_id, "ban", user_id=bob.user_id)
@@ -101,7 +102,7 @@ def test_unbanned_and_invited(sides: Sides, version: str) -> None:
     same_state(ann, bob, room_id)
 
 
-@pytest.mark.parametrize("version", versions("12"))
+@told()
 def test_a_server_that_is_shut_out_and_let_in_again(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     elsewhere = ann.create_room(preset="public_chat")

@@ -67,7 +67,7 @@ def test_a_fight_for_power(sides: Sides, version: str) -> None:
     assert ("m.room.name", "") in state_ids(ann, room_id)
 
 
-@told(("theirs", "12"))
+@told()
 def test_a_server_is_restarted(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     sides.there.stop()

@@ -23,7 +23,14 @@ from annals.matrix.policy_servers import KEY_ID
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.matrix.signing import SigningKey, sign_event
 from tests.support.federation.homeserver import Homeserver
-from tests.support.federation.stories import Sides, eventually, membership, shared_room, waits_to_see
+from tests.support.federation.stories import (
+    Sides,
+    eventually,
+    membership,
+    shared_room,
+    told,
+    waits_to_see,
+)
 from tests.support.matrix_client import Client, quote
 from tests.support.patience import PATIENCE_S
 from tests.support.policed_rooms import POLICY, POLICY_KEY, content_of
@@ -31,7 +38,6 @@ from tests.support.scripted_peer import Authority, Handler, ScriptedPeer, a_clie
 
 T = TypeVar("T")
 SIGN = "/_matrix/policy/v1/sign"
-VERSION = "10"
 _SEED = b"\5" * 32
 _FEDERATION = "/_matrix/federation"
 
@@ -41,6 +47,7 @@ class PolicyServer:
 
     def __init__(self, authority: Authority, folder: Path) -> None:
         self._authority, self._loop = authority, asyncio.new_event_loop()
+        self.version = ""
         self._thread = threading.Thread(target=self._loop.run_forever, name="policy server", daemon=True)
         self._thread.start()
         self._peer = self._on_loop(self._begin(folder))
@@ -55,8 +62,9 @@ class PolicyServer:
         asked = self._peer.asked(SIGN)
         return {(_origin(request.headers), str(request.content["content"].get("body"))) for request in asked}
 
-    def join(self, room_id: str, server: Homeserver) -> str:
-        """Let a user of it join a room by way of a server; the user's id."""
+    def join(self, room_id: str, version: str, server: Homeserver) -> str:
+        """Let a user of it join a room by way of a server; the user's id. It signs by the rules of this room."""
+        self.version = version
         return self._on_loop(self._join(room_id, server.name))
 
     def close(self) -> None:
@@ -85,20 +93,22 @@ class PolicyServer:
         pdu = await request.json()
         if "spam" in str(pdu["content"]):
             return web.json_response({"errcode": "M_FORBIDDEN", "error": "spam"}, status=400)
-        signed = sign_event(pdu, ROOM_VERSIONS[VERSION], self.name, POLICY_KEY)
+        signed = sign_event(pdu, ROOM_VERSIONS[self.version], self.name, POLICY_KEY)
         return web.json_response({self.name: {KEY_ID: signed["signatures"][self.name][KEY_ID]}})
 
     async def _join(self, room_id: str, server: str) -> str:
         key, user_id = SigningKey("ed25519:a_1", _SEED), f"@policy:{self.name}"
         async with a_client(self._authority, server_name=self.name, key=key, now_ms=_now_ms) as client:
-            return await _joined(client, key, room_id, user_id, server)
+            return await _joined(client, key, room_id, user_id, server, self.version)
 
 
-async def _joined(client: FederationClient, key: SigningKey, room_id: str, user_id: str, server: str) -> str:
+async def _joined(
+    client: FederationClient, key: SigningKey, room_id: str, user_id: str, server: str, version: str
+) -> str:
     make = f"{_FEDERATION}/v1/make_join/{quote(room_id)}/{quote(user_id)}"
-    template = (await client.get(server, make, [("ver", VERSION)]))["event"]
+    template = (await client.get(server, make, [("ver", version)]))["event"]
     event = build_event(
-        ROOM_VERSIONS[VERSION],
+        ROOM_VERSIONS[version],
         room_id=room_id,
         sender=user_id,
         type="m.room.member",
@@ -142,19 +152,18 @@ def _tries(person: Client, room_id: str, text: str) -> tuple[int, dict[str, Any]
     return person.call("PUT", path, {"msgtype": "m.text", "body": text})
 
 
-def test_both_ask_for_their_own_and_honour_the_other(
-    ours: Homeserver, synapse: Homeserver, policy: PolicyServer
-) -> None:
-    ann, bob, room_id = shared_room(Sides(ours, synapse), VERSION)
-    member = policy.join(room_id, ours)
-    eventually(lambda: membership(bob, room_id, member) == "join", "Synapse knows of the policy server's user")
+@told()
+def test_both_ask_for_their_own_and_honour_the_other(sides: Sides, policy: PolicyServer, version: str) -> None:
+    ann, bob, room_id = shared_room(sides, version)
+    member = policy.join(room_id, version, sides.here)
+    eventually(lambda: membership(bob, room_id, member) == "join", "bob's server knows of the policy server's user")
     waits_to_see(bob, room_id, ann.set_state(room_id, POLICY, content_of(policy.name)))
     assert policy.asked() == set(), "never about the event that names it"
-    hers, his = ann.say(room_id, "hello from ours"), bob.say(room_id, "hello from theirs")
+    hers, his = ann.say(room_id, "hello from here"), bob.say(room_id, "hello from there")
     waits_to_see(ann, room_id, hers, his)
     waits_to_see(bob, room_id, hers, his)
     # By its own server, and never by the other, which found the signature in the event.
-    assert policy.asked() == {(ours.name, "hello from ours"), (synapse.name, "hello from theirs")}
+    assert policy.asked() == {(sides.here.name, "hello from here"), (sides.there.name, "hello from there")}
     for person in (ann, bob):
         status, answer = _tries(person, room_id, f"spam of {person.user_id}")
         assert (status, answer["errcode"]) in ((400, "M_FORBIDDEN"), (403, "M_FORBIDDEN"))

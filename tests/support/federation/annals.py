@@ -18,8 +18,8 @@ _SUPPORT = Path(__file__).resolve().parent.parent
 _PROGRAM = _SUPPORT / "homeserver-up"
 #: For less than a client waits, so that it hears why.
 _PEERS_PATIENCE_S = PATIENCE_S * 0.8
-#: Whom it could not reach it tries again within two seconds: the tests cut wires.
-_SOON_AGAIN = {"TEST_BACKOFF_MS": "2000"}
+#: Whom it could not reach it tries again within half a second: the tests cut wires.
+_SOON_AGAIN = {"TEST_BACKOFF_MS": "500"}
 
 
 class AnnalsServer(Homeserver):
