@@ -39,6 +39,7 @@ class _Room:
     heads: list[str] = field(default_factory=list)
     state: dict[StateKey, str] = field(default_factory=dict)
     depth: int = 0
+    sent: int = 0
 
     @property
     def members(self) -> list[str]:
@@ -118,7 +119,9 @@ class _Room:
             "body": canonical_bytes(body(event.pdu, _RULES)),
         }
         if event.sender.endswith(f":{OURS}"):
-            key = f"{event.sender} DEVICE PUT /rooms/{event.room_id}/send/m.room.message/{self.depth}"
+            # Of two that stand on one head the depth is the same.
+            self.sent += 1
+            key = f"{event.sender} DEVICE PUT /rooms/{event.room_id}/send/m.room.message/{self.sent}"
             return PduCreated(**parts | {"envelope": replace(parts["envelope"], idempotency_key=key)})
         checked = (SignatureChecked(THEIRS, "ed25519:key1", "valid"),)
         return PduReceived(
