@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from annals.matrix.events import Event
+from annals.matrix.quick import quick
 from annals.matrix.room_versions import RoomRules
 
 # Version 12: "the power level of room creators is infinitely high". Canonical JSON ends at 2^53 - 1, so this is above
@@ -61,10 +62,12 @@ def privileged_creators(create: Event) -> frozenset[str]:
     if not create.rules.creators_have_infinite_power:
         return frozenset()
     additional = create.content.get("additional_creators")
-    names = additional if isinstance(additional, list) else []
-    return frozenset({create.sender, *(name for name in names if isinstance(name, str))})
+    if not isinstance(additional, list):
+        return frozenset((create.sender,))
+    return frozenset({create.sender, *(name for name in additional if isinstance(name, str))})
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PowerLevels:
     """The levels in force at one point of a room. Make it with `PowerLevels.of`."""

@@ -30,17 +30,36 @@ def maker(cls: type[T]) -> Callable[..., T]:
     return make
 
 
+def changer(cls: type[T]) -> Callable[..., T]:
+    """A function that does what `dataclasses.replace` does with instances of this class, which `quick` takes, too."""
+    space, names = _space(cls), cls.__dict__["__dataclass_fields__"]
+    parameters = ["old", "*", *(f"{name}=MISSING" for name in names)]
+    body = ["self = new(Open)", *(f"self.{name} = old.{name} if {name} is MISSING else {name}" for name in names)]
+    change: Callable[..., T] = _defined("change", parameters, [*body, "self.__class__ = Frozen", "return self"], space)
+    return change
+
+
 def _function(cls: type, name: str, parameters: list[str], begin: str, end: list[str]) -> Any:
+    space = _space(cls)
+    body = [begin]
+    for field in fields(cls):
+        parameters.append(_parameter(field, space))
+        body.append(f"self.{field.name} = {_value(field, space)}")
+    return _defined(name, parameters, [*body, "self.__class__ = Frozen", *end], space)
+
+
+def _space(cls: type) -> dict[str, Any]:
+    """The names that a function for this class has at hand; TypeError where none can be made."""
     if "__slots__" not in cls.__dict__ or hasattr(cls, "__post_init__"):
         raise TypeError(f"{cls.__name__} has no slots, or does something after __init__")
-    space: dict[str, Any] = {"become": _become, "new": object.__new__, "Open": _open_twin(cls), "Frozen": cls}
-    body = [begin]
     for field in fields(cls):
         if not field.init or field.kw_only:
             raise TypeError(f"{cls.__name__}.{field.name} is no ordinary field")
-        parameters.append(_parameter(field, space))
-        body.append(f"self.{field.name} = {_value(field, space)}")
-    body += ["self.__class__ = Frozen", *end]
+    made = {"become": _become, "new": object.__new__, "Open": _open_twin(cls), "Frozen": cls}
+    return {**made, "MISSING": MISSING}
+
+
+def _defined(name: str, parameters: list[str], body: list[str], space: dict[str, Any]) -> Any:
     # The text holds names of fields only.
     exec(f"def {name}({', '.join(parameters)}):\n    " + "\n    ".join(body), space)  # noqa: S102
     return space[name]
@@ -63,5 +82,5 @@ def _parameter(field: Field[Any], space: dict[str, Any]) -> str:
 def _value(field: Field[Any], space: dict[str, Any]) -> str:
     if field.default_factory is MISSING:
         return field.name
-    space |= {f"make_{field.name}": field.default_factory, "MISSING": MISSING}
+    space[f"make_{field.name}"] = field.default_factory
     return f"make_{field.name}() if {field.name} is MISSING else {field.name}"

@@ -10,10 +10,11 @@ from annals.matrix.events import Event, event_of, merge
 from annals.matrix.format import check_fields
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.rooms.ancestors import missing_ancestors
-from annals.rooms.asking import ask_at_once, needs_of_events
+from annals.rooms.asking import needs_of, needs_of_events
 from annals.rooms.judging import Arrival, judge
 from annals.rooms.needs import FirstOfKey, Needs
 from annals.rooms.parking import OTHER_ROOM_VERSION, abandon, close_wanted, drop_arrival, park, unpark
+from annals.rooms.state import Lacking
 from annals.rooms.step import Step
 from annals.rooms.view import DROPPED, Entry, RoomView
 from annals.schemas.facts.decisions import Duplicate, Skipped
@@ -42,7 +43,15 @@ def admit(step: Step, fact: PduFact, source: int) -> None:
             abandon(step, (fact.event_id,), source)
         return
     outlier = isinstance(fact, PduFetched) and fact.purpose in _OUTLIER_PURPOSES
-    ask_at_once(step.view, fact, event, outlier)
+    view = step.view
+    try:
+        _take(step, fact, event, outlier, source)
+    except Lacking as lacking:
+        # One round for all that is certainly lacked; what can only be told then is asked for later.
+        raise Lacking(needs_of(view, fact, event, outlier) or lacking.needs) from None
+
+
+def _take(step: Step, fact: PduFact, event: Event, outlier: bool, source: int) -> None:
     rules = step.header.rules
     if rules is not None and rules is not event.rules:
         step.decide(Skipped, source, reason=OTHER_ROOM_VERSION, event_id=fact.event_id)
@@ -102,7 +111,7 @@ def first_needs(view: RoomView, fact: RoomFact) -> Needs:
     needs = Needs(rooms=frozenset([view.room_id]))
     event = event_or_reason(view.room_id, fact) if isinstance(fact, PduFact) else None
     if isinstance(fact, PduFact) and isinstance(event, Event):
-        needs |= needs_of_events(view, fact, event) or Needs()
+        needs |= needs_of_events(view, fact, event)
     return needs
 
 

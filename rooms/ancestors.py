@@ -36,22 +36,24 @@ def create_id_of(room_id: str) -> str:
 
 def entries_of(view: RoomView, event_ids: Iterable[str]) -> tuple[Entry, ...]:
     """The entries of events that are here; raises one Lacking for all that are not loaded."""
-    found, lacking = [], []
-    for event_id in event_ids:
-        if event_id not in view.events:
-            lacking.append((view.room_id, event_id))
-        elif (entry := view.events[event_id]) is not None:
-            found.append(entry)
-    if lacking:
-        raise Lacking(Needs(events=frozenset(lacking)))
-    return tuple(found)
+    return tuple([entry for entry in _each(view, tuple(event_ids)) if entry is not None])
+
+
+def _each(view: RoomView, event_ids: tuple[str, ...]) -> list[Entry | None]:
+    """What is known of each; raises one Lacking for all that are not loaded."""
+    events = view.events
+    try:
+        return [events[event_id] for event_id in event_ids]
+    except KeyError:
+        lacking = frozenset((view.room_id, event_id) for event_id in event_ids if event_id not in events)
+        raise Lacking(Needs(events=lacking)) from None
 
 
 def missing_ancestors(view: RoomView, event: Event, outlier: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(prev_events, auth_events) that are not present. Asked by existence; an outlier needs no prev_events."""
     prev_ids = () if outlier else event.prev_events
     auth_ids = permitting_ids(event)
-    here = {entry.event.event_id: entry for entry in entries_of(view, (*prev_ids, *auth_ids))}
-    prev = tuple(event_id for event_id in prev_ids if not (event_id in here and here[event_id].known))
-    auth = tuple(event_id for event_id in auth_ids if not (event_id in here and here[event_id].present_as_auth))
-    return prev, auth
+    here = dict(zip(ids := (*prev_ids, *auth_ids), _each(view, ids), strict=True))
+    prev = [event_id for event_id in prev_ids if (entry := here[event_id]) is None or not entry.known]
+    auth = [event_id for event_id in auth_ids if (entry := here[event_id]) is None or not entry.present_as_auth]
+    return tuple(prev), tuple(auth)

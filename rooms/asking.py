@@ -13,45 +13,32 @@ from annals.matrix.policy_servers import POLICY
 from annals.rooms.ancestors import permitting_ids
 from annals.rooms.needs import Needs
 from annals.rooms.resolving import resolution_of
-from annals.rooms.state import EMPTY_STATE_ID, Lacking
+from annals.rooms.state import EMPTY_STATE_ID
 from annals.rooms.view import RoomView
 from annals.schemas.facts.rooms import PduFact
 
 
-def ask_at_once(view: RoomView, fact: PduFact, event: Event, outlier: bool) -> None:
-    """Raise Lacking for what the view lacks to judge this event, as far as that can be told."""
-    needs = needs_of(view, fact, event, outlier)
-    if needs is not None:
-        raise Lacking(needs)
-
-
-def needs_of(view: RoomView, fact: PduFact, event: Event, outlier: bool) -> Needs | None:
+def needs_of(view: RoomView, fact: PduFact, event: Event, outlier: bool) -> Needs:
     """What the view lacks to judge this event, as far as that can be told."""
     of_events = needs_of_events(view, fact, event)
     # Of an event that is here most arrivals are repeats, which read no state.
-    of_states = None if outlier or view.events.get(fact.event_id) else _needs_of_states(view, event)
-    if of_events is None and of_states is None:
-        return None
-    return (of_events or Needs()) | (of_states or Needs())
+    return of_events if outlier or view.events.get(fact.event_id) else of_events | _needs_of_states(view, event)
 
 
-def needs_of_events(view: RoomView, fact: PduFact, event: Event) -> Needs | None:
+def needs_of_events(view: RoomView, fact: PduFact, event: Event) -> Needs:
     """The event itself, what it refers to, and who has its idempotency key."""
     events, key = view.events, fact.envelope.idempotency_key
     event_ids = [fact.event_id, *event.prev_events, *permitting_ids(event)]
     if event.redacts is not None:
         event_ids.append(event.redacts)
     unknown = [event_id for event_id in event_ids if event_id not in events]
-    unknown_key = key is not None and key not in view.keys
-    if not unknown and not unknown_key:
-        return None
     return Needs(
         events=frozenset((view.room_id, event_id) for event_id in unknown),
-        keys=frozenset([(view.room_id, key)]) if key is not None and unknown_key else frozenset(),
+        keys=frozenset([(view.room_id, key)]) if key is not None and key not in view.keys else frozenset(),
     )
 
 
-def _needs_of_states(view: RoomView, event: Event) -> Needs | None:
+def _needs_of_states(view: RoomView, event: Event) -> Needs:
     """What judging will read of the current state and of those after the prev_events, as far as these are known.
 
     In a room of several heads, theirs too.
@@ -73,8 +60,6 @@ def _needs_of_states(view: RoomView, event: Event) -> Needs | None:
             unknown += [(room_id, state.stored_id, *key) for key in keys if key not in state.known]
     joined = _states_joined(view, event)
     resolutions = resolution_of(view, joined) if any(i not in view.states for i in joined) else frozenset()
-    if not unloaded and not unknown and not heads and not resolutions:
-        return None
     return Needs(
         states=frozenset(unloaded),
         state_keys=frozenset(unknown),

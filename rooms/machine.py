@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from annals.matrix.quick import quick
 from annals.rooms.admission import admit, first_needs
 from annals.rooms.closing import close
 from annals.rooms.forgetting import forget
@@ -48,6 +49,7 @@ class UnknownFact(Exception):
     """A fact that this version of the machine has no rule for: a newer one must read it."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Decided:
     """The view after a step, and the step's decisions (none: the fact changes nothing)."""

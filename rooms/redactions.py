@@ -36,6 +36,9 @@ class Redactions:
     settled: tuple[str, ...] = ()
 
 
+_NO_REDACTIONS = Redactions()
+
+
 def redactions_with(step: Step, entry: Entry) -> Redactions:
     """The redactions that take effect as `entry` is accepted."""
     event = entry.event
@@ -58,6 +61,8 @@ def redactions_of(step: Step, entry: Entry) -> Redactions:
     """Of the redactions that waited for `entry`, the first that may take effect."""
     event_id = entry.event.event_id
     settled = settle_unredacted(step, event_id)
+    if not settled:
+        return _NO_REDACTIONS
     for redaction in entries_of(step.view, settled):
         if redaction.verdict == ACCEPTED and _may_redact(step, redaction, entry.event):
             return Redactions((RedactionApplied(event_id, redaction.event.event_id),), settled=settled)

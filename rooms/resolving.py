@@ -55,22 +55,25 @@ def joined_state(step: Step, rules: RoomRules, event_ids: Iterable[str], extremi
     `extremities` are those of which the room's current state is the joined one: what joins the same states, or comes
     to the same, is the current state again. Else the resolution is a new state, of the longest line.
     """
-    distinct = _distinct_states_after(step.view, event_ids)
-    if not distinct:
+    states = states_after(step.view, event_ids)
+    if not states:
         return empty_state(step.view.room_id)
+    if len(states) == 1:
+        return states[0]
+    distinct = _distinct(states)
     if len(distinct) == 1:
         return next(iter(distinct.values()))
     current = step.view.current_state()
-    if distinct.keys() == _distinct_states_after(step.view, extremities).keys():
+    if distinct.keys() == _distinct(states_after(step.view, extremities)).keys():
         return current
     ordered = sorted(distinct.values(), key=lambda state: (-state.depth, state.state_id))
     return _resolved(step, rules, ordered, current)
 
 
-def _distinct_states_after(view: RoomView, event_ids: Iterable[str]) -> dict[int, RoomState]:
+def _distinct(states: Iterable[RoomState]) -> dict[int, RoomState]:
     """By fingerprint sum; of equal states the oldest, whatever the order in which they are named."""
     distinct: dict[int, RoomState] = {}
-    for state in states_after(view, event_ids):
+    for state in states:
         known = distinct.get(state.element_sum)
         if known is None or state.state_id < known.state_id:
             distinct[state.element_sum] = state
@@ -84,11 +87,12 @@ def states_after(view: RoomView, event_ids: Iterable[str]) -> list[RoomState]:
         if entry.state_after is None:
             raise NotInTheDag(f"{entry.event.event_id} has no state in {view.room_id}")
         state_ids.append(entry.state_after)
-    unloaded = {i for i in state_ids if i not in view.states} - {EMPTY_STATE_ID}
-    if unloaded:
+    try:
+        return [view.state(state_id) for state_id in state_ids]
+    except Lacking:
+        unloaded = {i for i in state_ids if i not in view.states} - {EMPTY_STATE_ID}
         wanted = frozenset((view.room_id, state_id) for state_id in unloaded)
-        raise Lacking(Needs(states=wanted, resolutions=resolution_of(view, state_ids)))
-    return [view.state(state_id) for state_id in state_ids]
+        raise Lacking(Needs(states=wanted, resolutions=resolution_of(view, state_ids))) from None
 
 
 def resolution_of(view: RoomView, state_ids: Iterable[int]) -> frozenset[tuple[str, tuple[int, ...]]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from annals.matrix.quick import maker
+from annals.matrix.quick import changer, maker
 from annals.rooms.state import RoomState, root_state, with_changes
 from annals.rooms.view import Entry, Header, RoomView
 from annals.schemas.facts.decisions import Decision, StateMade, Verdict
@@ -21,6 +21,7 @@ DECIDE_VERSION = 6
 _STATES_PER_DECISION = 4
 
 _verdict = maker(Verdict)
+_changed_header = changer(Header)
 
 
 @dataclass
@@ -47,11 +48,12 @@ class Step:
 
     def set_header(self, **changes: Any) -> None:
         """Change fields of the header."""
-        self.view = self.view.with_header(replace(self.header, **changes))
+        self.view = self.view.with_header(_changed_header(self.header, **changes))
 
     def set_entry(self, entry: Entry) -> None:
         """Put an event with its verdict into the view."""
-        self.view = self.view.with_entry(entry)
+        if self.view.events.get(entry.event.event_id) is not entry:
+            self.view = self.view.with_entry(entry)
 
     def follow_state(self, state: RoomState, delta: dict[tuple[str, str], str | None]) -> RoomState:
         """The state that follows `state` by `delta`; its record goes out with the next decision."""

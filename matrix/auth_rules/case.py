@@ -9,8 +9,10 @@ from annals.matrix.auth_events import JOIN_RULES
 from annals.matrix.auth_rules.rejection import Reason, Rejection, reject
 from annals.matrix.events import Event, StateKey
 from annals.matrix.power_levels import PowerLevels
+from annals.matrix.quick import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Case:
     """One event before one state. `create` and `power` are read from `auth`."""

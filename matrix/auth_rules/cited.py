@@ -18,14 +18,14 @@ def check_auth_events(event: Event, cited: Sequence[tuple[Event, bool]]) -> Reje
     if event.type == "m.room.create":
         return None
     rules = event.rules
-    keys = [(other.type, other.state_key) for other, _ in cited]
+    keys = {(other.type, other.state_key) for other, _ in cited}
     # 1. If there are duplicate entries for a given type and state_key pair, reject.
-    if len(set(keys)) != len(keys):
+    if len(keys) != len(cited):
         return reject(rules, "auth_events.duplicate", Reason.DUPLICATE_AUTH_EVENT)
     # 2. If there are entries whose type and state_key don't match those specified by the auth events selection
     #    algorithm described in the server specification, reject.
     #    Note: up to version 11 an m.room.create event is to be selected, in version 12 it must not be.
-    if not set(keys) <= set(auth_types_for(event.type, event.sender, event.state_key, event.content, rules)):
+    if not keys.issubset(auth_types_for(event.type, event.sender, event.state_key, event.content, rules)):
         return reject(rules, "auth_events.unneeded", Reason.UNNEEDED_AUTH_EVENT)
     # 3. If there are entries which were themselves rejected under the checks performed on receipt of a PDU, reject.
     if any(rejected for _, rejected in cited):

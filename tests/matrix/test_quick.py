@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from annals.matrix.quick import maker, quick
+from annals.matrix.quick import changer, maker, quick
 
 
 @quick
@@ -64,6 +64,23 @@ def test_copies(made: Any) -> None:
     assert copy.copy(made) == made
 
 
+def test_changed_copies() -> None:
+    change = changer(Made)
+    for old in (Made("a"), Made("a", 1, [2])):
+        for changes in ({}, {"name": "b"}, {"number": 0, "things": []}):
+            changed = change(old, **changes)
+            assert (type(changed), changed) == (Made, replace(old, **changes))
+    things = [1]
+    assert change(Made("a", 1, things), name="b").things is things
+    with pytest.raises(FrozenInstanceError):
+        change(Made("a"), number=2).name = "b"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        change(Made("a"), nothing=1)
+    old = Made("a")
+    change(old, name="b")
+    assert old == Made("a")
+
+
 def test_what_is_missing_or_too_much_is_refused() -> None:
     arguments: tuple[Any, ...]
     for arguments in ((), ("a", 1, [], 4)):
@@ -92,3 +109,5 @@ def test_classes_that_would_be_made_wrong_are_refused() -> None:
     for cls in (WithoutSlots, DoesMore, ByKeyword):
         with pytest.raises(TypeError):
             quick(cls)
+        with pytest.raises(TypeError):
+            changer(cls)
