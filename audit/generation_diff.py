@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from annals.audit.one_operator import operators_connection
 from annals.audit.replaying import bring_up
 from annals.audit.room_compare import common_lows, other_states, other_timelines
 from annals.audit.row_diff import TableDiff, diff_tables, rooms_of_rows, save_named
-from annals.audit.together import operators_connection, standing_together
+from annals.audit.together import standing_together
 from annals.database.generation import checked_generation
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from annals.audit.errors import GenerationInUse
 from annals.audit.following import followed
 from annals.audit.operating import Operating
 from annals.database.errors import NotMigrated
@@ -13,8 +14,8 @@ from annals.database.migrate import drop_generation, generations
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.eventlog.api import Log, TopicPartition
+from annals.eventlog.reading import records_between
 from annals.projectors.positions.read import lags, vector_of
-from annals.projectors.taking import records_between
 from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
 from annals.schemas.facts.operations import GenerationCreated, GenerationDropped
@@ -28,10 +29,6 @@ _LOOK_AGAIN_S = 0.05
 _OWNERS = """
 SELECT DISTINCT p.owner FROM positions p
 JOIN pg_stat_activity a ON a.pid = p.pid AND a.backend_start::text = p.backend_start"""
-
-
-class GenerationInUse(Exception):
-    """A generation cannot be written or dropped now; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

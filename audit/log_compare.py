@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from annals.eventlog.api import Log, Record, TopicPartition
 from annals.eventlog.filler import is_filler
-from annals.projectors.taking import records_between
+from annals.eventlog.reading import records_between
 from annals.schemas.topics import TopicSpec
 
 DIFFERENCES_MAX = 20

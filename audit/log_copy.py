@@ -24,7 +24,7 @@ from annals.audit.log_compare import Compared, compare, difference
 from annals.eventlog.api import Append, Log, Record, TopicPartition
 from annals.eventlog.errors import AppendFailed, BackPressure, TopicsDiffer, UnknownTopic
 from annals.eventlog.filler import FILLER_KEY, filler, is_filler
-from annals.projectors.taking import records_between
+from annals.eventlog.reading import records_between
 from annals.schemas.topics import TOPICS, TopicSpec
 
 #: What is in flight at most, in records and about in bytes: twice that is in memory.

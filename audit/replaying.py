@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from annals.audit.errors import GenerationInUse
 from annals.audit.generations import (
-    GenerationInUse,
     check_unwritten,
     is_written,
     live_owner,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from annals.audit.operating import Operating
 from annals.eventlog.api import Log
 from annals.eventlog.partition import partition_of
+from annals.eventlog.reading import records_between
 from annals.projectors.left_out import RESUME
 from annals.projectors.rooms.decided import MARK_KEY, Assembler, DecidedStep
-from annals.projectors.taking import records_between
 from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
 from annals.schemas.facts.operations import AdminCommanded

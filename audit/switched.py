@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from annals.audit.one_operator import Vector, operators_connection
 from annals.audit.operating import Operating
-from annals.audit.together import Vector, operators_connection
 from annals.database.pool import Database
 from annals.database.text import restore, storable
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log
 from annals.eventlog.partition import partition_of
-from annals.projectors.taking import records_between
+from annals.eventlog.reading import records_between
 from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
 from annals.schemas.facts.operations import GenerationSwitched, StoodAt

@@ -16,14 +16,16 @@ from dataclasses import replace
 
 import orjson
 
+from annals.audit.errors import GenerationInUse
 from annals.audit.following import follow
-from annals.audit.generations import GenerationInUse, live_owner, recorded_generations
+from annals.audit.generations import live_owner, recorded_generations
+from annals.audit.one_operator import operators_connection
 from annals.audit.operating import Operating
 from annals.audit.replaying import bring_up
 from annals.audit.room_compare import common_lows, other_memberships, other_states, other_timelines
 from annals.audit.row_diff import named_by_rows
 from annals.audit.switched import Switched, finish_on, record
-from annals.audit.together import operators_connection, standing_together
+from annals.audit.together import standing_together
 from annals.database import ops
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot

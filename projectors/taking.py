@@ -181,20 +181,6 @@ class Taking:
         return dict(zip(keys, self._decisions.write_marks(marks), strict=True)) if marks else {}
 
 
-def records_between(log: Log, topic: str, partition: int, start: int, end: int | None = None) -> Iterator[Record]:
-    """The records of a partition from `start` up to `end`, or to where the log ends now."""
-    limit = log.end(topic, partition) if end is None else end
-    while start < limit:
-        records = log.read(topic, partition, start)
-        if not records:
-            return
-        for record in records:
-            if record.offset >= limit:
-                return
-            yield record
-        start = records[-1].offset + 1
-
-
 def decided_steps(
     records: Iterable[Record], assembler: Assembler, steps_max: int = STEPS_MAX
 ) -> Iterator[tuple[list[DecidedStep], int]]:

@@ -43,8 +43,8 @@ def _switch(arguments: argparse.Namespace) -> int:
 
 
 def _follow(arguments: argparse.Namespace) -> int:
+    from annals.audit.errors import GenerationInUse
     from annals.audit.following import follow
-    from annals.audit.generations import GenerationInUse
     from annals.database.generation import checked_generation
     from annals.database.migrate import generations
     from annals.server.config import load

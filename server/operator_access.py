@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import psycopg2
 
-from annals.audit.generations import GenerationInUse
+from annals.audit.errors import GenerationInUse
 from annals.audit.operating import Operating, operating
 from annals.audit.room_resume import NotOfThisRoom
 from annals.database.connection import connect

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from annals.audit.generations import GenerationInUse
+from annals.audit.errors import GenerationInUse
 from annals.audit.operating import operating
 from annals.audit.switched import finish, has_unfinished
 from annals.database.errors import DatabaseError

@@ -23,10 +23,10 @@ from annals.database.migrate import migrate
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Append, Log
 from annals.eventlog.embedded import open_embedded
+from annals.eventlog.reading import records_between
 from annals.matrix.events import Event
 from annals.migrations import landed
 from annals.projectors.rooms import batch as batch_module
-from annals.projectors.taking import records_between
 from annals.rooms.heads import Intent
 from annals.schemas.facts import users
 from annals.schemas.facts.envelope import Sealed

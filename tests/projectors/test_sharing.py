@@ -14,6 +14,7 @@ from annals.database.errors import ConnectionLost, DatabaseError
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Append, Log, TopicPartition
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
+from annals.eventlog.reading import records_between
 from annals.projectors import taking as taking_module
 from annals.projectors.errors import FenceLost, GivenUp, ProjectorError, TakenMeanwhile
 from annals.projectors.groups import GROUPS
@@ -320,7 +321,7 @@ def _marks_and_decisions(log: EmbeddedLog) -> int:
 
 
 def _all(log: EmbeddedLog, number: int) -> Iterator[Any]:
-    return taking_module.records_between(log, "decisions.g1", number, 0)
+    return records_between(log, "decisions.g1", number, 0)
 
 
 @pytest.mark.parametrize("everything_stopped", [False, True])

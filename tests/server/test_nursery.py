@@ -96,11 +96,11 @@ def test_what_was_begun_ends_with_who_asked_for_it() -> None:
 
 
 def test_limits_are_those_that_were_asked_for() -> None:
-    program = "from annals.audit import together; print(together.LOCK_WAIT_S)"
-    limits = nursery.with_limits({"annals.audit.together:LOCK_WAIT_S": 17.0})
+    program = "from annals.audit import one_operator; print(one_operator.LOCK_WAIT_S)"
+    limits = nursery.with_limits({"annals.audit.one_operator:LOCK_WAIT_S": 17.0})
     assert nursery.run("-c", program, environment={**os.environ, **limits}).stdout == "17.0\n"
-    unknown = nursery.with_limits({"annals.audit.together:LOCK_WAITS": 17.0})
-    assert "there is no annals.audit.together:LOCK_WAITS" in nursery.run("-c", "", environment=unknown).stderr
+    unknown = nursery.with_limits({"annals.audit.one_operator:LOCK_WAITS": 17.0})
+    assert "there is no annals.audit.one_operator:LOCK_WAITS" in nursery.run("-c", "", environment=unknown).stderr
 
 
 def _in_group(leader: int) -> list[int]:

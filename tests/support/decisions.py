@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from annals.eventlog.api import Log
+from annals.eventlog.reading import records_between
 from annals.projectors.rooms.decided import Assembler
-from annals.projectors.taking import decided_steps, records_between
+from annals.projectors.taking import decided_steps
 from annals.schemas.facts.decisions import Decision
 
 

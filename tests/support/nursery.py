@@ -8,7 +8,7 @@ end with it. How a command starts by itself is seen where it is what a test is a
 
 What waits for a limited time, and has no setting for that, waits longer where the environment says so:
 
-    run("switch", "g2", environment={**environment, **with_limits({"annals.audit.together:LOCK_WAIT_S": 60})})
+    run("switch", "g2", environment={**environment, **with_limits({"annals.audit.one_operator:LOCK_WAIT_S": 60})})
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ LIMITS = nursery.with_limits(
         "annals.audit.replaying:BEGIN_WAIT_S": PATIENCE_S,
         "annals.audit.replaying:LIVE_WAIT_S": PATIENCE_S,
         "annals.audit.switching:NEAR_TIMEOUT_S": PATIENCE_S,
-        "annals.audit.together:LOCK_WAIT_S": PATIENCE_S,
+        "annals.audit.one_operator:LOCK_WAIT_S": PATIENCE_S,
         "annals.audit.together:STOP_S": PATIENCE_S,
         "annals.projectors.stops:STOP_S": PATIENCE_S,
         "annals.projectors.stops:_LOCK_WAIT_MS": int(PATIENCE_S * 1000),

@@ -23,8 +23,8 @@ from annals.audit.row_diff import TableDiff, diff_rows
 from annals.database.migrate import drop_generation
 from annals.database.pool import Database
 from annals.eventlog.api import Log
+from annals.eventlog.reading import records_between
 from annals.projectors.rebuild import Mode, replay
-from annals.projectors.taking import records_between
 from annals.schemas.codec import decode
 from annals.schemas.facts.decisions import Decision
 from annals.server.config import Config

@@ -1,0 +1,7 @@
+"""What an operator's command cannot do now."""
+
+from __future__ import annotations
+
+
+class GenerationInUse(Exception):
+    """A generation cannot be written or dropped now; the message says why."""
