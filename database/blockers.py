@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 
 import psycopg2
 import psycopg2.extensions
-import sqlalchemy
 from psycopg2 import errors as postgres_errors
 
 from annals.database.connection import close_quietly, connect
@@ -63,9 +62,9 @@ def blockers_named(url: str, pid: int, doing: str, lock_timeout_ms: int) -> Iter
     watch.start()
     try:
         yield
-    except (psycopg2.Error, sqlalchemy.exc.DBAPIError) as error:
-        cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
-        if not isinstance(cause, postgres_errors.LockNotAvailable):
+    except Exception as error:
+        # SQLAlchemy's errors name psycopg2's so.
+        if not isinstance(getattr(error, "orig", error), postgres_errors.LockNotAvailable):
             raise
         raise blocked(doing, lock_timeout_ms, watch.seen) from error
     finally:

@@ -14,23 +14,16 @@ from contextlib import contextmanager, suppress
 
 import psycopg2
 import psycopg2.extensions
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from psycopg2 import errors as postgres_errors
-from sqlalchemy.pool import NullPool
 
 from annals.database.blockers import blocked, blockers_named, holding
+from annals.database.chain_files import last_revision
 from annals.database.connection import close_quietly, connect
 from annals.database.errors import (
     GenerationServes,
     MigrationBlocked,
-    UnknownRevision,
     UnsupportedServer,
     translated,
-    understood,
 )
 from annals.database.generation import FIRST_GENERATION, checked_generation
 
@@ -44,8 +37,6 @@ _LOCK_TIMEOUT_MS = 5_000
 _PAUSES_S = (1.0, 3.0, 9.0)
 # A revision that rewrites much data lifts it for itself: SET LOCAL statement_timeout = 0.
 _STATEMENT_TIMEOUT_MS = 600_000
-# What a migration that was killed has begun, PostgreSQL ends within this.
-_CLIENT_CHECK_MS = 1_000
 # Where Alembic finds the chains: data, so that this folder imports nothing above it.
 CHAINS = {"generation": "annals.migrations:generation", "ops": "annals.migrations:ops"}
 
@@ -130,18 +121,33 @@ def _take_turn(connection: psycopg2.extensions.connection, cursor: psycopg2.exte
 
 
 def _run_ops(url: str, connection: psycopg2.extensions.connection) -> None:
-    _make_schema(connection, "ops")
-    _upgrade_patiently(url, "ops", "ops")
+    _bring_up(url, connection, "ops", "ops")
 
 
 def _run_generation(url: str, connection: psycopg2.extensions.connection, name: str) -> None:
-    _make_schema(connection, name)
-    _upgrade_patiently(url, "generation", name)
+    _bring_up(url, connection, "generation", name)
+
+
+def _bring_up(url: str, connection: psycopg2.extensions.connection, chain: str, schema: str) -> None:
+    if not _is_up(connection, chain, schema):
+        _make_schema(connection, schema)
+        _upgrade_patiently(url, chain, schema)
 
 
 def _make_schema(connection: psycopg2.extensions.connection, schema: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+
+
+def _is_up(connection: psycopg2.extensions.connection, chain: str, schema: str) -> bool:
+    """Whether a chain has been run to its end, by Alembic's own table. What somebody locks is left to Alembic's run."""
+    with connection.cursor() as cursor, suppress(postgres_errors.LockNotAvailable):
+        cursor.execute("SELECT to_regclass(%s)", (f"{schema}.alembic_version",))
+        if cursor.fetchone() == (None,):
+            return False
+        cursor.execute(f"SELECT version_num FROM {schema}.alembic_version")
+        return bool(cursor.fetchall() == [(last_revision(CHAINS[chain]),)])
+    return False
 
 
 def _upgrade_patiently(url: str, chain: str, schema: str) -> None:
@@ -160,60 +166,11 @@ def upgrade(url: str, chain: str, schema: str, revision: str = "head") -> None:
     Raises UnknownRevision where a newer release has been, MigrationBlocked where somebody holds a table: the revisions
     before the one that waited are done then.
     """
-    config = Config()
-    config.set_main_option("script_location", CHAINS[chain])
-    engine = schema_engine(url, schema)
-    try:
-        with engine.connect() as connection:
-            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-            _check_known(connection, ScriptDirectory.from_config(config), schema)
-            config.attributes["connection"] = connection
-            with blockers_named(url, pid, f"a migration of {schema}", _LOCK_TIMEOUT_MS):
-                command.upgrade(config, revision)
-            # Alembic's own transactions are done; what it read after the last one needs no end but this.
-            connection.rollback()
-    except sqlalchemy.exc.DBAPIError as error:
-        if isinstance(error.orig, psycopg2.Error):
-            raise understood(error.orig, lost=error.connection_invalidated) from error
-        raise
-    finally:
-        engine.dispose()
+    # Alembic and SQLAlchemy take most of the time of a start that has nothing to migrate.
+    from annals.database.chain_runs import run_chain
 
-
-def _check_known(connection: sqlalchemy.Connection, scripts: ScriptDirectory, schema: str) -> None:
-    for revision in _passed(connection):
-        try:
-            scripts.get_revision(revision)
-        except CommandError as error:
-            raise UnknownRevision(
-                f"the tables in schema {schema} are at revision {revision}, this release knows up to "
-                f"{scripts.get_current_head()}: a newer release has migrated them, run that one or a later one"
-            ) from error
-    # Alembic makes each revision a transaction of its own only where none is open.
-    connection.rollback()
-
-
-def _passed(connection: sqlalchemy.Connection) -> list[str]:
-    """The revision that the tables are at, as a list; empty where there are none yet."""
-    if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar_one() is None:
-        return []
-    return list(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars())
-
-
-def schema_engine(url: str, schema: str) -> sqlalchemy.Engine:
-    """An SQLAlchemy engine whose unqualified tables are those of a schema, under the time limits of migrations."""
-
-    def make() -> psycopg2.extensions.connection:
-        connection = connect(
-            url, purpose="migrate", statement_timeout_ms=_STATEMENT_TIMEOUT_MS, lock_timeout_ms=_LOCK_TIMEOUT_MS
-        )
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET search_path = {schema}")
-            # Where the server's system cannot tell, it refuses the setting.
-            with suppress(psycopg2.Error):
-                cursor.execute(f"SET client_connection_check_interval = {_CLIENT_CHECK_MS}")
-        # SQLAlchemy counts on psycopg2's own transactions.
-        connection.autocommit = False
-        return connection
-
-    return sqlalchemy.create_engine("postgresql+psycopg2://", creator=make, poolclass=NullPool)
+    run_chain(
+        *(url, CHAINS[chain], schema, revision),
+        statement_timeout_ms=_STATEMENT_TIMEOUT_MS,
+        lock_timeout_ms=_LOCK_TIMEOUT_MS,
+    )

@@ -1,4 +1,4 @@
-"""What both chains do when Alembic runs them: they use the connection that annals.database.migrate made."""
+"""What both chains do when Alembic runs them: they use the connection that annals.database.chain_runs made."""
 
 from __future__ import annotations
 

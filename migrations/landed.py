@@ -71,6 +71,8 @@ def _read(path: Path) -> Revision:
         or getattr(module, "branch_labels", None)
     ):
         raise BrokenChain(f"{path.name}: a revision stands behind one other, without branches")
+    if path.stem.partition("_")[0] != f"r{module.revision}":
+        raise BrokenChain(f"{path.name} has revision {module.revision}: a start tells by the names what is left to do")
     return Revision(_sha256(path), module.revision, down or _NONE, path.name)
 
 

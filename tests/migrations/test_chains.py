@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -14,11 +15,13 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from annals.database import migrate as migrate_module
+from annals.database.chain_files import last_revision
 from annals.database.errors import BadGenerationName, GenerationServes, StatementTimeout, UnsupportedServer
 from annals.database.migrate import create_generation, drop_generation, generations, migrate
 from annals.database.write_connection import WriteConnection
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer, database_name
+from tests.support.revision_chains import make_chain, write_revision
 
 CHAINS = ["generation", "ops"]
 
@@ -186,6 +189,27 @@ def test_a_table_in_use_is_waited_for_so_long(migrated_url: str, monkeypatch: py
     holder.rollback()
     holder.close()
     assert migrate(migrated_url) == "g1"
+
+
+def test_what_is_up_to_date_is_seen_without_alembic(migrated_url: str) -> None:
+    code = (
+        "import sys; from annals.database.migrate import create_generation, migrate; url = sys.argv[1];"
+        " assert migrate(url) == 'g1'; create_generation(url, 'g1');"
+        " assert not {'alembic', 'sqlalchemy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, migrated_url], check=True)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_names_of_files_say_what_alembic_says(chain: str) -> None:
+    assert last_revision(migrate_module.CHAINS[chain]) == script(chain).get_current_head()
+
+
+def test_names_that_say_nothing_are_left_to_alembic(tmp_path: Path) -> None:
+    chain = make_chain(tmp_path / "chain", {"0001": "SELECT 1", "0002": "SELECT 2"})
+    assert last_revision(str(chain)) == "0002"
+    write_revision(chain, "later", "0002")
+    assert last_revision(str(chain)) is None
 
 
 def test_database_does_not_need_the_projections_to_be_imported() -> None:

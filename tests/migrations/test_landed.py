@@ -85,6 +85,11 @@ def rename(chain: Path) -> None:
     (chain / "versions" / "r0002.py").rename(chain / "versions" / "r0002_new.py")
 
 
+def misname(chain: Path) -> None:
+    write_revision(chain, "0004", "0002")
+    (chain / "versions" / "r0004.py").rename(chain / "versions" / "r0003.py")
+
+
 SPOILED: list[tuple[Callable[[Path], object], str]] = [
     (put_between, "would skip it"),
     (put_between, "r0002.py has landed and was edited"),
@@ -96,6 +101,7 @@ SPOILED: list[tuple[Callable[[Path], object], str]] = [
     (lambda chain: write_revision(chain, "0002b", "0001"), "both stand behind 0001"),
     (lambda chain: write_revision(chain, "0001b", None), "both stand first of all"),
     (lambda chain: write_revision(chain, "0004", "0003"), "r0004.py: not reached"),
+    (misname, "r0003.py has revision 0004"),
     (lambda chain: write_revision(chain, "0003", ("0001", "0002")), "r0003.py: a revision stands behind one other"),  # type: ignore[arg-type]
 ]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from annals.database.migrate import migrate, schema_engine
+from annals.database.chain_runs import schema_engine
+from annals.database.migrate import migrate
 from annals.migrations.tables import all_tables
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ARRAY, BigInteger, Boolean, Column, Double, LargeBinary, MetaData, SmallInteger, Table, Text
 
-from annals.database.migrate import schema_engine
+from annals.database.chain_runs import schema_engine
 
 METADATA = MetaData()
 
