@@ -7,7 +7,7 @@ changes them in log order. So contended choices (a name, an alias) are made by l
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import String, Table
@@ -15,6 +15,7 @@ from sqlalchemy import String, Table
 from annals.database.rows import Key, Row, Rows
 from annals.database.statements import Statements
 from annals.database.text import restore
+from annals.projectors.moved import Moved
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.position import pack
 
@@ -42,27 +43,6 @@ class At:
     def provenance(self) -> dict[str, int]:
         """The columns of annals.projectors.columns.provenance."""
         return {"partition": self.partition, "source": self.offset, "position": pack(self.offset, 0)}
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """Of which rooms and users a batch changed something: their waiters wake.
-
-    `heads`: the forward extremity after the batch, of rooms that have one and do not stand still. `errands`: what the
-    batch leaves for other processes to do (annals.projectors.notices).
-    """
-
-    rooms: set[str] = field(default_factory=set)
-    users: set[str] = field(default_factory=set)
-    heads: dict[str, str] = field(default_factory=dict)
-    errands: set[str] = field(default_factory=set)
-
-    def update(self, other: Moved) -> None:
-        """Add another's."""
-        self.rooms.update(other.rooms)
-        self.users.update(other.users)
-        self.heads.update(other.heads)
-        self.errands.update(other.errands)
 
 
 class NotLoaded(Exception):

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from annals.eventlog.api import TopicPartition
-from annals.projectors.folding import Moved
+from annals.projectors.moved import Moved
 
 CHANNEL = "annals"
 #: PostgreSQL's limit is 8000 bytes.

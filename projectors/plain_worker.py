@@ -8,8 +8,9 @@ from dataclasses import replace
 from annals.database.rows import Rows
 from annals.eventlog.api import Record
 from annals.projectors.errors import GroupPartition
-from annals.projectors.folding import At, Moved, Overlay, Projection, Touch
+from annals.projectors.folding import At, Overlay, Projection, Touch
 from annals.projectors.groups import Group
+from annals.projectors.moved import Moved
 from annals.projectors.poison import Decoded, Skips, decoded
 from annals.projectors.work import Answers, Applied, Position, Prepared, Wants, Work, hash_of
 

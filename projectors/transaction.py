@@ -24,7 +24,8 @@ from annals.database.text import restore, storable
 from annals.database.write_connection import Part, WriteConnection
 from annals.eventlog.api import Append
 from annals.projectors.errors import FenceLost, GroupPartition, LogWentBack, StopsHere
-from annals.projectors.folding import Moved, load_rows
+from annals.projectors.folding import load_rows
+from annals.projectors.moved import Moved
 from annals.projectors.notices import CHANNEL, payloads
 from annals.projectors.positions.tables import POSITIONS
 from annals.projectors.rooms.decisions_log import DecisionsLog

@@ -16,7 +16,8 @@ from sqlalchemy import Table
 from annals.database.rows import Row, Rows
 from annals.eventlog.api import Append, Record
 from annals.projectors.errors import GroupPartition
-from annals.projectors.folding import Moved, Touch
+from annals.projectors.folding import Touch
+from annals.projectors.moved import Moved
 from annals.rooms.needs import Loaded, Needs
 from annals.schemas.facts.rooms import RoomFact
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from annals.projectors.directory.tables import ALIASES, PUBLISHED_ROOMS
-from annals.projectors.folding import At, Moved, Overlay, Touch, UnknownFact
+from annals.projectors.folding import At, Overlay, Touch, UnknownFact
+from annals.projectors.moved import Moved
 from annals.schemas.facts.directory import AliasClaimed, AliasLapsed, AliasReleased, RoomPublished
 from annals.schemas.facts.envelope import Fact
 

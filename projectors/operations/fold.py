@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from annals.matrix.canonical_json import canonical_bytes
-from annals.projectors.folding import At, Moved, Overlay, Touch
+from annals.projectors.folding import At, Overlay, Touch
+from annals.projectors.moved import Moved
 from annals.projectors.operations.tables import OPERATIONS
 from annals.schemas.facts.envelope import Fact
 

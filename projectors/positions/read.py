@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from annals.eventlog.api import Log, TopicPartition
-from annals.projectors.groups import GROUPS
-from annals.projectors.positions.tables import POSITIONS
+from annals.projectors.projected import PROJECTED
 
-_COLUMNS = [column.name for column in POSITIONS.columns]
-_TOPIC, _PARTITION, _NEXT = (_COLUMNS.index(name) for name in ("topic", "partition", "next_offset"))
+# Columns of annals.projectors.positions.tables, by number: whoever only reads does without tables, and SQLAlchemy.
+_TOPIC, _PARTITION, _NEXT = 1, 2, 4
 
 
 def vector_of(rows: Iterable[Sequence[Any]]) -> dict[TopicPartition, int]:
@@ -25,11 +24,7 @@ def covers(known: Mapping[TopicPartition, int], vector: Mapping[TopicPartition, 
 
 def projected_ends(log: Log) -> dict[TopicPartition, int]:
     """Where the projected topics end now: tables that have reached this answer for everything logged so far."""
-    return {
-        (group.topic, partition): end
-        for group in GROUPS.values()
-        for partition, end in enumerate(log.ends(group.topic))
-    }
+    return {(topic, partition): end for topic in PROJECTED for partition, end in enumerate(log.ends(topic))}
 
 
 def lags(log: Log, known: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:

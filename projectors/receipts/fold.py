@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from annals.projectors.folding import At, Moved, Overlay, Touch, UnknownFact
+from annals.projectors.folding import At, Overlay, Touch, UnknownFact
+from annals.projectors.moved import Moved
 from annals.projectors.receipts.tables import RECEIPTS
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.receipts import ReceiptSet

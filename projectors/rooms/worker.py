@@ -9,7 +9,7 @@ from functools import partial
 from annals.database.rows import Rows
 from annals.eventlog.api import Log, Record
 from annals.projectors.errors import GroupPartition
-from annals.projectors.folding import Moved
+from annals.projectors.moved import Moved
 from annals.projectors.poison import Decoded, Skips, decoded
 from annals.projectors.rooms.batch import RoomBatch, StepDone, Surroundings
 from annals.projectors.rooms.chains import InRoom, may_be_cited, place

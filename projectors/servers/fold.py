@@ -9,7 +9,8 @@ from annals.matrix.canonical_json import loads
 from annals.matrix.errors import MatrixError
 from annals.matrix.server_keys import KnownKey, ServerKeys, better_of, known_keys, read_server_keys
 from annals.matrix.signing import VerifyKey
-from annals.projectors.folding import At, Moved, Overlay, Touch, UnknownFact
+from annals.projectors.folding import At, Overlay, Touch, UnknownFact
+from annals.projectors.moved import Moved
 from annals.projectors.servers.tables import SERVER_KEY_ANSWERS, SERVER_KEYS
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.servers import ServerKeysFetched

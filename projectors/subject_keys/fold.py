@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from annals.projectors.folding import At, Moved, Overlay, Touch, UnknownFact
+from annals.projectors.folding import At, Overlay, Touch, UnknownFact
+from annals.projectors.moved import Moved
 from annals.projectors.subject_keys.tables import SUBJECT_KEYS
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.subject_keys import SubjectKeyMade

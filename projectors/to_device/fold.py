@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from annals.projectors.folding import At, Moved, Overlay, Touch, UnknownFact
+from annals.projectors.folding import At, Overlay, Touch, UnknownFact
+from annals.projectors.moved import Moved
 from annals.projectors.sealables import packed
 from annals.projectors.to_device.tables import TO_DEVICE
 from annals.schemas.facts.envelope import Fact

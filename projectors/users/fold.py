@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from annals.database.rows import Row
-from annals.projectors.folding import At, Moved, Overlay, Touch, UnknownFact
+from annals.projectors.folding import At, Overlay, Touch, UnknownFact
+from annals.projectors.moved import Moved
 from annals.projectors.sealables import packed, packed_or_none
 from annals.projectors.users import tables
 from annals.schemas.facts.envelope import Fact

@@ -17,10 +17,12 @@ from annals.database.pool import Database
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.embedded import EmbeddedLog
 from annals.projectors.columns import provenance
-from annals.projectors.folding import At, Moved, NotLoaded, Overlay, Touch, UnknownFact
+from annals.projectors.folding import At, NotLoaded, Overlay, Touch, UnknownFact
 from annals.projectors.groups import GROUPS, Group
 from annals.projectors.loop import Loop, Settings
 from annals.projectors.metadata import METADATA
+from annals.projectors.moved import Moved
+from annals.projectors.projected import PROJECTED
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.ephemeral import TypingSet
 from annals.schemas.topics import TOPICS
@@ -103,6 +105,8 @@ def test_its_rules_hold_for_what_is_there() -> None:
     }
     topics = [group.topic for group in GROUPS.values()]
     assert len(set(topics)) == len(topics)
+    # Who waits for the tables knows them by name.
+    assert tuple(topics) == PROJECTED
     assert all("projectors" in TOPICS[topic].readers for topic in topics)
 
 

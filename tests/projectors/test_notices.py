@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from annals.database.listen import Listener
 from annals.eventlog.embedded import EmbeddedLog
 from annals.eventlog.partition import partition_of
-from annals.projectors.folding import Moved
+from annals.projectors.moved import Moved
 from annals.projectors.notices import CHANNEL, Notice, payloads, understood
 from annals.rooms.heads import Intent
 from annals.schemas.facts.rooms import RoomFact

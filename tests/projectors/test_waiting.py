@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,16 +13,22 @@ from hypothesis import strategies as st
 from annals.database.pool import Database
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.embedded import EmbeddedLog
-from annals.projectors.folding import Moved
+from annals.projectors.moved import Moved
 from annals.projectors.notices import GAPS, PAYLOAD_BYTES_MAX, POLICY, SERVERS, Notice, payloads, understood
 from annals.projectors.positions.reached import Reached
-from annals.projectors.positions.read import lags, projected_ends
+from annals.projectors.positions.read import lags, projected_ends, vector_of
+from annals.projectors.positions.tables import POSITIONS
 from annals.projectors.runner import run
 from annals.schemas.facts.receipts import ReceiptSet
 from tests.support.patience import PATIENCE_S
 from tests.support.projectors import append, append_of, envelope, simple_facts
 
 _ids = st.sets(st.text(max_size=255), max_size=60)
+
+
+def test_positions_are_read_by_the_columns_that_are_declared() -> None:
+    found: Any = vector_of([[column.name for column in POSITIONS.columns]])
+    assert found == {("topic", "partition"): "next_offset"}
 
 
 @given(_ids, _ids, st.dictionaries(st.text(max_size=255), st.text(max_size=255), max_size=20))
