@@ -5,9 +5,10 @@
                        behind those that it cites
     Believed           what verification said of each, in that order ─▶ what can be used
 
-What a server cannot have taken in good faith (a forged signature, an event of another room, two events for one key, a
-citation that leads nowhere) makes the whole answer worthless. What only cannot be verified here, as its server's keys
-are not to be had, is left out, with all that cites it.
+What a server cannot have taken in good faith (an event of another room, two events for one key, a citation that leads
+nowhere, a forged event by which others are judged) makes the whole answer worthless. What only cannot be verified here,
+as its server's keys are not to be had, is left out, with all that cites it; so is a badly signed event that decides
+nothing, a name or a topic: old rooms have some, and are not to be closed to us for ever by them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ from annals.matrix.format import without_unsigned
 from annals.matrix.room_versions import RoomRules
 
 CREATE: StateKey = ("m.room.create", "")
-_LEFT_OUT = frozenset((Reason.KEY_NOT_VALID, Reason.KEY_UNAVAILABLE))
+_LEFT_OUT = frozenset((Reason.KEY_NOT_VALID, Reason.KEY_UNAVAILABLE, Reason.KEY_COMPROMISED))
+_BADLY_SIGNED = frozenset((Reason.SIGNATURE_MISSING, Reason.SIGNATURE_INVALID))
+#: What the auth rules of any version read of a state.
+_JUDGED_BY = frozenset(
+    ("m.room.create", "m.room.join_rules", "m.room.member", "m.room.power_levels", "m.room.third_party_invite")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class JoinAnswer:
 class Plan:
     """A room as it was answered, well formed, with no signature checked: ids, and `order`, which are indices of the
     answer's PDUs: every event stands behind those that it cites, and the first `stands_on` are those by which our event
-    is judged, and what these cite."""
+    is judged, and what these cite. `ruling` are those by which any event may be judged."""
 
     order: tuple[int, ...]
     state: tuple[str, ...]
@@ -56,6 +62,7 @@ class Plan:
     create: str
     lets_us_in: tuple[str, ...]
     stands_on: int
+    ruling: frozenset[str]
 
 
 def read_join_answer(body: bytes, *, is_v1: bool = False) -> JoinAnswer:
@@ -142,30 +149,37 @@ def plan_room(
     answer: JoinAnswer, prepared: Sequence[Prepared | Quarantined], asked: Asked, rules: RoomRules, ours: Event
 ) -> Plan:
     """How the answer hangs together; raises `AnswerRefused` where it does not. `prepared` are its PDUs."""
-    ids = [_prepared(item).event.event_id for item in prepared]
-    events = {event_id: _prepared(item).event for event_id, item in zip(ids, prepared, strict=True)}
+    ids: dict[int, str] = {}
+    events: dict[str, Event] = {}
+    for index, item in enumerate(prepared):
+        if isinstance(item, Prepared):
+            ids[index] = item.event.event_id
+            events[item.event.event_id] = item.event
+        elif item.reason not in _BADLY_SIGNED or answer.pdus[index].get("type") in _JUDGED_BY:
+            raise refusal_of(item)
     for event in events.values():
         if event.room_id != asked.room_id:
             raise AnswerRefused(f"{event.event_id} is of another room")
         if event.state_key is None:
             raise AnswerRefused(f"{event.event_id} is no state event")
-    state = [ids[index] for index in answer.state]
+    state = [ids[index] for index in answer.state if index in ids]
     _check_state(events[event_id] for event_id in state)
     create = _check_create(state, events, rules)
     _check_citations((*events.values(), ours), events.keys())
     # One event may be there in several forms (with other signatures): each of them must be good.
     places: dict[str, list[int]] = {}
-    for index, event_id in enumerate(ids):
+    for index, event_id in ids.items():
         places.setdefault(event_id, []).append(index)
     needed = _stood_on(ours, {events[event_id].key: event_id for event_id in state}, events)
     ordered = sorted(_ordered(events, create), key=lambda event_id: event_id not in needed)
     return Plan(
         tuple(index for event_id in ordered for index in places[event_id]),
         tuple(dict.fromkeys(state)),
-        tuple(dict.fromkeys(ids[index] for index in answer.auth_chain)),
+        tuple(dict.fromkeys(ids[index] for index in answer.auth_chain if index in ids)),
         create,
         ours.auth_events,
         sum(len(places[event_id]) for event_id in needed),
+        frozenset(event_id for event_id, event in events.items() if event.type in _JUDGED_BY),
     )
 
 
@@ -180,12 +194,6 @@ def _stood_on(ours: Event, state: Mapping[StateKey, str], events: Mapping[str, E
             found.add(event_id)
             todo += events[event_id].auth_events
     return found
-
-
-def _prepared(item: Prepared | Quarantined) -> Prepared:
-    if isinstance(item, Quarantined):
-        raise refusal_of(item)
-    return item
 
 
 def refusal_of(found: Quarantined) -> AnswerRefused:
@@ -210,12 +218,17 @@ class Believed:
                     self._usable.add(event.event_id)
                     found.append(outcome)
                 continue
-            if isinstance(outcome, Quarantined) and outcome.reason not in _LEFT_OUT:
+            if isinstance(outcome, Quarantined) and not self._is_left_out(outcome):
                 raise refusal_of(outcome)
             # Nothing of a room is worth anything without it; from version 12 on no event says so by citing it.
             if outcome.event_id == self._plan.create:
                 raise AnswerRefused(f"the create event cannot be verified: {outcome.detail}"[:1000])
         return found
+
+    def _is_left_out(self, found: Quarantined) -> bool:
+        if found.reason in _BADLY_SIGNED:
+            return found.event_id not in self._plan.ruling
+        return found.reason in _LEFT_OUT
 
     def check_lets_us_in(self) -> None:
         """Raises `AnswerRefused` where what our event cites cannot be used."""

@@ -120,6 +120,11 @@ def _unsigned(pdus: list[Any], room: ScriptedRoom) -> list[Any]:
     return [*pdus[:-1], {**pdus[-1], "signatures": {}}]
 
 
+def _badly_signed(pdus: list[Any], room: ScriptedRoom) -> list[Any]:
+    other = room.events[next(iter(room.events))].pdu["signatures"]
+    return [*pdus[:-1], {**pdus[-1], "signatures": other}]
+
+
 def _second(pdus: list[Any], room: ScriptedRoom) -> list[Any]:
     return [*pdus, room.build("m.room.join_rules", room.creator, "", {"join_rule": "invite"}).pdu]
 
@@ -362,6 +367,44 @@ def test_events_without_a_key_are_left_out_with_what_cites_them(authority: Autho
         assert {fact.reason for fact in us.log.all(InputQuarantined)} == {"key_unavailable"}
         [closed] = us.log.all(StateSetClosed)
         assert closed.state_count == len(chunk.event_ids) == len(room.state) - 3
+
+    play(authority, tmp_path, scenario)
+
+
+@pytest.mark.parametrize("spoil", [_unsigned, _badly_signed])
+def test_a_badly_signed_event_that_decides_nothing_is_left_out(
+    authority: Authority, tmp_path: Path, spoil: Callable[[list[Any], ScriptedRoom], list[Any]]
+) -> None:
+    """The rest is the room: who may do what in it does not hang on its name."""
+
+    async def scenario(us: Us, peer: RoomPeer, _: RoomPeer) -> None:
+        room = peer.make_room("10", members=2)
+        topic = room.add("m.room.topic", room.creator, "", {"topic": "x"})
+        name = room.add("m.room.name", room.creator, "", {"name": "x"})
+        room.answer_lie = _with("state", spoil)(room)
+        assert await us.ended(us.start("join", room.room_id, peer.name)) == "completed"
+        [chunk] = [fact for fact in us.log.all(StateSetChunk) if fact.role == "state"]
+        assert topic.event_id in chunk.event_ids
+        assert name.event_id not in chunk.event_ids
+        assert name.event_id not in {fact.event_id for fact in us.log.all(PduFact)}
+        [quarantined] = us.log.all(InputQuarantined)
+        assert quarantined.reason in ("signature_missing", "signature_invalid")
+
+    play(authority, tmp_path, scenario)
+
+
+def test_events_signed_with_a_key_that_everybody_has_are_left_out(authority: Authority, tmp_path: Path) -> None:
+    """Or whoever has it could close every public room to us by joining it."""
+
+    async def scenario(us: Us, peer: RoomPeer, other: RoomPeer) -> None:
+        room = peer.make_room("10")
+        us.desk.pdus._keyring._compromised |= {other.key.verify_key.public}
+        known = f"@known:{other.name}"
+        room.take(room.build(MEMBER, known, known, {"membership": "join"}, server_name=other.name, key=other.key))
+        assert await us.ended(us.start("join", room.room_id, peer.name)) == "completed"
+        assert {fact.reason for fact in us.log.all(InputQuarantined)} == {"key_compromised"}
+        [closed] = us.log.all(StateSetClosed)
+        assert closed.state_count == len(room.state) - 2
 
     play(authority, tmp_path, scenario)
 
