@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import aclosing
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import structlog
@@ -21,25 +23,20 @@ from annals.ingest.handshakes.answers import (
 from annals.ingest.handshakes.desk import Desk, Handshake, failure_of, is_unknown_endpoint
 from annals.ingest.handshakes.errors import AnswerRefused
 from annals.ingest.handshakes.foreseeing import check_allowed
-from annals.ingest.handshakes.metrics import EVENTS
 from annals.ingest.handshakes.templates import JOIN, Asked, Template
-from annals.ingest.pdu_facts import pdu_fetched, pdu_quarantined
+from annals.ingest.handshakes.writing import Writing, one_ahead
+from annals.ingest.pdu_facts import pdu_quarantined
 from annals.ingest.verification import Candidate, KeyUnavailable, Prepared, Quarantined, Verified
 from annals.matrix.events import Event
 from annals.matrix.room_versions import RoomRules
-from annals.projectors.positions.appending import Submitted
 from annals.schemas.facts.envelope import Fact
-from annals.schemas.facts.rooms import PduFact, StateSetChunk, StateSetClosed
 
 log = structlog.get_logger(__name__)
 
-#: So many events are verified, and then logged, at once.
-AT_ONCE, BYTES_AT_ONCE = 500, 4 << 20
-CHUNKS_AT_ONCE = 50
-CHUNK_IDS_MAX, CHUNK_BYTES_MAX = 1000, 48 << 10
+#: So many events are verified at once.
+AT_ONCE = 500
 #: Of what an answer holds that is bad, so much goes to quarantine: a server could send millions.
 QUARANTINED_MAX = 20
-PURPOSE = "join"
 
 
 async def join(desk: Desk, handshake: Handshake, server: str) -> None:
@@ -107,7 +104,7 @@ async def take_room(
     plan = await desk.in_thread(partial(plan_room, answer, prepared, asked, rules, anchor.event))
     ordered = [(item, pdus[index]) for index in plan.order if isinstance(item := prepared[index], Prepared)]
     keys = await desk.pdus.keys([item for item, _ in ordered])
-    believed, writing = Believed(plan), _Writing(desk, handshake, server, frozenset(plan.state))
+    believed, writing = Believed(plan), Writing(desk, handshake, server, frozenset(plan.state))
     quarantined = 0
 
     async def verified(part: Sequence[tuple[Prepared, Any]]) -> list[Verified]:
@@ -121,13 +118,16 @@ async def take_room(
     stands_on = await verified(ordered[: plan.stands_on])
     believed.check_lets_us_in()
     check_allowed(anchor.event, [item.event for item in stands_on], plan.state)
-    done = plan.stands_on
-    while stands_on or done < len(ordered):
-        part = ordered[done : done + max(1, AT_ONCE - len(stands_on))]
-        done += len(part)
+
+    async def made(first: int, end: int) -> list[list[Fact]]:
+        part = await verified(ordered[max(first, plan.stands_on) : end])
         # With the next ones: of a room of the usual size nothing is on the log before all of it is verified.
-        await writing.add([*stands_on, *await verified(part)])
-        stands_on = []
+        return await writing.batches_of([*stands_on, *part] if first == 0 else part)
+
+    bounds = (0, *range(max(AT_ONCE, plan.stands_on), len(ordered), AT_ONCE), len(ordered))
+    async with aclosing(one_ahead([partial(made, *part) for part in pairwise(bounds)])) as parts:
+        async for batches in parts:
+            await writing.add(batches)
     state, auth_chain = believed.ids()
     log.info("join_verified", handshake=handshake.handshake_id, server=server, events=writing.count)
     await writing.finish(state, auth_chain, anchor)
@@ -151,89 +151,3 @@ async def quarantine(
         await desk.writer.submit(
             [pdu_quarantined(found, pdu, rules.version, envelope, server, via) for found, pdu in written]
         )
-
-
-class _Writing:
-    """The room on the log, of which no more than two batches are ahead of the tables."""
-
-    def __init__(self, desk: Desk, handshake: Handshake, server: str, state: frozenset[str]) -> None:
-        self._desk, self._handshake, self._server, self._state = desk, handshake, server, state
-        self._before: Submitted | None = None
-        self.count = 0
-
-    async def add(self, events: Sequence[Verified]) -> None:
-        """The next events. Those that are on the log already are only named, in the set."""
-        if not events:
-            return
-        self.count += len(events)
-        ids = [item.event.event_id for item in events]
-        known = await self._desk.known_events(self._handshake.room_id, ids)
-        # In a thread, while others use the loop, and while the tables take the batch before it.
-        for batch in await self._desk.in_thread(lambda: list(self._batches(events, known))):
-            await self._submit(batch)
-            EVENTS.inc(len(batch))
-
-    async def finish(self, state: Sequence[str], auth_chain: Sequence[str], anchor: Verified) -> None:
-        """The set, our event, and that the set is whole; returns when the tables have it."""
-        desk, handshake, via = self._desk, self._handshake, self._handshake.handshake_id
-        set_id = f"{via}.{desk.new_id()}"
-        parts: list[Fact] = [
-            StateSetChunk(desk.writer.envelope(cause=via), handshake.room_id, set_id, role, index, chunk)
-            for role, event_ids in (("auth", auth_chain), ("state", state))
-            for index, chunk in enumerate(chunks(event_ids))
-        ]
-        for first in range(0, len(parts), CHUNKS_AT_ONCE):
-            await self._submit(parts[first : first + CHUNKS_AT_ONCE])
-        closed = StateSetClosed(
-            envelope=desk.writer.envelope(cause=via),
-            room_id=handshake.room_id,
-            set_id=set_id,
-            purpose=PURPOSE,
-            event_id=anchor.event.event_id,
-            origin=self._server,
-            state_count=len(state),
-            auth_count=len(auth_chain),
-            handshake_id=via,
-        )
-        await desk.write([pdu_fetched(anchor, desk.writer.envelope(), self._server, via, "anchor"), closed])
-
-    async def _submit(self, facts: Sequence[Fact]) -> None:
-        submitted = await self._desk.submit(facts)
-        if self._before is not None:
-            await self._desk.settle(self._before)
-        self._before = submitted
-
-    def _batches(self, events: Sequence[Verified], known: frozenset[str]) -> Iterator[list[Fact]]:
-        batch: list[Fact] = []
-        size = 0
-        for item in events:
-            if item.event.event_id in known:
-                continue
-            purpose = "state" if item.event.event_id in self._state else "auth"
-            envelope = self._desk.writer.envelope()
-            fact = pdu_fetched(item, envelope, self._server, self._handshake.handshake_id, purpose)
-            if batch and (len(batch) >= AT_ONCE or size + _size(fact) > BYTES_AT_ONCE):
-                yield batch
-                batch, size = [], 0
-            batch.append(fact)
-            size += _size(fact)
-        if batch:
-            yield batch
-
-
-def _size(fact: PduFact) -> int:
-    return len(fact.skeleton) + (len(fact.body) if isinstance(fact.body, bytes) else 0)
-
-
-def chunks(event_ids: Sequence[str]) -> list[tuple[str, ...]]:
-    """In parts that fit into a record each: ids of versions 1 and 2 may be long."""
-    parts: list[list[str]] = []
-    size = CHUNK_BYTES_MAX
-    for event_id in event_ids:
-        length = len(event_id.encode()) + 3
-        if not parts or len(parts[-1]) >= CHUNK_IDS_MAX or size + length > CHUNK_BYTES_MAX:
-            parts.append([])
-            size = 0
-        parts[-1].append(event_id)
-        size += length
-    return [tuple(part) for part in parts]

@@ -51,6 +51,7 @@ class MemoryLog:
     started: dict[str, Handshake] = field(default_factory=dict)
     decides: bool = True
     before_submit: Callable[[Sequence[Fact]], Awaitable[None]] | None = None
+    before_settled: Callable[[Submitted], Awaitable[None]] | None = None
 
     def envelope(self, cause: str | None = None, idempotency_key: str | None = None) -> Envelope:
         return Envelope(now_ms(), "remote", "1", cause, idempotency_key)
@@ -66,7 +67,9 @@ class MemoryLog:
         return Submitted(tuple(("rooms", 0, n) for n in range(len(facts))))
 
     async def settle(self, submitted: Submitted, timeout_s: float = 10.0) -> None:
-        """All is decided at once."""
+        """All is decided at once, unless a test says when."""
+        if self.before_settled is not None:
+            await self.before_settled(submitted)
 
     async def known_events(self, room_id: str, event_ids: Sequence[str]) -> frozenset[str]:
         return frozenset(self.known.intersection(event_ids))

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from annals.ingest.handshakes.joining import chunks
 from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.schemas.facts.quarantine import InputQuarantined
@@ -420,16 +419,6 @@ def test_events_that_are_here_already_are_named_and_not_logged_again(authority: 
     play(authority, tmp_path, scenario)
 
 
-def test_a_large_room_is_logged_in_batches(authority: Authority, tmp_path: Path) -> None:
-    async def scenario(us: Us, peer: RoomPeer, _: RoomPeer) -> None:
-        room = peer.make_room("10", members=1200)
-        assert await us.ended(us.start("join", room.room_id, peer.name)) == "completed"
-        assert max(us.log.batches) <= 500
-        assert [len(f.event_ids) for f in us.log.all(StateSetChunk) if f.role == "state"] == [1000, 204]
-
-    play(authority, tmp_path, scenario)
-
-
 def test_of_a_large_room_what_was_verified_before_a_forged_event_is_no_room(
     authority: Authority, tmp_path: Path
 ) -> None:
@@ -445,11 +434,3 @@ def test_of_a_large_room_what_was_verified_before_a_forged_event_is_no_room(
         assert not us.log.all(StateSetClosed)
 
     play(authority, tmp_path, scenario)
-
-
-def test_chunks_fit_into_a_record() -> None:
-    ids = ["$" + "x" * 250] * 1500
-    parts = chunks(ids)
-    assert [event_id for part in parts for event_id in part] == ids
-    assert max(sum(len(event_id) + 3 for event_id in part) for part in parts) <= 48 << 10
-    assert chunks([]) == []
