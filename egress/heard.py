@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -31,28 +30,23 @@ _FAILING_SQL = "SELECT server FROM ops.destinations WHERE retry_at_ms IS NOT NUL
 class HeardFrom:
     """For processes that are talked to: call it with each server that has proved who it is."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
-        self._database, self._now_ms = database, now_ms
+    def __init__(self, database: Database, listener: Listener, now_ms: Callable[[], int]) -> None:
+        """`listener`: one that hears FAILING_CHANNEL, started before this is."""
+        self._database, self._listener, self._now_ms = database, listener, now_ms
         self._failing: frozenset[str] = frozenset()
         self._told_ms: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listener: Listener | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Listen, then read."""
-        loop = asyncio.get_running_loop()
-
-        def again(_: str = "") -> None:
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._begin_reading)
-
-        self._listener = await asyncio.to_thread(Listener, self._database.url, FAILING_CHANNEL, again, again)
+        self._unsubscribe = self._listener.subscribe(FAILING_CHANNEL, self._begin_reading, self._begin_reading)
         await self._read()
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._listener is not None:
-            await asyncio.to_thread(self._listener.close)
+        self._unsubscribe()
+        self._unsubscribe = lambda: None
         for task in list(self._tasks):
             task.cancel()
 
@@ -66,7 +60,7 @@ class HeardFrom:
         self._told_ms[server] = now_ms
         self._do(self._tell(server))
 
-    def _begin_reading(self) -> None:
+    def _begin_reading(self, _: str = "") -> None:
         self._do(self._read())
 
     def _do(self, what: Coroutine[Any, Any, None]) -> None:

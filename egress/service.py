@@ -40,10 +40,12 @@ SAVE_S = 1.0
 
 @dataclass(slots=True)
 class Egress:
-    """`owner` is a name of this process that no other one is given. `us` is our server name."""
+    """`owner` is a name of this process that no other one is given. `us` is our server name. `listener` is one that
+    hears HEARD_CHANNEL."""
 
     client: Client
     database: Database
+    listener: Listener
     log: Log
     us: str
     owner: str
@@ -122,8 +124,10 @@ class _Tenure:
 
     async def run(self, lease: OpsLease) -> None:
         """Send, store and renew; raises what ends it."""
-        loop = asyncio.get_running_loop()
-        listener = await asyncio.to_thread(self._listen, loop)
+        # What is missed while the connection is lost comes again, if the server goes on talking to us.
+        unsubscribe = self._egress.listener.subscribe(
+            HEARD_CHANNEL, lambda server: self.sender.heard_from(restore(server))
+        )
         try:
             await self._edus.start()
             self._egress.sender = self.sender
@@ -131,7 +135,7 @@ class _Tenure:
         finally:
             self._egress.sender = None
             await self._edus.close()
-            await asyncio.to_thread(listener.close)
+            unsubscribe()
             with suppress(DatabaseError, LeaseLost):
                 await self._save()
 
@@ -146,15 +150,6 @@ class _Tenure:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _listen(self, loop: asyncio.AbstractEventLoop) -> Listener:
-        """Hear of servers that talk to us. What is missed while the connection is lost comes again, if they do."""
-
-        def heard(server: str) -> None:
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self.sender.heard_from, restore(server))
-
-        return Listener(self._egress.database.url, HEARD_CHANNEL, heard, lambda: None)
 
     def _note(self, destination: Destination | None) -> None:
         if destination is not None:

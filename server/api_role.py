@@ -78,7 +78,7 @@ async def run(config: Config) -> None:
     tail = EphemeralTail(house.log, ephemerals, house.database)
     expiry = asyncio.create_task(expire_ephemerals(ephemerals))
     desk = asyncio.create_task(services.presence.run())
-    heard = HeardFrom(house.database, now_ms)
+    heard = HeardFrom(house.database, house.listener, now_ms)
     await heard.start()
     house.peers.requests.tell(heard)
     try:

@@ -17,11 +17,13 @@ from annals.commands.rooms.service import Rooms
 from annals.commands.rooms.tables import PostgresRoomTables
 from annals.commands.rooms.upgrading import Upgrades
 from annals.database.errors import TablesBehind
+from annals.database.listen import Listener
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
+from annals.egress.heard import FAILING_CHANNEL, HEARD_CHANNEL
 from annals.eventlog.api import Log, TopicPartition
 from annals.projectors.errors import LogWentBack
-from annals.projectors.notices import Notice
+from annals.projectors.notices import CHANNEL, Notice
 from annals.projectors.positions.appending import Appender
 from annals.projectors.positions.reached import Reached
 from annals.projectors.positions.read import covers, lags, projected_ends, vector_of
@@ -45,6 +47,7 @@ class House:
 
     log: Log
     database: Database
+    listener: Listener
     reached: Reached
     appender: Appender
     builders: Builders
@@ -77,6 +80,7 @@ class House:
         """Let go of everything."""
         await self.peers.close()
         await self.reached.close()
+        await self.listener.close()
         self.database.close()
         self.log.close()
 
@@ -86,7 +90,9 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     log = open_log(config)
     begin_log(log, config.server_name)
     database = Database(database_url(config), threads)
-    reached = Reached(database)
+    listener = Listener(database.url, [CHANNEL, FAILING_CHANNEL, HEARD_CHANNEL])
+    await listener.start()
+    reached = Reached(database, listener)
     await reached.start()
     database.guard_reads(lambda: _expecting(reached))
     appender = Appender(log, reached, now_ms, VERSION, writer, wait_s=config.tables_wait_s)
@@ -112,7 +118,7 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
         if offset > ends.get((topic, partition), 0):
             raise LogWentBack(topic, partition, f"the tables are at {offset}, the log ends before")
     return House(
-        *(log, database, reached, appender, builders, drafts, outgoing),
+        *(log, database, listener, reached, appender, builders, drafts, outgoing),
         *(creation, upgrades, aliases, rooms, signer, peers, ends),
     )
 

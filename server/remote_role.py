@@ -42,7 +42,7 @@ async def run(config: Config) -> None:
     house.reached.subscribe(lambda notice: worker.wake() if notice.users or notice.everything else None)
     working = asyncio.create_task(worker.run())
     switches = asyncio.create_task(finish_switches(house.log, house.database))
-    egress = Egress(house.peers.client, house.database, house.log, config.server_name, name, now_ms)
+    egress = Egress(house.peers.client, house.database, house.listener, house.log, config.server_name, name, now_ms)
     house.reached.subscribe(egress.moved)
     sending = asyncio.create_task(egress.run())
     small = asyncio.create_task(keep_small(house.log, OpsLease(house.database, _COMPACTION, name, now_ms)))

@@ -23,7 +23,9 @@ from typing import Any
 
 import structlog
 
+from annals.database.listen import Listener
 from annals.database.migrate import migrate
+from annals.egress.heard import HEARD_CHANNEL
 from annals.egress.service import Egress
 from annals.eventlog.embedded import open_embedded
 from annals.federation.errors import Unreachable
@@ -98,7 +100,9 @@ def room_of(world: World, servers: Sequence[str]) -> Driver:
 
 async def measured(world: World, room: Driver, owner: str, count: int) -> Figures:
     servers = Servers(living=count)
-    egress = Egress(servers, world.database, world.log, SERVER, owner, now_ms)
+    listener = Listener(world.database.url, [HEARD_CHANNEL])
+    await listener.start()
+    egress = Egress(servers, world.database, listener, world.log, SERVER, owner, now_ms)
     sending = asyncio.create_task(egress.run())
     async with asyncio.timeout(60):
         while egress.sender is None:  # noqa: ASYNC110
@@ -113,6 +117,7 @@ async def measured(world: World, room: Driver, owner: str, count: int) -> Figure
         took_s.append(time.monotonic() - began_s)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
+    await listener.close()
     return Figures(took_s[0], statistics.median(took_s[1:]), max(took_s[1:]), servers.refused, servers.most_under_way)
 
 

@@ -1,6 +1,6 @@
 """Waiting until the tables have something: `await reached(vector)`, in a process that reads them.
 
-    commit ── NOTIFY ──▶ Listener's thread ──▶ event loop: caches are told, then those wake whose vector is reached
+    commit ── NOTIFY ──▶ Listener: caches are told, then those wake whose vector is reached
     once a second, and when the connection was lost: the table is read again
 
 Nobody wakes before the subscribers have been told, so that a cache never answers who waited with what was before.
@@ -40,25 +40,23 @@ class _Waiter:
 class Reached:
     """The positions of the serving generation, as far as this process has heard. Lives on one event loop."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, listener: Listener) -> None:
+        """`listener`: one that hears CHANNEL, started before this is."""
         self._database = database
+        self._listener = listener
         self._generation = ""
         self._known: dict[TopicPartition, int] = {}
         self._switches = 0
         self._waiters: defaultdict[TopicPartition, list[_Waiter]] = defaultdict(list)
         self._subscribers: list[Subscriber] = []
-        self._listener: Listener | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
         """Listen, then read the table: in this order nothing is missed. Raises Unavailable."""
-        self._loop = asyncio.get_running_loop()
-        self._listener = await asyncio.to_thread(
-            Listener, self._database.url, CHANNEL, self._from_listener, self._from_reconnect
-        )
+        self._unsubscribe = self._listener.subscribe(CHANNEL, self._from_listener, self._reread_soon)
         await self._reread(is_new=True)
-        self._task = self._loop.create_task(self._keep_reading())
+        self._task = asyncio.get_running_loop().create_task(self._keep_reading())
 
     async def close(self) -> None:
         """Stop listening; who waits goes on waiting for its time-out."""
@@ -66,8 +64,8 @@ class Reached:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        if self._listener is not None:
-            await asyncio.to_thread(self._listener.close)
+        self._unsubscribe()
+        self._unsubscribe = lambda: None
 
     @property
     def known(self) -> Mapping[TopicPartition, int]:
@@ -107,20 +105,11 @@ class Reached:
         except ValueError as error:
             _logger.error("notice_not_understood", error=str(error))
             return
-        self._hand_over(lambda: self._take(notice))
-
-    def _from_reconnect(self) -> None:
-        self._hand_over(self._reread_soon)
-
-    def _hand_over(self, call: Callable[[], None]) -> None:
-        if self._loop is not None:
-            with suppress(RuntimeError):  # the event loop has ended, and with it everybody who waits
-                self._loop.call_soon_threadsafe(call)
+        self._take(notice)
 
     def _reread_soon(self) -> None:
-        if self._loop is not None:
-            task = self._loop.create_task(self._reread(is_new=True))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task = asyncio.get_running_loop().create_task(self._reread(is_new=True))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _keep_reading(self) -> None:
         while True:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
-from annals.egress.heard import HeardFrom
+from annals.database.listen import Listener
+from annals.egress.heard import FAILING_CHANNEL, HeardFrom
 from annals.egress.lanes import Lanes, Places
 from annals.schemas.facts.rooms import RoomFact
 from tests.support.egress_world import Out, Peers, membership, sending, unreachable
@@ -154,21 +157,30 @@ async def test_away_for_more_than_an_hour_the_latest_of_each_room_comes(world: W
 async def test_a_server_that_talks_to_us_is_tried_at_once(world: World) -> None:
     room = shared(world, BOB)
     peers = Peers(down={ONE: unreachable})
-    told = HeardFrom(world.database, lambda: NOW_MS)
-    async with sending(world, peers) as out:
+    async with sending(world, peers) as out, heard_from(world) as told:
         said = world.say(room, "alice")
         await out.until(lambda: fails(out, ONE))
         await told.start()
-        try:
-            del peers.down[ONE]
-            # The time stands still: only what was heard makes it try.
-            await out.until(lambda: _say(told) or peers.got(ONE))
-        finally:
-            await told.close()
+        del peers.down[ONE]
+        # The time stands still: only what was heard makes it try.
+        await out.until(lambda: _say(told) or peers.got(ONE))
         # And from then on as any other, though its time has not come.
         more = world.say(room, "alice", "more")
         await out.until(lambda: len(peers.got(ONE)) == 2)
     assert peers.got(ONE) == [said.event_id, more.event_id]
+
+
+@asynccontextmanager
+async def heard_from(world: World) -> AsyncIterator[HeardFrom]:
+    """What a process that is talked to has, not started yet; closed at the end."""
+    listener = Listener(world.database.url, [FAILING_CHANNEL])
+    await listener.start()
+    told = HeardFrom(world.database, listener, lambda: NOW_MS)
+    try:
+        yield told
+    finally:
+        await told.close()
+        await listener.close()
 
 
 def _say(told: HeardFrom) -> bool:
@@ -208,17 +220,16 @@ def stored(world: World) -> list[tuple[object, ...]]:
 
 async def test_who_does_not_fail_is_not_asked_about_in_the_database(world: World) -> None:
     statements: list[str] = []
-    told = HeardFrom(world.database, lambda: NOW_MS)
-    await told.start()
-    try:
+    async with heard_from(world) as told:
+        await told.start()
         world.database.on_statement = statements.append
-        for _ in range(100):
-            told(ONE)
-        await asyncio.sleep(0.05)
-        assert statements == []
-    finally:
-        world.database.on_statement = None
-        await told.close()
+        try:
+            for _ in range(100):
+                told(ONE)
+            await asyncio.sleep(0.05)
+            assert statements == []
+        finally:
+            world.database.on_statement = None
 
 
 async def test_only_one_process_sends(world: World) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
-
-from annals.database.listen import Listener
 from annals.eventlog.embedded import EmbeddedLog
 from annals.eventlog.partition import partition_of
 from annals.projectors.moved import Moved
-from annals.projectors.notices import CHANNEL, Notice, payloads, understood
+from annals.projectors.notices import CHANNEL, payloads, understood
 from annals.rooms.heads import Intent
 from annals.schemas.facts.rooms import RoomFact
+from tests.support.hearing import hearing
 from tests.support.patience import PATIENCE_S
 from tests.support.projectors import append, connector, running
 from tests.support.room_traffic import numbered_room
@@ -27,9 +25,7 @@ def test_positions_come_when_every_name_has_been_heard() -> None:
 
 def _heads_told(log: EmbeddedLog, url: str, facts: list[RoomFact]) -> dict[str, str]:
     """What was last told of each head, once the tables have these facts; how many batches that takes is open."""
-    heard: SimpleQueue[Notice] = SimpleQueue()
-    listener = Listener(url, CHANNEL, lambda payload: heard.put(understood(payload)), lambda: None)
-    try:
+    with hearing(url, CHANNEL) as heard:
         with running(log, connector(url)) as loop:
             append(log, facts)
             loop.catch_up()
@@ -37,14 +33,12 @@ def _heads_told(log: EmbeddedLog, url: str, facts: list[RoomFact]) -> dict[str, 
         partition = partition_of(facts[0].room_id, log.partitions("rooms"))
         end = log.end("rooms", partition)
         while True:
-            notice = heard.get(timeout=PATIENCE_S)
+            notice = understood(heard.get(timeout=PATIENCE_S))
             for room_id in notice.rooms:
                 heads.pop(room_id, None)
             heads.update(notice.heads)
             if notice.positions.get(("rooms", partition)) == end:
                 return heads
-    finally:
-        listener.close()
 
 
 def _room() -> Driver:

@@ -10,11 +10,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annals.database.listen import Listener
 from annals.database.pool import Database
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.embedded import EmbeddedLog
 from annals.projectors.moved import Moved
-from annals.projectors.notices import GAPS, PAYLOAD_BYTES_MAX, POLICY, SERVERS, Notice, payloads, understood
+from annals.projectors.notices import CHANNEL, GAPS, PAYLOAD_BYTES_MAX, POLICY, SERVERS, Notice, payloads, understood
 from annals.projectors.positions.reached import Reached
 from annals.projectors.positions.read import lags, projected_ends, vector_of
 from annals.projectors.positions.tables import POSITIONS
@@ -80,7 +81,9 @@ def test_who_waits_wakes_after_the_subscribers(log: EmbeddedLog, tables_url: str
 
 async def _wait_for_receipts(log: EmbeddedLog, url: str) -> None:
     database = Database(url, threads=2)
-    reached = Reached(database)
+    listener = Listener(url, [CHANNEL])
+    await listener.start()
+    reached = Reached(database, listener)
     await reached.start()
     heard: list[Notice] = []
     reached.subscribe(heard.append)
@@ -99,13 +102,16 @@ async def _wait_for_receipts(log: EmbeddedLog, url: str) -> None:
     assert await reached.reached(projected_ends(log), PATIENCE_S)
     assert set(lags(log, reached.known).values()) == {0}
     await reached.close()
+    await listener.close()
     database.close()
 
 
 def test_what_no_notice_told_is_read_within_a_second(log: EmbeddedLog, tables_url: str) -> None:
     async def wait() -> bool:
         database = Database(tables_url, threads=2)
-        reached = Reached(database)
+        listener = Listener(tables_url, [CHANNEL])
+        await listener.start()
+        reached = Reached(database, listener)
         await reached.start()
         waiting = asyncio.ensure_future(reached.reached({("users", 0): 5}, PATIENCE_S))
         await asyncio.sleep(0)
@@ -119,6 +125,7 @@ def test_what_no_notice_told_is_read_within_a_second(log: EmbeddedLog, tables_ur
             return await waiting
         finally:
             await reached.close()
+            await listener.close()
             database.close()
 
     assert asyncio.run(wait())

@@ -29,6 +29,7 @@ from annals.commands.profiles import Profiles
 from annals.commands.subject_keys import SubjectKeys
 from annals.commands.user_data import UserData
 from annals.database.copy_writer import write
+from annals.database.listen import Listener
 from annals.database.pool import Database
 from annals.database.rows import Rows
 from annals.database.snapshot import Snapshot
@@ -45,6 +46,7 @@ from annals.matrix.signing import SigningKey
 from annals.projectors import runner
 from annals.projectors.folding import At, Overlay, load_rows
 from annals.projectors.groups import GROUPS
+from annals.projectors.notices import CHANNEL
 from annals.projectors.positions import reached as positions
 from annals.projectors.positions.appending import Appender, Reached
 from annals.queries.accounts import AccountReads
@@ -235,12 +237,15 @@ def live_house(url: str, directory: Path) -> Iterator[House]:
         loop.start()
         parts.callback(loop.join)
         parts.callback(stop.set)
-        reached = positions.Reached(database)
+        listener = Listener(url, [CHANNEL])
+        reached = positions.Reached(database, listener)
         house = _house(database, log, reached, connection, parts)
         cache = house.services.tokens.cache
         reached.subscribe(lambda notice: cache.heard(notice.users, notice.everything))
         house.client = parts.enter_context(TestClient(house.app()))
         assert house.client.portal is not None
+        house.client.portal.call(listener.start)
+        parts.callback(house.client.portal.call, listener.close)
         house.client.portal.call(reached.start)
         parts.callback(house.client.portal.call, reached.close)
         yield house

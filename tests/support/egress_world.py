@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from annals.database.listen import Listener
+from annals.egress.heard import HEARD_CHANNEL
 from annals.egress.service import Egress
 from annals.egress.vectors import ROOMS
 from annals.federation.errors import FederationError, Unreachable
@@ -127,7 +129,9 @@ async def sending(
 ) -> AsyncIterator[Out]:
     """Egress over the world's tables, until the end of the block; then it is stopped in good order."""
     peers, clock = peers or Peers(), [at_ms]
-    egress = Egress(peers, world.database, world.log, SERVER, owner, lambda: clock[0], **more)
+    listener = Listener(world.database.url, [HEARD_CHANNEL])
+    await listener.start()
+    egress = Egress(peers, world.database, listener, world.log, SERVER, owner, lambda: clock[0], **more)
     out = Out(egress, peers, clock)
     task = asyncio.create_task(egress.run())
     try:
@@ -137,6 +141,7 @@ async def sending(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        await listener.close()
 
 
 def remote_event(room: Driver, sender: str, kind: str, content: dict[str, Any], state_key: str | None = None) -> Event:

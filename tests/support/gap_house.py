@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from annals.database.leases import OpsLease
+from annals.database.listen import Listener
 from annals.database.pool import Database
 from annals.eventlog.api import Log
 from annals.eventlog.embedded import open_embedded
@@ -39,6 +40,7 @@ from annals.ingest.verification import Verified
 from annals.matrix.events import Event
 from annals.matrix.signing import SigningKey
 from annals.projectors import runner
+from annals.projectors.notices import CHANNEL
 from annals.projectors.positions.appending import Appender
 from annals.projectors.positions.reached import Reached
 from annals.rooms.heads import fact_of
@@ -187,7 +189,10 @@ async def gap_house(url: str, directory: Path, authority: Authority) -> AsyncIte
         parts.callback(loop.join)
         parts.callback(stop.set)
         database = parts.enter_context(closing(Database(url, threads=2)))
-        reached = Reached(database)
+        listener = Listener(url, [CHANNEL])
+        await listener.start()
+        parts.push_async_callback(listener.close)
+        reached = Reached(database, listener)
         await reached.start()
         parts.push_async_callback(reached.close)
         appender = Appender(log, reached, lambda: NOW_MS, "test", "remote", wait_s=PATIENCE_S)
