@@ -14,10 +14,18 @@ import orjson
 from annals.database.rows import Rows
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of, merge
-from annals.matrix.identifiers import domain_of, is_event_id
+from annals.matrix.identifiers import domain_of
 from annals.matrix.policy_servers import with_signature
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.projectors.rooms import tables
+from annals.projectors.rooms.event_columns import (
+    CREATE,
+    MEMBER,
+    EventColumns,
+    columns_of,
+    columns_of_message,
+    membership_of,
+)
 from annals.projectors.rooms.event_json import split_event
 from annals.schemas.facts.decisions import (
     CurrentChange,
@@ -53,7 +61,6 @@ from annals.schemas.facts.rooms import (
     StateSetClosed,
 )
 
-_MEMBER = "m.room.member"
 _STATE_KEY = b'"state_key":'
 _BIGINT_MIN, _BIGINT_MAX = -(1 << 63), (1 << 63) - 1
 
@@ -128,7 +135,7 @@ def users_moved(decisions: Sequence[Decision]) -> set[str]:
         for decision in decisions
         if isinstance(decision, Verdict)
         for change in decision.current_delta
-        if change.type == _MEMBER
+        if change.type == MEMBER
     }
     moved.update(
         decision.user_id for decision in decisions if isinstance(decision, MembershipForgotten | MembershipTaken)
@@ -190,13 +197,15 @@ class _Fold:
         fact = self._facts.at(decision.source)
         if not isinstance(fact, PduFact):
             raise UnknownDecision(f"a verdict about a {type(fact).__name__}")
-        event = self._facts.event_at(decision.source)
-        assert event is not None, "it is a PDU's"
-        if decision.first:
-            self.rows.insert(tables.EVENTS, self._event_row(decision, fact, event))
+        columns = columns_of_message(fact) if decision.first else None
+        event = None if columns is not None else self._facts.event_at(decision.source)
+        if event is not None:
+            columns = columns_of(event) if decision.first else None
+        if columns is not None:
+            self.rows.insert(tables.EVENTS, self._event_row(decision, fact, columns))
         else:
-            self._judge_again(decision, event)
-        if event.type == _MEMBER and event.state_key is not None:
+            self._judge_again(decision)
+        if event is not None and event.type == MEMBER and event.state_key is not None:
             self._room_membership(decision, event)
         if decision.states_made:
             self._states(decision)
@@ -206,8 +215,8 @@ class _Fold:
             self._current(decision, ordinal, change)
         self._redactions(decision)
 
-    def _event_row(self, decision: Verdict, fact: PduFact, event: Event) -> dict[str, Any]:
-        client_json, federation_json = split_event(event)
+    def _event_row(self, decision: Verdict, fact: PduFact, columns: EventColumns) -> dict[str, Any]:
+        # Spelled out: this is the row of every message.
         return {
             "room_id": decision.room_id,
             "event_id": decision.event_id,
@@ -215,41 +224,51 @@ class _Fold:
             "source": decision.source,
             "position": decision.position,
             "room_version": fact.room_version,
-            "type": event.type,
-            "state_key": event.state_key,
-            "sender": event.sender,
-            "depth": _clamped(event.depth),
-            "origin_server_ts": _clamped(event.origin_server_ts),
-            **_judgement(decision),
-            "prev_events": event.prev_events,
-            "auth_events": event.auth_events,
-            "client_json": client_json,
-            "federation_json": federation_json,
-            "membership": _membership(event),
-            "redacts": event.redacts,
+            "type": columns.type,
+            "state_key": columns.state_key,
+            "sender": columns.sender,
+            "depth": _clamped(columns.depth),
+            "origin_server_ts": _clamped(columns.origin_server_ts),
+            "verdict": decision.verdict,
+            "rule": decision.rule,
+            "reason": decision.reason,
+            "outlier": decision.outlier,
+            "backfilled": decision.backfilled,
+            "provisional": decision.provisional,
+            "state_before": decision.state_before,
+            "state_after": decision.state_after,
+            "missing": decision.missing or None,
+            "replaces": decision.replaces,
+            "prev_events": columns.prev_events,
+            "auth_events": columns.auth_events,
+            "client_json": columns.client_json,
+            "federation_json": columns.federation_json,
+            "membership": columns.membership,
+            "redacts": columns.redacts,
             "redacted_by": None,
-            "relates_to": _parent(event),
+            "relates_to": columns.relates_to,
             "idempotency_key": fact.envelope.idempotency_key,
         }
 
-    def _judge_again(self, decision: Verdict, event: Event) -> None:
+    def _judge_again(self, decision: Verdict) -> None:
         key = {"room_id": decision.room_id, "event_id": decision.event_id}
-        signed = self._with_policy_signature(decision, event)
+        signed = self._with_policy_signature(decision)
         self.rows.update(tables.EVENTS, key, {"position": decision.position, **_judgement(decision), **signed})
 
-    def _with_policy_signature(self, decision: Verdict, event: Event) -> dict[str, Any]:
+    def _with_policy_signature(self, decision: Verdict) -> dict[str, Any]:
         """The signature that a policy server gave belongs to the event from then on, whoever asks for that."""
         answer = self._facts.fact
         if not isinstance(answer, PolicyAnswered) or answer.event_id != decision.event_id or answer.signature is None:
             return {}
-        if decision.verdict != "accepted":
+        event = self._facts.event_at(decision.source)
+        if event is None or decision.verdict != "accepted":
             return {}
         pdu = with_signature(event.pdu, answer.server, answer.signature)
         return {"federation_json": split_event(event_of(pdu, event.rules, event.event_id))[1]}
 
     def _room_membership(self, decision: Verdict, event: Event) -> None:
         key = {"room_id": decision.room_id, "event_id": decision.event_id}
-        membership = _membership(event)
+        membership = membership_of(event)
         if decision.verdict != "accepted" or membership is None:
             if not decision.first:
                 self.rows.delete(tables.ROOM_MEMBERSHIPS, key)
@@ -284,8 +303,8 @@ class _Fold:
             is_new = decision.first and event_id == decision.event_id
             (self.rows.insert if is_new else self.rows.upsert)(tables.FORWARD_EXTREMITIES, row)
 
-    def _room(self, decision: Verdict, fact: PduFact, event: Event) -> None:
-        is_create = event.type == "m.room.create" and event.state_key == ""
+    def _room(self, decision: Verdict, fact: PduFact, event: Event | None) -> None:
+        is_create = event is not None and event.type == CREATE and event.state_key == ""
         if decision.current_state_id is None and decision.min_depth is None and not is_create:
             return
         changes: dict[str, Any] = {}
@@ -294,7 +313,7 @@ class _Fold:
             changes["current_fingerprint"] = decision.current_fingerprint
         if decision.min_depth is not None:
             changes["min_depth"] = _clamped(decision.min_depth)
-        if is_create and decision.verdict == "accepted" and not decision.outlier:
+        if event is not None and is_create and decision.verdict == "accepted" and not decision.outlier:
             made = {"room_version": fact.room_version, "create_event_id": event.event_id, "creator": event.sender}
             self.rows.upsert(tables.ROOMS, {"room_id": decision.room_id, **self._of(decision), **made, **changes})
         elif changes:
@@ -312,7 +331,7 @@ class _Fold:
             (self.rows.insert if is_new else self.rows.upsert)(tables.CURRENT_STATE, {**key, **entry, **of})
         delta = {**key, **entry, **of, "ordinal": ordinal, "previous_event_id": change.previous_event_id}
         self.rows.insert(tables.CURRENT_STATE_DELTAS, delta)
-        if change.type == _MEMBER and self._is_local(change.state_key):
+        if change.type == MEMBER and self._is_local(change.state_key):
             self._local_membership(decision, change)
 
     def _local_membership(self, decision: Verdict, change: CurrentChange) -> None:
@@ -473,20 +492,6 @@ def _judgement(decision: Verdict) -> dict[str, Any]:
         "missing": decision.missing or None,
         "replaces": decision.replaces,
     }
-
-
-def _membership(event: Event) -> str | None:
-    if event.type != _MEMBER:
-        return None
-    membership = event.content.get("membership")
-    return membership if isinstance(membership, str) else None
-
-
-def _parent(event: Event) -> str | None:
-    relation = event.content.get("m.relates_to")
-    parent = relation.get("event_id") if isinstance(relation, dict) else None
-    # Anybody may write anything here, and an index entry has a size limit.
-    return parent if isinstance(parent, str) and is_event_id(parent) else None
 
 
 def _plain_text(personal: Sealable) -> str | None:
