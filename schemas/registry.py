@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from annals.schemas.codec import fingerprint_in, learn
 from annals.schemas.committed import SchemaFile, committed
 from annals.schemas.errors import Undecodable, UnknownSchema
+from annals.schemas.fingerprint import PREFIX_BYTES
 from annals.schemas.records import Addressed
 
 TOPIC = "schemas"
@@ -21,7 +22,9 @@ def missing_schemas(known: Collection[bytes], values: Iterable[bytes | None]) ->
 
     Tombstones (None) need none. UnknownSchema where a record was not written with a committed schema.
     """
-    needed = dict.fromkeys(fingerprint_in(value) for value in values if value is not None)
+    # A batch has thousands of records, of a few schemas.
+    prefixes = dict.fromkeys([value[:PREFIX_BYTES] for value in values if value is not None])
+    needed = map(fingerprint_in, prefixes)
     return [_record(fingerprint) for fingerprint in needed if fingerprint not in known]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from annals.matrix.quick import quick
 from annals.projectors.errors import TornDecisions
 from annals.schemas.codec import decode
 from annals.schemas.facts.decisions import Decision, DecisionPart, Mark
@@ -18,6 +19,7 @@ MARK_KEY = b"mark"
 """The record key of marks (annals.schemas.records); those of decisions have the room id."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class DecidedStep:
     """A step as it was decided. `end` is the decisions topic's offset after its last record; `values` are the decisions

@@ -16,6 +16,8 @@ def users_and_errands(
     decisions: Sequence[Decision], is_local: Callable[[str], bool]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Users of ours whose own membership a step changes, and what it leaves to do (annals.projectors.notices)."""
+    if all(map(_is_quiet, decisions)):
+        return _NONE, _NONE
     errands = {errand for decision in decisions for errand in _errands(decision)}
     moved = users_moved(decisions)
     if not moved:
@@ -24,6 +26,11 @@ def users_and_errands(
     if len(local) != len(moved):
         errands.add(SERVERS)
     return local, frozenset(errands)
+
+
+def _is_quiet(decision: Decision) -> bool:
+    """Whether it is about an event that changed nobody's state and leaves nothing to do: most are."""
+    return isinstance(decision, Verdict) and not decision.current_delta and decision.verdict != PENDING_POLICY
 
 
 def _errands(decision: Decision) -> tuple[str, ...]:
