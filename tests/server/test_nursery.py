@@ -103,6 +103,24 @@ def test_limits_are_those_that_were_asked_for() -> None:
     assert "there is no annals.audit.one_operator:LOCK_WAITS" in nursery.run("-c", "", environment=unknown).stderr
 
 
+_CLUSTER = """
+import pathlib, sys, psycopg2
+from annals.server.embedded_postgres import EmbeddedPostgres
+cluster = EmbeddedPostgres(pathlib.Path(sys.argv[1]))
+connection = psycopg2.connect(cluster.start())
+cursor = connection.cursor()
+cursor.execute("SELECT generation, (SELECT count(*) FROM g1.events) FROM ops.serving")
+print(*cursor.fetchall())
+connection.close()
+cluster.stop()
+"""
+
+
+def test_a_cluster_begins_with_the_tables_of_a_new_server(tmp_path: Path) -> None:
+    ended = nursery.run("-c", _CLUSTER, str(tmp_path / "postgres"), environment=os.environ)
+    assert (ended.stdout, ended.stderr) == ("('g1', 0)\n", "")
+
+
 def _in_group(leader: int) -> list[int]:
     """The processes of a group that run."""
     found = []
