@@ -12,7 +12,7 @@ from starlette.responses import Response
 from annals.api.answers import answer, text_answer
 from annals.api.auth.limits import address_of
 from annals.api.auth.server import FromServer, InTurn, WithServer
-from annals.api.bodies import as_object, read_object
+from annals.api.bodies import as_object, query_bool, read_object
 from annals.api.services import Services, WithServices, request_id_of
 from annals.commands.rooms.templates import Template
 from annals.ingest.resident.member_events import HandedIn
@@ -48,7 +48,8 @@ async def make_leave(room_id: str, user_id: str, services: WithServices, server:
 @router.put(_V2 + "send_join" + _EVENT)
 async def send_join(room_id: str, event_id: str, request: Request, services: WithServices, server: InTurn) -> Response:
     """PUT /_matrix/federation/v2/send_join/{roomId}/{eventId}."""
-    return text_answer(await _joined(services, _handed(server, room_id, event_id, request)))
+    omit_members = query_bool(request, "omit_members")
+    return text_answer(await _joined(services, _handed(server, room_id, event_id, request), omit_members))
 
 
 @router.put(_V1 + "send_join" + _EVENT)
@@ -56,7 +57,8 @@ async def send_join_v1(
     room_id: str, event_id: str, request: Request, services: WithServices, server: InTurn
 ) -> Response:
     """PUT /_matrix/federation/v1/send_join/{roomId}/{eventId}, whose answers stand in an array behind their status."""
-    return text_answer(b"[200," + await _joined(services, _handed(server, room_id, event_id, request)) + b"]")
+    joined = await _joined(services, _handed(server, room_id, event_id, request), False)
+    return text_answer(b"[200," + joined + b"]")
 
 
 @router.put(_V2 + "send_leave" + _EVENT)
@@ -138,6 +140,7 @@ def _handed(server: FromServer, room_id: str, event_id: str, request: Request) -
     return HandedIn(server.origin, room_id, event_id, pdu, request_id_of(request))
 
 
-async def _joined(services: Services, handed: HandedIn) -> bytes:
+async def _joined(services: Services, handed: HandedIn, omit_members: bool) -> bytes:
     pdu = await services.sent_handshakes.receive(handed, "join")
-    return await services.room_answers.join_answer(handed.room_id, pdu, handed.event_id)
+    answers = services.room_answers
+    return await answers.join_answer(handed.room_id, pdu, handed.event_id, omit_members=omit_members)

@@ -47,12 +47,17 @@ def signed(remote: RemoteServer, template: dict[str, Any], **changes: Any) -> Ev
 
 
 def send(
-    remote: RemoteServer, kind: str, event: Event, pdu: dict[str, Any] | None = None, version: str | None = None
+    remote: RemoteServer,
+    kind: str,
+    event: Event,
+    pdu: dict[str, Any] | None = None,
+    version: str | None = None,
+    query: str = "",
 ) -> tuple[int, Any]:
     """PUT send_join, send_leave or send_knock; `pdu`: another body than the event."""
     version = version or ("v1" if kind == "knock" else "v2")
     path = f"{FEDERATION}/{version}/send_{kind}/{quoted(event.room_id)}/{quoted(event.event_id)}"
-    return remote.call("PUT", path, event.pdu if pdu is None else pdu)
+    return remote.call("PUT", f"{path}?{query}" if query else path, event.pdu if pdu is None else pdu)
 
 
 def join(remote: RemoteServer, room_id: str, user_id: str) -> tuple[Event, dict[str, Any]]:

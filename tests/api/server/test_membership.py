@@ -56,6 +56,13 @@ def test_a_join_in_every_room_version(server: LiveServer, version: str) -> None:
     check_answer(answer, event, version)
     assert send(remote, "join", event) == (200, answer), "the same request gets the same answer"
     assert send(remote, "join", event, version="v1") == (200, [200, answer])
+    status, partial = send(remote, "join", event, query="omit_members=true")
+    assert status == 200, partial
+    check_partial(partial, answer, event, version)
+    assert send(remote, "join", event, query="omit_members=false") == (200, answer)
+    assert send(remote, "join", event, version="v1", query="omit_members=true") == (200, [200, answer])
+    status, refusal = send(remote, "join", event, query="omit_members=yes")
+    assert (status, refusal["errcode"]) == (400, "M_INVALID_PARAM")
 
 
 def check_answer(answer: dict[str, Any], event: Event, version: str) -> None:
@@ -68,6 +75,17 @@ def check_answer(answer: dict[str, Any], event: Event, version: str) -> None:
     # What an auth check of each event needs is in the chain.
     for held in (*state.values(), event):
         assert set(held.auth_events) <= chain.keys()
+    assert allowed(event, state) is None
+
+
+def check_partial(answer: dict[str, Any], full: dict[str, Any], event: Event, version: str) -> None:
+    """The room has a name, and one member, whom nothing but the auth chain needs."""
+    assert (answer["members_omitted"], answer["servers_in_room"]) == (True, ["test"])
+    assert (answer["event"], answer["origin"]) == (full["event"], full["origin"])
+    state, chain = by_key(answer["state"], version), by_key(answer["auth_chain"], version)
+    assert state == {key: held for key, held in by_key(full["state"], version).items() if key[0] != "m.room.member"}
+    assert not state.keys() & chain.keys()
+    assert "m.room.member" in {event_type for event_type, _ in chain}
     assert allowed(event, state) is None
 
 
@@ -167,7 +185,7 @@ class Restricted:
 
 @pytest.mark.parametrize(("version", "rule"), [("8", "restricted"), ("10", "knock_restricted"), ("12", "restricted")])
 def test_a_restricted_join_has_our_signature_too(server: LiveServer, version: str, rule: str) -> None:
-    made, remote = Restricted(server, version, rule), RemoteServer(server)
+    made, remote = Restricted(server, version, rule, name="For members"), RemoteServer(server)
     bob = remote.user("bob")
     status, answer = make(remote, "join", made.room_id, bob)
     assert (status, answer["errcode"]) == (403, "M_FORBIDDEN"), "not in the space"
@@ -183,6 +201,8 @@ def test_a_restricted_join_has_our_signature_too(server: LiveServer, version: st
     assert {**answer["event"], "signatures": {}} == {**event.pdu, "signatures": {}}
     assert membership(made.alice, made.room_id, bob) == "join"
     assert send(remote, "join", event) == (200, answer)
+    _, partial = send(remote, "join", event, query="omit_members=true")
+    assert allowed(event, by_key(partial["state"], version)) is None, "who vouches is in the partial state"
 
 
 def test_our_leave_is_given_for_what_is_so_now(server: LiveServer) -> None:

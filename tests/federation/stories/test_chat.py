@@ -50,6 +50,25 @@ def test_many_talk_at_once(sides: Sides, version: str) -> None:
     same_state(ann, bob, room_id)
 
 
+@told()
+def test_who_was_there_before(sides: Sides, version: str) -> None:
+    ann, bob = sides.here.person("ann"), sides.there.person("bob")
+    room_id = ann.create_room(preset="public_chat", room_version=version, name="crowded")
+    crowd = [sides.here.person("crowd") for _ in range(6)]
+    for person in crowd:
+        person.room(room_id, "join")
+    # Synapse takes the room without its members at first, and asks for them then.
+    joins(bob, room_id, sides.here)
+    waits_to_see(ann, room_id, bob.say(room_id, "who are you all?"))
+    everybody = {person.user_id for person in (ann, bob, *crowd)}
+
+    def members() -> bool:
+        return set(bob.ok("GET", f"/rooms/{quote(room_id)}/joined_members")["joined"]) == everybody
+
+    eventually(members, "bob sees everybody")
+    same_state(ann, bob, room_id)
+
+
 @pytest.mark.parametrize("name", ["", "老虎£я🤨👉ඞ"])
 @told()
 def test_an_alias_of_another_server(sides: Sides, version: str, name: str) -> None:
