@@ -12,8 +12,7 @@ from annals.eventlog.api import Log, Record
 from annals.eventlog.partition import partition_of
 from annals.eventlog.reading import records_between
 from annals.matrix.canonical_json import loads
-from annals.projectors.rooms.decided import Assembler, DecidedStep
-from annals.projectors.taking import decided_steps
+from annals.projectors.rooms.decided import Assembler, DecidedStep, decided_steps
 from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
 from annals.schemas.facts.decisions import Decision, Verdict

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 
+from annals.audit.errors import NotOfThisRoom
 from annals.audit.operating import Operating
 from annals.eventlog.api import Log
 from annals.eventlog.partition import partition_of
@@ -19,10 +20,6 @@ from annals.schemas.facts.rooms import RoomFact, RoomResumed
 from annals.schemas.topics import decisions_topic
 
 TOPIC = "rooms"
-
-
-class NotOfThisRoom(Exception):
-    """An offset to skip is not that of a fact of the room."""
 
 
 def resume_room(operating: Operating, room_id: str, skip: Sequence[int], actor: str, reason: str) -> tuple[int, int]:

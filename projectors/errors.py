@@ -87,3 +87,7 @@ class Superseded(CannotTake):
 
 class TornDecisions(ProjectorError):
     """Decisions that no owner can have written: steps mixed, ordinals missing."""
+
+
+class ReplayStopped(Exception):
+    """A partition met a record that it cannot read, so that the generation is not whole."""

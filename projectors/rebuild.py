@@ -19,6 +19,7 @@ from annals.database.migrate import create_generation
 from annals.database.ops import cursor, save_cursor
 from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log
+from annals.projectors.errors import ReplayStopped
 from annals.projectors.interpreter import set_for_replay
 from annals.projectors.left_out import left_out
 from annals.projectors.loop import Loop, Settings
@@ -38,10 +39,6 @@ class Progress:
 
     done: int
     total: int
-
-
-class ReplayStopped(Exception):
-    """A partition met a record that it cannot read, so that the generation is not whole."""
 
 
 class Pace:

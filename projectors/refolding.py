@@ -15,10 +15,9 @@ import structlog
 
 from annals.eventlog.api import Log
 from annals.eventlog.reading import records_between
-from annals.projectors.rooms.decided import Assembler
+from annals.projectors.rooms.decided import Assembler, decided_steps
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.worker import Folded, RoomsWorker
-from annals.projectors.taking import decided_steps
 from annals.projectors.transaction import Job, Transactions
 from annals.projectors.work import Applied, prepared
 

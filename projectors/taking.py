@@ -14,11 +14,11 @@ new owner   row: epoch 5 ──▶ mark 5 ──▶ fold up to the mark ──�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from annals.database.write_connection import WriteConnection
-from annals.eventlog.api import Log, Record
+from annals.eventlog.api import Log
 from annals.projectors.errors import (
     CannotTake,
     GivenUp,
@@ -29,16 +29,12 @@ from annals.projectors.errors import (
 )
 from annals.projectors.log_check import check_decisions, check_log
 from annals.projectors.position_rows import Row, claim, make, read, release, terminate
-from annals.projectors.rooms.decided import MARK_KEY, Assembler, DecidedStep
+from annals.projectors.rooms.decided import MARK_KEY
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.work import Position
 from annals.rooms.machine import DECIDE_VERSION
 from annals.schemas.codec import decode
 from annals.schemas.facts.decisions import Mark
-
-#: What is folded in one transaction: steps, and bytes of their decisions.
-STEPS_MAX = 500
-STEP_BYTES_MAX = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,23 +175,3 @@ class Taking:
         keys = [key for key in epochs if key[0] == "rooms"]
         marks = [(key[2], Mark(epochs[key], DECIDE_VERSION, self._owner)) for key in keys]
         return dict(zip(keys, self._decisions.write_marks(marks), strict=True)) if marks else {}
-
-
-def decided_steps(
-    records: Iterable[Record], assembler: Assembler, steps_max: int = STEPS_MAX
-) -> Iterator[tuple[list[DecidedStep], int]]:
-    """Steps that the assembler has not seen, some at a time, each time with the highest mark so far."""
-    steps: list[DecidedStep] = []
-    size_bytes = 0
-    for record in records:
-        if record.value is None:
-            continue
-        step = assembler.feed(record.offset, record.value)
-        size_bytes += len(record.value)
-        if step is not None:
-            steps.append(step)
-        if len(steps) >= steps_max or (steps and size_bytes >= STEP_BYTES_MAX):
-            yield steps, assembler.marked_epoch
-            steps, size_bytes = [], 0
-    if steps:
-        yield steps, assembler.marked_epoch

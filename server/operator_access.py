@@ -13,16 +13,14 @@ from contextlib import contextmanager
 
 import psycopg2
 
-from annals.audit.errors import GenerationInUse
+from annals.audit.errors import GenerationInUse, NotOfThisRoom
 from annals.audit.operating import Operating, operating
-from annals.audit.room_resume import NotOfThisRoom
 from annals.database.connection import connect
 from annals.database.errors import ConnectionLost, DatabaseError
 from annals.database.pool import Database
 from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
-from annals.projectors.errors import ProjectorError
-from annals.projectors.rebuild import ReplayStopped
+from annals.projectors.errors import ProjectorError, ReplayStopped
 from annals.server.clock import now_ms
 from annals.server.config import Config, ConfigError, Logging
 from annals.server.embedded_postgres import AlreadyRunning, EmbeddedPostgres

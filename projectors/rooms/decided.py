@@ -6,8 +6,10 @@ partition), stream positions that were seen, and a step that was left incomplete
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from annals.eventlog.api import Record
 from annals.matrix.quick import quick
 from annals.projectors.errors import TornDecisions
 from annals.schemas.codec import decode
@@ -17,6 +19,9 @@ from annals.schemas.position import offset_of, ordinal_of
 
 MARK_KEY = b"mark"
 """The record key of marks (annals.schemas.records); those of decisions have the room id."""
+#: What is folded in one transaction: steps, and bytes of their decisions.
+STEPS_MAX = 500
+STEP_BYTES_MAX = 2 << 20
 
 
 @quick
@@ -86,3 +91,23 @@ class Assembler:
             raise TornDecisions(f"step {offset}: ordinal {ordinal_of(record.position)} after {len(self._pending)}")
         if self._pending and offset_of(self._pending[0].position) != offset:
             raise TornDecisions(f"step {offset} begins within another")
+
+
+def decided_steps(
+    records: Iterable[Record], assembler: Assembler, steps_max: int = STEPS_MAX
+) -> Iterator[tuple[list[DecidedStep], int]]:
+    """Steps that the assembler has not seen, some at a time, each time with the highest mark so far."""
+    steps: list[DecidedStep] = []
+    size_bytes = 0
+    for record in records:
+        if record.value is None:
+            continue
+        step = assembler.feed(record.offset, record.value)
+        size_bytes += len(record.value)
+        if step is not None:
+            steps.append(step)
+        if len(steps) >= steps_max or (steps and size_bytes >= STEP_BYTES_MAX):
+            yield steps, assembler.marked_epoch
+            steps, size_bytes = [], 0
+    if steps:
+        yield steps, assembler.marked_epoch

@@ -15,10 +15,10 @@ from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Append, Log, TopicPartition
 from annals.eventlog.embedded import EmbeddedLog, open_embedded
 from annals.eventlog.reading import records_between
-from annals.projectors import taking as taking_module
 from annals.projectors.errors import FenceLost, GivenUp, ProjectorError, TakenMeanwhile
 from annals.projectors.groups import GROUPS
 from annals.projectors.loop import Loop, Settings
+from annals.projectors.rooms import decided
 from annals.projectors.taking import Taking
 from annals.schemas.facts.operations import UndecodableSkipped
 from annals.schemas.topics import TOPICS, decisions_topic
@@ -294,7 +294,7 @@ def test_a_long_backlog_starves_neither_the_others_nor_our_sign_of_life(
     with running(log, connector(tables_url)) as loop:
         loop.catch_up()
     empty(tables_url)
-    monkeypatch.setattr(taking_module, "STEP_BYTES_MAX", 1)
+    monkeypatch.setattr(decided, "STEP_BYTES_MAX", 1)
     coordinator = Coordinator()
     coordinator.assign("a", [("users", number) for number in range(8)])
     with members(log, coordinator, tables_url, "a") as (a,):

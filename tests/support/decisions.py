@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from annals.eventlog.api import Log
 from annals.eventlog.reading import records_between
-from annals.projectors.rooms.decided import Assembler
-from annals.projectors.taking import decided_steps
+from annals.projectors.rooms.decided import Assembler, decided_steps
 from annals.schemas.facts.decisions import Decision
 
 
