@@ -49,7 +49,8 @@ class StepDone:
 
 @dataclass(slots=True)
 class _Room:
-    """A room's part of the batch. `before` is its view before each step that was done."""
+    """A room's part of the batch. `before` is its view before each step that was done while an earlier fact was not:
+    views that nobody goes back to are let go, or thousands of them would lie between what is read."""
 
     view: RoomView
     before: list[tuple[int, RoomView]] = field(default_factory=list)
@@ -105,7 +106,7 @@ class RoomBatch:
             if fact.room_id in lacking:
                 passed.append((offset, fact))
                 continue
-            needs = self._step(self._rooms[fact.room_id], fact, offset)
+            needs = self._step(self._rooms[fact.room_id], fact, offset, in_turn=not passed)
             if needs is not None:
                 lacking[fact.room_id] = needs
                 passed.append((offset, fact))
@@ -135,12 +136,13 @@ class RoomBatch:
             return True
         return self._facts[0][0] in self.done and time_is_up()
 
-    def _step(self, room: _Room, fact: RoomFact, offset: int) -> Needs | None:
+    def _step(self, room: _Room, fact: RoomFact, offset: int, in_turn: bool) -> Needs | None:
         outcome = self._decide(room, fact, offset)
         if isinstance(outcome, Needs) or outcome is None:
             return outcome
         decided, done = outcome
-        room.before.append((offset, room.view))
+        if not in_turn:
+            room.before.append((offset, room.view))
         room.view = decided.view
         room.asked = None
         self.done[offset] = done
