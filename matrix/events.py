@@ -8,7 +8,7 @@ from typing import Any
 from annals.matrix.format import check_format, is_create
 from annals.matrix.hashing import event_id as id_of
 from annals.matrix.identifiers import is_event_id
-from annals.matrix.quick import quick
+from annals.matrix.quick import maker, quick
 from annals.matrix.record_parts import body, merge, skeleton
 from annals.matrix.room_versions import EventIdFormat, RoomRules
 
@@ -66,6 +66,9 @@ class Event:
         return f"Event({self.event_id}, {self.type!r}, {self.state_key!r}, {self.sender})"
 
 
+_made = maker(Event)
+
+
 def parse_event(pdu: dict[str, Any], rules: RoomRules, event_id: str | None = None) -> Event:
     """The event in a PDU from anywhere: checks format and size (raises `InvalidEvent`), computes the id if not given.
 
@@ -83,7 +86,7 @@ def event_of(pdu: dict[str, Any], rules: RoomRules, event_id: str) -> Event:
         # v11+: "The `redacts` property of m.room.redaction events is moved ... to a property under the event content"
         named = (content if rules.redacts_in_content else pdu).get("redacts")
         redacts = named if type(named) is str and is_event_id(named) else None
-    return Event(
+    event: Event = _made(
         event_id=event_id,
         # v12: the room id is the create's own hash; it never enters the hashed JSON.
         room_id="!" + event_id[1:] if rules.room_id_is_create_hash and is_create(pdu) else pdu["room_id"],
@@ -99,6 +102,7 @@ def event_of(pdu: dict[str, Any], rules: RoomRules, event_id: str) -> Event:
         redacts=redacts,
         pdu=pdu,
     )
+    return event
 
 
 def _references(references: list[Any], rules: RoomRules) -> tuple[str, ...]:

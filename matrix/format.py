@@ -104,6 +104,7 @@ def is_create(pdu: dict[str, Any]) -> bool:
 
 
 def _check_references(pdu: dict[str, Any], rules: RoomRules) -> None:
+    with_hashes = rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER
     for name, count_max in (("prev_events", PREV_EVENTS_MAX), ("auth_events", AUTH_EVENTS_MAX)):
         references = pdu.get(name)
         if type(references) is not list:
@@ -113,11 +114,11 @@ def _check_references(pdu: dict[str, Any], rules: RoomRules) -> None:
             raise InvalidEvent(f"{name} has more than {count_max} entries")
         for reference in references:
             # v1-2: [event id, {"sha256": hash}]; v3+: the event id
-            if rules.event_id_format is EventIdFormat.CHOSEN_BY_SENDER:
+            if with_hashes:
                 if type(reference) is not list or len(reference) != 2 or type(reference[1]) is not dict:
                     raise InvalidEvent(f"{name} has an entry that is not an id and its hashes")
                 reference = reference[0]
-            if type(reference) is not str or not reference.startswith("$") or not _fits(reference):
+            if type(reference) is not str or reference[:1] != "$" or not _fits(reference):
                 raise InvalidEvent(f"{name} has an entry that is no event id")
 
 

@@ -62,6 +62,7 @@ def is_room_id(room_id: str) -> bool:
     return len(room_id) > 1 and room_id[0] == "!" and "\0" not in room_id and _fits(room_id)
 
 
+@lru_cache(maxsize=10_000)
 def is_hashed_room_id(room_id: str) -> bool:
     """Whether `room_id` has the form that version-12 rooms have: `!` and the create event's hash."""
     return room_id.startswith("!") and _HASHED_ID.fullmatch(room_id, 1) is not None

@@ -24,9 +24,9 @@ def extremities_after(step: Step, entry: Entry, late: bool = False) -> tuple[tup
     if late and not not_followed(step, {event.event_id: entry}, old):
         return (), ()
     followed = accepted_before(step, entry)
-    removed = tuple(event_id for event_id in old if event_id in followed)
+    removed = tuple([event_id for event_id in old if event_id in followed])
     added = () if event.event_id in step.header.entered_after else (event.event_id,)
-    step.set_header(extremities=(*(event_id for event_id in old if event_id not in removed), *added))
+    step.set_header(extremities=(*[event_id for event_id in old if event_id not in removed], *added))
     return added, removed
 
 

@@ -6,26 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from annals.matrix.auth_events import CREATE, auth_types_for
-from annals.matrix.auth_rules import Rejection, allowed, check_auth_events
+from annals.matrix.auth_rules import Rejection, allowed, check_auth_events, kind_of
 from annals.matrix.events import Event, StateKey
-from annals.matrix.quick import quick
+from annals.matrix.quick import changer, maker, quick
 from annals.rooms.ancestors import create_id_of, entries_of
 from annals.rooms.extremities import extremities_after
 from annals.rooms.fingerprint import fingerprint
-from annals.rooms.needs import Needs
 from annals.rooms.policy import NOT_SIGNED, lacks_signature
 from annals.rooms.redactions import mark_redacted, redactions_of, redactions_with, settle_unredacted
 from annals.rooms.residents import memberships
 from annals.rooms.resolving import current_changes, joined_state, state_before
-from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState
+from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState, have_keys
 from annals.rooms.step import Step
-from annals.rooms.view import ACCEPTED, PENDING_POLICY, REJECTED, SOFT_FAILED, Entry
+from annals.rooms.view import ACCEPTED, PENDING_POLICY, REJECTED, SOFT_FAILED, Entry, Passed
 from annals.schemas.facts.decisions import CurrentChange, Verdict
 
 _MEMBER = "m.room.member"
 
 SECOND_CREATE = "second_create"
 NO_ROOM_MADE = "create_with_a_state_key"
+
+#: Kinds of events of a room whose last judging is remembered: senders, mostly.
+_KINDS_MAX = 1_000
+
+
+_made, _changed = maker(Entry), changer(Entry)
 
 
 @quick
@@ -61,8 +66,7 @@ def judge(step: Step, arrival: Arrival) -> Entry:
     event = arrival.event
     cited = entries_of(step.view, event.auth_events)
     provisional = any(entry.provisional for entry in cited)
-    auth = _auth_of_cited(step, event, cited)
-    refusal = _refused_as_create(step, event) or _refused_by_auth_events(event, cited, auth)
+    judged_by, refusal = _judge_by_cited(step, event, cited)
     if arrival.outlier:
         return _record(step, _entry(step, arrival, REJECTED if refusal else ACCEPTED, provisional), arrival, refusal)
     # The state before a rejected event is kept too: events behind it start from there.
@@ -70,7 +74,7 @@ def judge(step: Step, arrival: Arrival) -> Entry:
     if before is None:
         before = state_before(step, event)
         provisional |= any(entry.provisional for entry in entries_of(step.view, event.prev_events))
-    passed = [{key: permitting.event_id for key, permitting in auth.items()}]
+    passed = [judged_by]
     # 5. Passes authorisation rules based on the state before the event, otherwise it is rejected.
     refusal = refusal or _refused_by_state(step, event, before, passed)
     entry = _entry(step, arrival, REJECTED if refusal else ACCEPTED, provisional, before.state_id)
@@ -107,13 +111,12 @@ def judge_answered(step: Step, entry: Entry, refused: str | None) -> None:
 def refused_in(step: Step, event: Event, state: Mapping[StateKey, str]) -> Refusal | None:
     """Whether the event would be rejected with this state before it; its auth_events are present. Decides nothing."""
     cited = entries_of(step.view, event.auth_events)
-    auth = _auth_of_cited(step, event, cited)
-    refusal = _refused_as_create(step, event) or _refused_by_auth_events(event, cited, auth)
+    _, refusal = _judge_by_cited(step, event, cited)
     return refusal or _refused_by_entries(step, event, {key: state[key] for key in _keys_read(event) if key in state})
 
 
 def _entry(step: Step, arrival: Arrival, verdict: str, provisional: bool, state_id: int | None = None) -> Entry:
-    return Entry(
+    made: Entry = _made(
         event=arrival.event,
         verdict=verdict,
         outlier=arrival.outlier,
@@ -126,14 +129,42 @@ def _entry(step: Step, arrival: Arrival, verdict: str, provisional: bool, state_
         idempotency_key=arrival.idempotency_key,
         missing=arrival.event.prev_events if arrival.enters else (),
     )
+    return made
 
 
-def _auth_of_cited(step: Step, event: Event, cited: tuple[Entry, ...]) -> dict[StateKey, Event]:
-    """What the cited events are, as an auth map. From version 12 on the create event is that of the room id."""
-    auth = {entry.event.key: entry.event for entry in cited if entry.event.is_state}
+def _judge_by_cited(
+    step: Step, event: Event, cited: tuple[Entry, ...]
+) -> tuple[Mapping[StateKey, str], Refusal | None]:
+    """Check 4, and the auth map by which it judged. Once for all of a kind that cite the same."""
+    create = _create_by_room_id(step, event)
+    kind, passed = kind_of(event), step.view.passed
+    known = None if kind is None else passed.get(kind)
+    if known is not None and known.cited == cited and known.create == create:
+        return known.ids, None
+    auth = _auth_of_cited(cited, create)
+    ids = {key: permitting.event_id for key, permitting in auth.items()}
+    refusal = _refused_as_create(step, event) or _refused_by_auth_events(event, cited, auth)
+    if kind is not None and refusal is None:
+        if len(passed) >= _KINDS_MAX:
+            passed.clear()
+        passed[kind] = Passed(cited, create, ids)
+    return ids, refusal
+
+
+def _create_by_room_id(step: Step, event: Event) -> Entry | None:
+    """From version 12 on none is cited."""
     if event.rules.create_cited_in_auth_events or event.type == CREATE[0]:
-        return auth
-    create = step.view.entry(create_id_of(event.room_id))
+        return None
+    return step.view.entry(create_id_of(event.room_id))
+
+
+def _auth_of_cited(cited: tuple[Entry, ...], create: Entry | None) -> dict[StateKey, Event]:
+    """What the cited events are, as an auth map. `create`: the event of the room id, where that is one."""
+    auth: dict[StateKey, Event] = {}
+    for entry in cited:
+        other = entry.event
+        if other.state_key is not None:
+            auth[other.type, other.state_key] = other
     if create is not None and create.verdict == ACCEPTED:
         auth[CREATE] = create.event
     return auth
@@ -161,13 +192,16 @@ def _refused_as_create(step: Step, event: Event) -> Refusal | None:
     return Refusal(None, SECOND_CREATE) if step.header.create_event_id not in (None, event.event_id) else None
 
 
-def _refused_by_state(step: Step, event: Event, state: RoomState, passed: list[dict[StateKey, str]]) -> Refusal | None:
+def _refused_by_state(
+    step: Step, event: Event, state: RoomState, passed: list[Mapping[StateKey, str]]
+) -> Refusal | None:
     """Judged once per distinct auth map: `passed` are those that the event has passed, and this one joins them."""
     keys = _keys_read(event)
-    unknown = [(state.room_id, state.stored_id, *key) for key in keys if state.lacks(key)]
-    if unknown:
-        raise Lacking(Needs(state_keys=frozenset(unknown)))
-    ids = {key: event_id for key in keys if (event_id := state.get(key)) is not None}
+    try:
+        ids = {key: event_id for key in keys if (event_id := state.get(key)) is not None}
+    except Lacking:
+        have_keys([state], keys)
+        raise
     if ids in passed:
         return None
     passed.append(ids)
@@ -187,7 +221,7 @@ def _with_state_after(step: Step, entry: Entry, before: RoomState) -> Entry:
     if not entry.event.is_state:
         return entry
     after = step.follow_state(before, {entry.event.key: entry.event.event_id})
-    return replace(entry, state_after=after.state_id)
+    return _changed(entry, state_after=after.state_id)
 
 
 def _replaced(event: Event, before: RoomState) -> str | None:

@@ -49,6 +49,7 @@ def trim(view: RoomView) -> RoomView:
         facts=Map(),
         auth=_kept_auth(view.auth),
         beside=_kept_beside(view, [entry for name, entry in view.events.items() if entry and name not in kept]),
+        passed={},
     )
 
 

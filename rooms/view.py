@@ -6,13 +6,14 @@ partial: what is not in it raises `Lacking`, and the loop loads it (`learn`).
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 
 from immutables import Map
 
 from annals.matrix.canonical_json import loads
-from annals.matrix.events import Event, event_of
-from annals.matrix.quick import quick
+from annals.matrix.events import Event, StateKey, event_of
+from annals.matrix.quick import maker, quick
 from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.rooms.auth_chains import Place
 from annals.rooms.fingerprint import sum_of
@@ -148,6 +149,15 @@ class Beside:
     moved: Map[str, str | None] = field(default_factory=Map)
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The events by which one was judged: `cited`, and in version 12 the create event; `ids` are theirs, by key."""
+
+    cited: tuple[Entry, ...]
+    create: Entry | None
+    ids: Mapping[StateKey, str]
+
+
 @quick
 @dataclass(frozen=True, slots=True)
 class RoomView:
@@ -161,6 +171,9 @@ class RoomView:
     facts: Map[int, RoomFact] = field(default_factory=Map)
     auth: AuthGraph = field(default_factory=AuthGraph)
     beside: Beside = field(default_factory=Beside)
+    passed: dict[Hashable, Passed] = field(default_factory=dict, compare=False, repr=False)
+    """By kind of events (annals.matrix.auth_rules.kind_of) what one passed check 4 by. A cache, of this view and those
+    made from it: what it says holds wherever the same is cited."""
 
     @property
     def weight_bytes(self) -> int:
@@ -202,7 +215,9 @@ class RoomView:
 
     def with_header(self, header: Header) -> RoomView:
         """The view with another header."""
-        return RoomView(self.room_id, header, self.events, self.states, self.keys, self.facts, self.auth, self.beside)
+        return _view(
+            self.room_id, header, self.events, self.states, self.keys, self.facts, self.auth, self.beside, self.passed
+        )
 
     def with_entry(self, entry: Entry) -> RoomView:
         """The view with an event and its verdict."""
@@ -210,21 +225,29 @@ class RoomView:
         auth = self.auth
         if entry.event.is_state and entry.verdict in PLACED:
             auth = AuthGraph(auth.places, auth.citing, auth.fresh.set(entry.event.event_id, entry))
-        return RoomView(self.room_id, self.header, events, self.states, self.keys, self.facts, auth, self.beside)
+        return _view(
+            self.room_id, self.header, events, self.states, self.keys, self.facts, auth, self.beside, self.passed
+        )
 
     def with_state(self, state: RoomState) -> RoomView:
         """The view with a state."""
         states = self.states.set(state.state_id, state)
-        return RoomView(self.room_id, self.header, self.events, states, self.keys, self.facts, self.auth, self.beside)
+        return _view(
+            self.room_id, self.header, self.events, states, self.keys, self.facts, self.auth, self.beside, self.passed
+        )
 
     def with_key(self, key: str, first: FirstOfKey | None) -> RoomView:
         """The view with the holder of an idempotency key."""
         keys = self.keys.set(key, first)
-        return RoomView(self.room_id, self.header, self.events, self.states, keys, self.facts, self.auth, self.beside)
+        return _view(
+            self.room_id, self.header, self.events, self.states, keys, self.facts, self.auth, self.beside, self.passed
+        )
 
     def with_beside(self, beside: Beside) -> RoomView:
         """The view with another `beside`."""
-        return RoomView(self.room_id, self.header, self.events, self.states, self.keys, self.facts, self.auth, beside)
+        return _view(
+            self.room_id, self.header, self.events, self.states, self.keys, self.facts, self.auth, beside, self.passed
+        )
 
     def place(self, event_id: str) -> Place | None:
         """The place of an event in the chain cover, if it has one; raises Lacking where that is not known."""
@@ -236,6 +259,9 @@ class RoomView:
     def current_state(self) -> RoomState:
         """The room's current state."""
         return self.state(self.known_header().current_state_id)
+
+
+_view = maker(RoomView)
 
 
 def unknown_room(room_id: str) -> RoomView:
