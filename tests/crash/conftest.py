@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.backends import LogBackend
 from tests.support.crashes import Whole, wait_ready
+from tests.support.limits import with_limits
 from tests.support.matrix_client import register
-from tests.support.nursery import with_limits
 from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import assert_rebuild_equal, decided_twice
 from tests.support.servers import Serve

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ import pytest
 
 from annals.server.operator_access import opened_tables
 from tests.support.crashes import kill_role, wait_ready
-from tests.support.federation.annals import patient_peers
+from tests.support.federation.annals import PEERS_PATIENCE_S
 from tests.support.federation.stories import eventually
+from tests.support.limits import with_limits
 from tests.support.matrix_client import Client, register
 from tests.support.operators import REASON, annals, rows, serving
 from tests.support.recording_peer import RecordingPeer
@@ -54,7 +54,7 @@ def meeting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Meeting]:
         "ANNALS_SERVER_NAME": NAME,
         "ANNALS_FEDERATION__CA_FILES": f'["{authority.cert}"]',
         "ANNALS_FEDERATION__DENIED_RANGES": "[]",
-        **patient_peers(os.environ),
+        **with_limits(peers_s=PEERS_PATIENCE_S),
     }
     with RecordingPeer(authority, folder / "peer") as peer, Serve(folder, **environment) as serve:
         serve.start()

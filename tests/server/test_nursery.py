@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support import nursery
+from tests.support.limits import with_limits
 from tests.support.patience import PATIENCE_S
 from tests.support.servers import alive, until
 
@@ -97,10 +98,25 @@ def test_what_was_begun_ends_with_who_asked_for_it() -> None:
 
 def test_limits_are_those_that_were_asked_for() -> None:
     program = "from annals.audit import one_operator; print(one_operator.LOCK_WAIT_S)"
-    limits = nursery.with_limits({"annals.audit.one_operator:LOCK_WAIT_S": 17.0})
+    limits = with_limits({"annals.audit.one_operator:LOCK_WAIT_S": 17.0})
     assert nursery.run("-c", program, environment={**os.environ, **limits}).stdout == "17.0\n"
-    unknown = nursery.with_limits({"annals.audit.one_operator:LOCK_WAITS": 17.0})
+    unknown = with_limits({"annals.audit.one_operator:LOCK_WAITS": 17.0})
     assert "there is no annals.audit.one_operator:LOCK_WAITS" in nursery.run("-c", "", environment=unknown).stderr
+
+
+_WAITS = """
+from annals.commands.rooms.handshakes import Handshakes
+from annals.federation.backoff import DESTINATIONS
+from annals.ingest.fetchers import moments
+from annals.server.peers import FederationClient
+print(FederationClient.patience_s, moments.WAIT_S, Handshakes.__init__.__defaults__[-1], DESTINATIONS.longest_ms)
+"""
+
+
+def test_servers_wait_for_others_and_try_again_as_they_are_told() -> None:
+    limits = with_limits(peers_s=17.0, again_ms=400)
+    ended = nursery.run("-c", _WAITS, environment={**os.environ, **limits})
+    assert (ended.stdout, ended.stderr) == ("17.0 17.0 17.0 400\n", "")
 
 
 _CLUSTER = """

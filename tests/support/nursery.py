@@ -6,9 +6,8 @@
 They are forked by a process that has imported everything (tests.support.nursery_process), one of each test worker, and
 end with it. How a command starts by itself is seen where it is what a test is about (tests/server).
 
-What waits for a limited time, and has no setting for that, waits longer where the environment says so:
-
-    run("switch", "g2", environment={**environment, **with_limits({"annals.audit.one_operator:LOCK_WAIT_S": 60})})
+What waits for a limited time, and has no setting for that, waits longer where the environment says so
+(tests.support.limits).
 """
 
 from __future__ import annotations
@@ -29,10 +28,9 @@ from typing import IO, Any
 
 from tests.support.patience import PATIENCE_S
 
-_PROGRAM = Path(__file__).with_name("nursery_process.py")
+_PROGRAM, _CHECKOUT = "tests.support.nursery_process", Path(__file__).parents[2]
 #: Room in its command line, where each of its children shows its own.
 _ROOM_BYTES = 1024
-_LIMITS = "TEST_LIMITS"
 _CLI = (sys.executable, "-m", "annals.server.cli")
 
 
@@ -91,19 +89,15 @@ class Command:
         self.send_signal(signal.SIGKILL)
 
 
-def with_limits(limits: Mapping[str, float]) -> dict[str, str]:
-    """For the environment of a command, and of those that it forks: constants ("module:NAME"), and their values."""
-    return {_LIMITS: json.dumps(dict(limits))}
-
-
 @functools.cache
 def _nursery() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         # It ends when we do: by the end of the socket. Commands have few arenas, as under a supervisor.
         subprocess.Popen(
-            [sys.executable, str(_PROGRAM), "-" * _ROOM_BYTES],
+            [sys.executable, "-m", _PROGRAM, "-" * _ROOM_BYTES],
             stdin=theirs.fileno(),
+            cwd=_CHECKOUT,
             env={**os.environ, "MALLOC_ARENA_MAX": "2"},
         )
     return ours

@@ -116,15 +116,8 @@ def _live(words: list[str], environment: dict[str, str] | None, ends: dict[int, 
         os._exit(status & 0xFF)
 
 
-def _set_limits() -> None:
-    for place, value in json.loads(os.environ.get("TEST_LIMITS", "{}")).items():
-        module, name = place.split(":")
-        assert name in vars(importlib.import_module(module)), f"there is no {place}"
-        setattr(importlib.import_module(module), name, value)
-
-
 def _run(words: list[str]) -> int:
-    _set_limits()
+    importlib.import_module("tests.support.limits").take_on()
     # Where a test spoils what runs, it does so here.
     for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         if (custom := Path(folder, "sitecustomize.py")).exists():
@@ -189,7 +182,7 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(annals.__path__, "annals."):
         if ".migrations." not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in _LATE:
+    for name in (*_LATE, "tests.support.limits"):
         importlib.import_module(name)
     # As cheap as it can be: people register by hundreds.
     cheap = functools.partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)

@@ -10,12 +10,13 @@ from typing import Any
 from annals.audit.generations import live_owner
 from annals.server.operator_access import opened_tables
 from tests.support import nursery
+from tests.support.limits import with_limits
 from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve
 
 REASON = ("--actor", "olga", "--reason", "a test")
 #: How long an operator's command waits for others, and they for it, before it says that it cannot be done now.
-LIMITS = nursery.with_limits(
+LIMITS = with_limits(
     {
         "annals.audit.generations:OWNER_GONE_S": PATIENCE_S,
         "annals.audit.replaying:BEGIN_WAIT_S": PATIENCE_S,

@@ -30,6 +30,7 @@ from annals.federation.settings import FederationSettings
 from annals.matrix.signing import SigningKey, encode_base64
 from tests.support.certificate import make_certificate
 from tests.support.patience import PATIENCE_S
+from tests.support.patient_client import PatientClient
 
 LOOPBACK = "127.0.0.1"
 DAY_MS = 24 * 3600 * 1000
@@ -222,15 +223,6 @@ class ScriptedPeer:
 
         context.sni_callback = remember
         return context
-
-
-class PatientClient(FederationClient):
-    """Waits for an answer until a test would give up, however long whoever asks would wait: for tests of other things
-    than slow servers."""
-
-    async def ask(self, *question: Any, timeout_s: float | None = None, **named: Any) -> bytes:
-        """See FederationClient."""
-        return await super().ask(*question, timeout_s=PATIENCE_S, **named)
 
 
 def a_client(

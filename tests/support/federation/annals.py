@@ -11,15 +11,16 @@ from typing import IO
 from annals.server.config import Config
 from tests.support import nursery
 from tests.support.federation.homeserver import Homeserver, inherited
+from tests.support.limits import with_limits
 from tests.support.patience import PATIENCE_S, PATIENT
 from tests.support.scripted_peer import Authority
 
 _SUPPORT = Path(__file__).resolve().parent.parent
 _PROGRAM = _SUPPORT / "homeserver-up"
 #: For less than a client waits, so that it hears why.
-_PEERS_PATIENCE_S = PATIENCE_S * 0.8
+PEERS_PATIENCE_S = PATIENCE_S * 0.8
 #: Whom it could not reach it tries again within half a second: the tests cut wires.
-_SOON_AGAIN = {"TEST_BACKOFF_MS": "500"}
+_AGAIN_MS = 500
 
 
 class AnnalsServer(Homeserver):
@@ -56,11 +57,5 @@ class AnnalsServer(Homeserver):
             words, env=shown, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, check=True
         )
         made = dict(line.split("=", 1) for line in os.fsdecode(told.stdout).split("\0") if line)
-        made |= {**patient_peers(made), **_SOON_AGAIN}
+        made |= with_limits(peers_s=PEERS_PATIENCE_S, again_ms=_AGAIN_MS)
         return nursery.begin("serve", environment=made, output=log, new_session=True)
-
-
-def patient_peers(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """More variables, with which a server of ours waits long for others (tests/support/patient_peers)."""
-    path = os.pathsep.join(filter(None, (str(_SUPPORT / "patient_peers"), environment.get("PYTHONPATH"))))
-    return {"PYTHONPATH": path, "TEST_PATIENCE_S": str(_PEERS_PATIENCE_S)}
