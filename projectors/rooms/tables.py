@@ -364,7 +364,7 @@ AUTH_CHAINS = Table(
 )
 Index("auth_chains_by_place", AUTH_CHAINS.c.room_id, AUTH_CHAINS.c.chain_id, AUTH_CHAINS.c.sequence, unique=True)
 
-# What an event cites of other chains: asked from the target upwards.
+# What an event cites of other chains: asked from the target upwards, and from the event downwards.
 AUTH_CHAIN_LINKS = Table(
     "auth_chain_links",
     METADATA,
@@ -375,3 +375,4 @@ AUTH_CHAIN_LINKS = Table(
     Column("to_sequence", BigInteger, nullable=False),
     info={"rebuild": "derived"},
 )
+Index("auth_chain_links_by_chain", AUTH_CHAIN_LINKS.c.room_id, AUTH_CHAIN_LINKS.c.chain_id, AUTH_CHAIN_LINKS.c.sequence)
