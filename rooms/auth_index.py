@@ -8,22 +8,19 @@ once; what few cite has few chains above it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from annals.matrix.events import StateKey
-from annals.rooms.ancestors import cited_ids
+from annals.matrix.state_resolution import Run
 from annals.rooms.auth_chains import Place, Region, lies_in
+from annals.rooms.auth_paths import NotIndexed, between, cited_by, mainlines, places_of
 from annals.rooms.needs import NEWEST_CHAIN, CitingChain, Needs
 from annals.rooms.state import Lacking, RoomState, have_keys
 from annals.rooms.view import Entry, RoomView
 
 _ASKED_AHEAD, _ASKED_AHEAD_LEVELS = 16, 4
-
-
-class NotIndexed(Exception):
-    """The room has no index yet, or an event has no place in it: its auth chains must be walked."""
 
 
 def is_indexed(view: RoomView) -> bool:
@@ -57,7 +54,7 @@ class ChainIndex:
     _fresh: list[tuple[Entry, tuple[str, ...]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._fresh = [(entry, _cited(entry)) for entry in self.view.auth.fresh.values()]
+        self._fresh = [(entry, cited_by(entry)) for entry in self.view.auth.fresh.values()]
 
     def in_auth_chains(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> set[str]:
         """See annals.matrix.state_resolution.AuthChainIndex."""
@@ -72,6 +69,14 @@ class ChainIndex:
         if needs:
             raise Lacking(needs | self._needs_of_next(candidates, heads))
         return found
+
+    def between(self, event_ids: frozenset[str]) -> set[str]:
+        """See annals.matrix.state_resolution.AuthChainIndex."""
+        return between(self.view, event_ids)
+
+    def mainlines(self, event_ids: AbstractSet[str]) -> dict[str, Iterator[Run]]:
+        """See annals.matrix.state_resolution.AuthChainIndex."""
+        return mainlines(self.view, event_ids)
 
     def _needs_of_next(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> Needs:
         """What is probably asked about next, if none of the candidates is found: what they cite. Saves rounds."""
@@ -91,14 +96,9 @@ class ChainIndex:
         seen, level = set(event_ids), set(event_ids)
         for _ in range(_ASKED_AHEAD_LEVELS):
             entries = [entry for event_id in level if (entry := events.get(event_id)) is not None]
-            level = {other for entry in entries for other in _cited(entry) if other in places} - seen
+            level = {other for entry in entries for other in cited_by(entry) if other in places} - seen
             seen |= level
         return seen - event_ids
-
-
-def _cited(entry: Entry) -> tuple[str, ...]:
-    event = entry.event
-    return cited_ids(event.room_id, event.event_id, event.type, event.auth_events, event.rules)
 
 
 class _Search:
@@ -132,7 +132,7 @@ class _Search:
 
     def _finds(self, place: Place, key: StateKey | None, region: dict[int, int]) -> bool:
         """Whether a head of the index is there; if not, `region` is all that stands above."""
-        heads = self._places(self._heads)
+        heads = places_of(self._view, self._heads)
         if key is not None and self._holds_agreed([CitingChain(place.chain_id, place.sequence, *key)]):
             return True
         level = [place]
@@ -171,31 +171,16 @@ class _Search:
         by_key = [((chain.type, chain.state_key), chain) for chain in chains if chain.state_key is not None]
         self._agreed.have(key for key, _ in by_key)
         agreed = [(event_id, chain) for key, chain in by_key if (event_id := self._agreed.get(key)) is not None]
-        places = self._places({event_id for event_id, _ in agreed})
+        places = places_of(self._view, {event_id for event_id, _ in agreed})
         return any(
             event_id in places and lies_in(places[event_id], {chain.chain_id: chain.sequence})
             for event_id, chain in agreed
         )
 
-    def _places(self, event_ids: AbstractSet[str]) -> dict[str, Place]:
-        """Places of events; raises one Lacking for all that are not known. What is fresh may have none."""
-        view = self._view
-        unknown = frozenset((view.room_id, other) for other in event_ids if other not in view.auth.places)
-        if unknown:
-            raise Lacking(Needs(auth_places=unknown))
-        places = {}
-        for event_id in event_ids:
-            place = view.place(event_id)
-            if place is not None:
-                places[event_id] = place
-            elif event_id not in view.auth.fresh:
-                raise NotIndexed(event_id)
-        return places
-
     def _finds_fresh(self, event_id: str, region: Region) -> bool:
         """Whether a head that is not in the index yet stands above the event or above the region."""
         above = {event_id}
-        places = self._places({other for _, cited in self._fresh for other in cited})
+        places = places_of(self._view, {other for _, cited in self._fresh for other in cited})
         left = self._fresh
         while True:
             rest: list[tuple[Entry, tuple[str, ...]]] = []

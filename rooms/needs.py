@@ -12,6 +12,9 @@ from dataclasses import dataclass, field, fields
 from annals.rooms.auth_chains import Citing, Place
 from annals.schemas.facts.rooms import RoomFact
 
+Places = tuple[tuple[int, int], ...]
+"""Places in the chain cover, of each chain one: (chain_id, sequence), by chain."""
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -43,6 +46,12 @@ class Needs:
     #: (room_id, state ids): what a resolution of these stored states reads, as far as that can be told; the answers are
     #: those to the other kinds (states, changes, state_keys, events, auth_places)
     resolutions: frozenset[tuple[str, tuple[int, ...]]] = frozenset()
+    #: (room_id, tops, bottoms): the ids of what stands in the chain cover below one of `tops` and above one of
+    #: `bottoms`, these included. With it come these events, if they are few, and what they cite.
+    between: frozenset[tuple[str, Places, Places]] = frozenset()
+    #: (room_id, chain_id) of power levels: the place of what its first event cites of power levels. With it come those
+    #: of the chains below.
+    mainlines: frozenset[tuple[str, int]] = frozenset()
     #: (room_id, event_id): it, if it has a place in the chain cover; of a room without one all that shall have
     cited: frozenset[tuple[str, str]] = frozenset()
     #: (room_id, set_id): the ids that chunks of a set from outside named with the role state
@@ -187,6 +196,8 @@ class Loaded:
     facts: Mapping[tuple[str, int], RoomFact] = field(default_factory=dict)
     auth_places: Mapping[tuple[str, str], Place | None] = field(default_factory=dict)
     citing_chains: Mapping[tuple[str, int, int, int, int], Sequence[CitingChain]] = field(default_factory=dict)
+    between: Mapping[tuple[str, Places, Places], frozenset[str]] = field(default_factory=dict)
+    mainlines: Mapping[tuple[str, int], Place | None] = field(default_factory=dict)
     cited: Mapping[tuple[str, str], Citing] = field(default_factory=dict)
     sets: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     glimpses: Mapping[tuple[str, str], Glimpse | None] = field(default_factory=dict)

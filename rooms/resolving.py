@@ -9,7 +9,8 @@ from annals.matrix.events import Event, StateKey
 from annals.matrix.room_versions import RoomRules, StateResolution
 from annals.matrix.state_resolution import EventsNeeded, resolve, resolve_conflicts
 from annals.rooms.ancestors import entries_of
-from annals.rooms.auth_index import Agreed, ChainIndex, NotIndexed, is_indexed
+from annals.rooms.auth_index import Agreed, ChainIndex, is_indexed
+from annals.rooms.auth_paths import NotIndexed
 from annals.rooms.needs import Needs
 from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState, conflicts, difference, empty_state, sum_after
 from annals.rooms.step import Step

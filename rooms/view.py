@@ -24,6 +24,7 @@ from annals.rooms.needs import (
     Loaded,
     Needs,
     OpenHandshake,
+    Places,
     StoredEvent,
     StoredHeader,
 )
@@ -132,6 +133,8 @@ class AuthGraph:
     places: Map[str, Place | None] = field(default_factory=Map)
     citing: Map[tuple[int, int, int, int], tuple[CitingChain, ...]] = field(default_factory=Map)
     fresh: Map[str, Entry] = field(default_factory=Map)
+    between: Map[tuple[Places, Places], frozenset[str]] = field(default_factory=Map)
+    mainlines: Map[int, Place | None] = field(default_factory=Map)
 
 
 @quick
@@ -224,7 +227,8 @@ class RoomView:
         events = self.events.set(entry.event.event_id, entry)
         auth = self.auth
         if entry.event.is_state and entry.verdict in PLACED:
-            auth = AuthGraph(auth.places, auth.citing, auth.fresh.set(entry.event.event_id, entry))
+            fresh = auth.fresh.set(entry.event.event_id, entry)
+            auth = AuthGraph(auth.places, auth.citing, fresh, auth.between, auth.mainlines)
         return _view(
             self.room_id, self.header, events, self.states, self.keys, self.facts, auth, self.beside, self.passed
         )
@@ -313,12 +317,20 @@ def _learned_beside(view: RoomView, loaded: Loaded) -> Beside:
 
 
 def _learned_auth(view: RoomView, loaded: Loaded) -> AuthGraph:
-    if not loaded.auth_places and not loaded.citing_chains:
+    if not (loaded.auth_places or loaded.citing_chains or loaded.between or loaded.mainlines):
         return view.auth
     room_id, auth = view.room_id, view.auth
     places = {event_id: place for (room, event_id), place in loaded.auth_places.items() if room == room_id}
     citing = {page[1:]: tuple(found) for page, found in loaded.citing_chains.items() if page[0] == room_id}
-    return AuthGraph(auth.places.update(places), auth.citing.update(citing), auth.fresh)
+    between = {(tops, bottoms): found for (room, tops, bottoms), found in loaded.between.items() if room == room_id}
+    mainlines = {chain_id: below for (room, chain_id), below in loaded.mainlines.items() if room == room_id}
+    return AuthGraph(
+        places=auth.places.update(places),
+        citing=auth.citing.update(citing),
+        fresh=auth.fresh,
+        between=auth.between.update(between),
+        mainlines=auth.mainlines.update(mainlines),
+    )
 
 
 def _learned_states(view: RoomView, loaded: Loaded) -> Map[int, RoomState]:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from annals.matrix.events import StateKey
 from annals.matrix.room_versions import RoomRules, StateResolution
 from annals.matrix.state_resolution.conflicts import Conflicts, separate
-from annals.matrix.state_resolution.source import AuthChainIndex, EventsNeeded, EventSource, Unconflicted
+from annals.matrix.state_resolution.source import AuthChainIndex, EventsNeeded, EventSource, Run, Unconflicted
 from annals.matrix.state_resolution.v1 import resolve_v1
 from annals.matrix.state_resolution.v2 import resolve_v2
 
-__all__ = ["AuthChainIndex", "EventSource", "EventsNeeded", "Unconflicted", "resolve", "resolve_conflicts"]
+__all__ = ["AuthChainIndex", "EventSource", "EventsNeeded", "Run", "Unconflicted", "resolve", "resolve_conflicts"]
 
 
 def resolve(

@@ -12,13 +12,13 @@ difference*, unless some U reaches it too: only where there is such a candidate 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain
 
 from annals.matrix.events import Event, StateKey
-from annals.matrix.state_resolution.source import AuthChainIndex, Reader, Unconflicted, WholeMap
+from annals.matrix.state_resolution.source import AuthChainIndex, Reader, Run, Unconflicted, WholeMap
 
 State = Mapping[StateKey, str]
 
@@ -155,13 +155,26 @@ class Walk:
             seen |= frontier
         return found
 
+    def between(self, event_ids: frozenset[str]) -> set[str]:
+        """See AuthChainIndex."""
+        return conflicted_subgraph(event_ids, self._reader)
+
+    def mainlines(self, event_ids: AbstractSet[str]) -> dict[str, Iterator[Run]]:
+        """See AuthChainIndex. Each event is a chain of its own, and read when it is asked for."""
+        return {event_id: self._mainline(event_id) for event_id in event_ids}
+
+    def _mainline(self, event_id: str | None) -> Iterator[Run]:
+        while event_id is not None:
+            yield event_id, 1
+            event_id = self._reader.power_levels_of(event_id)
+
     def _below(self, event_ids: AbstractSet[str]) -> set[str]:
         self._reader.load(event_ids, with_auth_chains=True)
         return set(chain.from_iterable(map(self._reader.cited, event_ids)))
 
 
 def conflicted_subgraph(conflicted: frozenset[str], reader: Reader) -> set[str]:
-    """Version 12: every event on a path of `auth_events` from one conflicted event to another, ends included.
+    """Every event on a path of `auth_events` from one conflicted event to another, ends included. By walking.
 
     These are the events below a conflicted one (or one itself) that are also above one.
     """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from heapq import heapify, heappop, heappush
 
 from annals.matrix.auth_events import CREATE, JOIN_RULES, POWER_LEVELS
 from annals.matrix.events import Event
 from annals.matrix.power_levels import PowerLevels
-from annals.matrix.state_resolution.source import Reader
+from annals.matrix.state_resolution.source import AuthChainIndex, Reader, Run
 
 
 def is_power_event(event: Event) -> bool:
@@ -75,40 +76,58 @@ class Mainline:
     Read only as far as it is asked about: most events cite a recent one.
     """
 
-    def __init__(self, newest: str | None, reader: Reader) -> None:
+    def __init__(self, newest: str | None, reader: Reader, index: AuthChainIndex) -> None:
+        self._newest = newest
         self._reader = reader
-        self._position: dict[str, int] = {}
-        self._next = newest
-        self._of: dict[str, int | None] = {}
+        self._index = index
+        self._line: Iterator[Run] = iter(())
+        self._length = 0
+        self._found: dict[Hashable, tuple[int, int]] = {}
+        """By chain of the mainline: the position of its newest event there, and that one's sequence number."""
+        self._beside: dict[Hashable, int | None] = {}
+        """By chain that is not of the mainline: the position of what its events lead to."""
 
-    def sort(self, event_ids: Iterable[str]) -> list[str]:
+    def sort(self, event_ids: AbstractSet[str]) -> list[str]:
         """In *mainline ordering*: older parts of the mainline first, then earlier time, then smaller id."""
-        return [key[-1] for key in sorted(map(self._key, event_ids))]
+        # Without power levels in the state, no event has a position.
+        levels = {event_id: self._reader.power_levels_of(event_id) for event_id in event_ids} if self._newest else {}
+        cited = {event_id for event_id in levels.values() if event_id is not None}
+        positions: dict[str | None, int | None] = {}
+        if self._newest is not None and cited:
+            lines = self._index.mainlines(cited | {self._newest})
+            self._line = iter(self._index.mainlines({self._newest})[self._newest])
+            positions.update((event_id, self._position(lines[event_id])) for event_id in cited)
+        events = self._reader.events
 
-    def _key(self, event_id: str) -> tuple[bool, int, int, str]:
-        position = self._position_of(event_id)
-        # An event without one has position infinity, the greatest, and so comes first.
-        return position is not None, -(position or 0), self._reader.events[event_id].origin_server_ts, event_id
+        def key(event_id: str) -> tuple[bool, int, int, str]:
+            position = positions.get(levels.get(event_id))
+            # An event without one has position infinity, the greatest, and so comes first.
+            return position is not None, -(position or 0), events[event_id].origin_server_ts, event_id
 
-    def _position_of(self, event_id: str) -> int | None:
+        return sorted(event_ids, key=key)
+
+    def _position(self, line: Iterable[Run]) -> int | None:
         """ "Find the smallest index j >= 1 for which e_j belongs to the mainline of P." """
-        power_levels = self._reader.power_levels_of(event_id)
-        if power_levels in self._of:
-            return self._of[power_levels]
-        walked: list[str] = []
+        beside: list[Hashable] = []
         position: int | None = None
-        while power_levels is not None and position is None:
-            if power_levels in self._of:
-                position = self._of[power_levels]
+        for chain, sequence in line:
+            if chain in self._beside:
+                position = self._beside[chain]
                 break
-            walked.append(power_levels)
-            position = self._find(power_levels)
-            power_levels = self._reader.power_levels_of(power_levels) if position is None else None
-        self._of.update((event_id, position) for event_id in walked)
+            position = self._find(chain, sequence)
+            if position is not None:
+                break
+            beside.append(chain)
+        self._beside.update((chain, position) for chain in beside)
         return position
 
-    def _find(self, event_id: str) -> int | None:
-        while event_id not in self._position and self._next is not None:
-            self._position[self._next] = len(self._position)
-            self._next = self._reader.power_levels_of(self._next)
-        return self._position.get(event_id)
+    def _find(self, chain: Hashable, sequence: int) -> int | None:
+        while chain not in self._found:
+            part = next(self._line, None)
+            if part is None:
+                return None
+            self._found[part[0]] = self._length, part[1]
+            self._length += part[1]
+        position, newest = self._found[chain]
+        # What follows the newest one of the mainline in its chain leads to that one first.
+        return position + newest - min(sequence, newest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import Protocol
@@ -55,11 +55,24 @@ class WholeMap(dict[StateKey, str]):
         """All of it is here."""
 
 
+Run = tuple[Hashable, int]
+"""A part of a mainline: (chain, sequence) are the events of that chain from that sequence number down to 1, each of
+which cites the next. Of one chain, all mainlines go on alike below 1."""
+
+
 class AuthChainIndex(Protocol):
     """Reachability along `auth_events`, for who has an index of it."""
 
     def in_auth_chains(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> AbstractSet[str]:
         """Those of `candidates` that are in the auth chain of one of `heads`, or of what all states agree on."""
+        ...
+
+    def between(self, event_ids: frozenset[str]) -> AbstractSet[str]:
+        """Every event on a path of `auth_events` from one of these to another, ends included."""
+        ...
+
+    def mainlines(self, event_ids: AbstractSet[str]) -> Mapping[str, Iterable[Run]]:
+        """By power levels event its mainline, newest part first."""
         ...
 
 

@@ -15,7 +15,7 @@ from annals.matrix.auth_rules import allowed
 from annals.matrix.auth_rules.own_join import is_own_join, own_join_facts
 from annals.matrix.events import Event, StateKey
 from annals.matrix.room_versions import RoomRules, StateResolution
-from annals.matrix.state_resolution.conflicts import Conflicts, Walk, auth_difference, conflicted_subgraph
+from annals.matrix.state_resolution.conflicts import Conflicts, Walk, auth_difference
 from annals.matrix.state_resolution.ordering import Mainline, power_order
 from annals.matrix.state_resolution.source import AuthChainIndex, EventSource, Reader, Unconflicted, WholeMap
 
@@ -41,7 +41,7 @@ def resolve_v2(
     #       auth difference"; step 2 starts "from an empty state map".
     base: Unconflicted = unconflicted
     if rules.state_resolution is StateResolution.V2_1:
-        full_conflicted |= conflicted_subgraph(conflicted, reader)
+        full_conflicted |= chains.between(conflicted)
         base = WholeMap()
     checks = _IterativeAuthChecks(base, reader)
     checks.load(full_conflicted)
@@ -53,7 +53,7 @@ def resolve_v2(
     #    power level in the partially resolved state obtained in step 2.
     # 4. Apply the iterative auth checks algorithm on the partial resolved state and the list of events from the
     #    previous step.
-    mainline = Mainline(checks.current(POWER_LEVELS), reader)
+    mainline = Mainline(checks.current(POWER_LEVELS), reader, chains)
     checks.apply(mainline.sort(full_conflicted.difference(power_events)))
     # 5. Update the result by replacing any event with the event with the same key from the unconflicted state map, if
     #    such an event exists, to get the final resolved state.
@@ -79,7 +79,7 @@ class _IterativeAuthChecks:
     def load(self, event_ids: AbstractSet[str]) -> None:
         """Have at hand what `apply` will read of these events: one round trip instead of one an event."""
         reader = self._reader
-        reader.load(event_ids, with_auth_chains=True)
+        reader.load(event_ids)
         wanted = reader.all_cited(event_ids)
         keys = self._find_own_joins(event_ids)
         keys.update(

@@ -7,10 +7,11 @@ forgets its view before every fact ("cold") proves that decisions are complete.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from annals.matrix.auth_events import POWER_LEVELS
 from annals.matrix.canonical_json import canonical_bytes, loads
 from annals.matrix.events import Event
 from annals.matrix.record_parts import merge
@@ -18,7 +19,8 @@ from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.matrix.signing import SigningKey
 from annals.projectors.rooms.chains import may_be_cited
 from annals.projectors.rooms.fold import event_in
-from annals.rooms.auth_chains import ChainCover, Placed, lies_in
+from annals.rooms.auth_chains import ChainCover, Citing, Place, Placed, lies_in
+from annals.rooms.auth_paths import highest, lowest
 from annals.rooms.heads import Intent, Signer, build_on, fact_of
 from annals.rooms.machine import Decided, decide, halt
 from annals.rooms.needs import (
@@ -31,6 +33,7 @@ from annals.rooms.needs import (
     Loaded,
     Needs,
     OpenHandshake,
+    Places,
     StoredEvent,
     StoredHeader,
     StoredState,
@@ -109,6 +112,7 @@ class MemoryTables:
     previews: dict[str, str] = field(default_factory=dict)
     places: dict[str, Placed] = field(default_factory=dict)
     cover: ChainCover = field(default_factory=lambda: ChainCover(()))
+    citing: dict[str, Citing] = field(default_factory=dict)
 
     def apply(self, offset: int, fact: RoomFact, decisions: Iterable[d.Decision]) -> None:
         """Fold one step."""
@@ -223,6 +227,7 @@ class MemoryTables:
 
     def _place(self, decision: d.Decision) -> None:
         for of in may_be_cited([decision], self._event_at):
+            self.citing[of.event.event_id] = of.event
             self.places |= {placed.event_id: placed for placed in self.cover.add(of.event)}
             # An outlier may cite what was taken out of band; it is judged again before anything rests on it.
             if not (isinstance(decision, d.Verdict) and decision.outlier):
@@ -240,6 +245,32 @@ class MemoryTables:
             if links and placed.place.chain_id < before:
                 found[placed.place.chain_id] = CitingChain(placed.place.chain_id, placed.place.sequence, *placed.key)
         return tuple(found.values())[:4]
+
+    def _between(self, tops: Places, bottoms: Places) -> frozenset[str]:
+        """By the definition: what has one of `bottoms` in its auth chain, of the auth chains of `tops`."""
+        at = {(p.place.chain_id, p.place.sequence): p.event_id for p in self.places.values()}
+        ends = {at[place] for place in bottoms}
+        below = {event_id for place in tops for event_id in self._led_to(at[place])}
+        return frozenset(event_id for event_id in below if ends & self._led_to(event_id))
+
+    def _led_to(self, event_id: str) -> set[str]:
+        found: set[str] = set()
+        todo = [event_id]
+        while todo:
+            current = todo.pop()
+            if current not in found:
+                found.add(current)
+                todo += self.citing[current].cited
+        return found
+
+    def _mainline(self, chain_id: int) -> Iterator[tuple[int, Place | None]]:
+        chain: int | None = chain_id
+        while chain is not None:
+            first = next(p for p in self.places.values() if p.place == Place(chain, 1))
+            cited = [self.places[name] for name in self.citing[first.event_id].cited]
+            below = next((p.place for p in cited if p.key == POWER_LEVELS), None)
+            yield chain, below
+            chain = None if below is None else below.chain_id
 
     # Answers to needs
 
@@ -263,6 +294,8 @@ class MemoryTables:
             servers={(room, server, users): self._is_in(server, users) for room, server, users in needs.servers},
             memberships={(room, name): self.local.get(name) for room, name in needs.memberships},
             citing_chains={(r, c, s, b, i): self._citing_chains(c, s, b) for r, c, s, b, i in needs.citing_chains},
+            between={(r, tops, bottoms): self._between(tops, bottoms) for r, tops, bottoms in needs.between},
+            mainlines={(r, chain): below for r, named in needs.mainlines for chain, below in self._mainline(named)},
         )
         return self._with_what_comes_along(needs, self._with_pages_above(needs, loaded))
 
@@ -289,8 +322,14 @@ class MemoryTables:
     def _with_what_comes_along(self, needs: Needs, loaded: Loaded) -> Loaded:
         """What annals.projectors.rooms.load adds to the answers."""
         more = Needs()
+        passed = {event_id for found in loaded.between.values() for event_id in found}
+        if passed:
+            more = Needs(
+                events=frozenset((self.room_id, e) for e in passed.union(*(self.citing[e].cited for e in passed)))
+            )
+            more |= Needs(auth_places=frozenset((self.room_id, e) for _, e in more.events))
         if needs.auth_chains:
-            more = Needs(auth_places=frozenset((self.room_id, e) for _, e in loaded.events if e in self.places))
+            more |= Needs(auth_places=frozenset((self.room_id, e) for _, e in loaded.events if e in self.places))
         keys = {
             (s, (chain.type, chain.state_key))
             for (*_, s), found in loaded.citing_chains.items()
@@ -302,6 +341,7 @@ class MemoryTables:
             chains = {e for _, event_id in more.events for e in self._auth_chain(event_id)}
             more |= Needs(events=frozenset((self.room_id, event_id) for event_id in chains))
             more |= Needs(auth_places=frozenset((self.room_id, e) for e in chains if e in self.places))
+            more |= self._paths_read(state_ids, chains)
             cited = {key for event_id in chains if (key := self._key_of(event_id))}
             keys |= {(state_id, key) for state_id in state_ids for key in cited}
         held = {(s, key): self.state_map(s).get(key) for s, key in keys}
@@ -326,6 +366,17 @@ class MemoryTables:
             state_keys=frozenset((room, s, *key) for s in state_ids for key in keys),
             events=frozenset((room, event_id) for event_id in events),
         )
+
+    def _paths_read(self, state_ids: tuple[int, ...], loaded: set[str]) -> Needs:
+        """What stands between the events in which these states differ (version 12), and where mainlines go on."""
+        placed = [self.places[e] for e in loaded if e in self.places]
+        chains = frozenset((self.room_id, p.place.chain_id) for p in placed if p.key == POWER_LEVELS)
+        maps = [self.state_map(s) for s in state_ids]
+        differing = {m[key] for m in maps for key in m if len({other.get(key) for other in maps}) > 1}
+        if self.room.get("version") != "12" or not differing or not differing <= self.places.keys():
+            return Needs(mainlines=chains)
+        places = [self.places[e].place for e in differing]
+        return Needs(mainlines=chains, between=frozenset([(self.room_id, highest(places), lowest(places))]))
 
     def _key_of(self, event_id: str) -> tuple[str, str] | None:
         stored = self._event(event_id)

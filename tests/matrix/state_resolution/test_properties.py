@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from random import Random
 from typing import Any
@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annals.matrix.auth_events import POWER_LEVELS
 from annals.matrix.events import Event
 from annals.matrix.room_versions import ROOM_VERSIONS, StateResolution
-from annals.matrix.state_resolution import resolve
+from annals.matrix.state_resolution import Run, resolve
 from annals.matrix.state_resolution.conflicts import Conflicts, Walk, auth_difference, conflicted_subgraph, separate
+from annals.matrix.state_resolution.ordering import Mainline
 from annals.matrix.state_resolution.source import Reader
 from tests.matrix.state_resolution.grown import GrownRoom
 from tests.matrix.state_resolution.story import LazySource, Source, StateIds, load_and_resolve
@@ -71,6 +73,40 @@ def test_the_conflicts_are_those_of_the_definitions(room: GrownRoom, count: int)
 
 
 @given(grown, counts)
+def test_an_index_decides_as_a_walk_does(room: GrownRoom, count: int) -> None:
+    sets = room.state_sets(count)
+    agreed = frozenset(dict(set(sets[0].items()).intersection(*(state.items() for state in sets))).values())
+    index = WholeIndex(room.source, agreed)
+    assert resolve(room.rules, sets, room.source, index) == resolve(room.rules, sets, room.source)
+
+
+@given(grown, st.data())
+def test_a_mainline_by_chains_orders_as_the_definition(room: GrownRoom, data: st.DataObject) -> None:
+    events = room.room.events
+    levels = [event_id for event_id, event in events.items() if event.key == POWER_LEVELS]
+    newest = data.draw(st.sampled_from(levels))
+    reader = Reader(room.source)
+    reader.load(events)
+
+    def mainline(event_id: str | None) -> list[str]:
+        line: list[str] = []
+        while event_id is not None:
+            line.append(event_id)
+            event_id = reader.power_levels_of(event_id)
+        return line
+
+    of_newest = mainline(newest)
+
+    def key(event_id: str) -> tuple[float, int, str]:
+        met = (of_newest.index(e) for e in mainline(reader.power_levels_of(event_id)) if e in of_newest)
+        return -next(met, float("inf")), events[event_id].origin_server_ts, event_id
+
+    expected = sorted(events, key=key)
+    for index in (WholeIndex(room.source, frozenset()), Walk((), reader)):
+        assert Mainline(newest, reader, index).sort(events.keys()) == expected
+
+
+@given(grown, counts)
 def test_what_is_missing_is_asked_for_once(room: GrownRoom, count: int) -> None:
     sets = room.state_sets(count)
     lazy = LazySource(room.room.events)
@@ -94,11 +130,40 @@ def chain_of(event_ids: Iterable[str], source: Source) -> set[str]:
 
 
 class WholeIndex:
-    """An index that answers by the definition."""
+    """An index that answers by the definition; of power levels that follow each other, it makes chains."""
 
     def __init__(self, source: Source, agreed: frozenset[str]) -> None:
         self.source = source
         self.agreed = agreed
+        self.chains: dict[str, tuple[str, int]] = {}
+        tips: set[str] = set()
+        for event_id, event in source.events.items():
+            before = self._cited_levels(event)
+            if event.key == POWER_LEVELS and before in self.chains and before not in tips:
+                tips.add(before)
+                chain, sequence = self.chains[before]
+                self.chains[event_id] = chain, sequence + 1
+            else:
+                self.chains[event_id] = event_id, 1
+
+    def _cited_levels(self, event: Event) -> str:
+        cited = (other for other in event.auth_events if self.source.events[other].key == POWER_LEVELS)
+        return next(cited, "")
+
+    def between(self, event_ids: frozenset[str]) -> set[str]:
+        paths = set(event_ids)
+        for top in event_ids:
+            below = chain_of([top], self.source)
+            paths |= {other for other in below if chain_of([other], self.source) & event_ids}
+        return paths
+
+    def mainlines(self, event_ids: AbstractSet[str]) -> dict[str, Iterator[Run]]:
+        return {event_id: self._mainline(event_id) for event_id in event_ids}
+
+    def _mainline(self, event_id: str) -> Iterator[Run]:
+        while event_id:
+            yield self.chains[event_id]
+            event_id = self._cited_levels(self.source.events[self.chains[event_id][0]])
 
     def in_auth_chains(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> AbstractSet[str]:
         return candidates & {other for head in heads | self.agreed for other in chain_of([head], self.source) - {head}}
