@@ -2,8 +2,7 @@
 
 Real facts go through a real projector into PostgreSQL. Then a message, and events that merge heads whose states differ,
 are decided by a machine that knows nothing of the room: shown is what it reads. Prints a table, and draws
-docs/state-at-scale.svg with `--draw`. With `--levels 100 1000` instead: rooms of 100 members whose power levels were
-changed so often.
+docs/state-at-scale.svg with `--draw`. Long histories of power levels: benchmarks/levels.py.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 FOLDER = CHECKOUT / ".cache" / "bench" / "scale"
 PLOT = CHECKOUT / "docs" / "state-at-scale.svg"
 SIZES, LARGE = (100, 10_000), 100_000
-HEADS, HEADS_OF_LEVELS = (1, 5, 20), (1, 2, 5)
+HEADS = (1, 5, 20)
 CHANGES_A_BRANCH, RUNS = 5, 3
-_LEVELS, FEW_MEMBERS = "m.room.power_levels", 100
+LEVELS = "m.room.power_levels"
 _TABLES = ("states", "state_deltas", "auth_chains", "auth_chain_links")
 
 
@@ -68,11 +67,12 @@ class Counting:
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         found = self._connection.rows(sql, params)
-        pages = "auth_chain_links" in sql
+        # A row that is a page of chains counts as these.
+        count = sum(len(row[-1]) if isinstance(row[-1], list) and "auth_chain_links" in sql else 1 for row in found)
         self.queries += 1
-        self.row_count += sum(len(row[-1]) for row in found) if pages else len(found)
-        if pages:
-            self.index_rows += sum(len(row[-1]) for row in found)
+        self.row_count += count
+        if "auth_chain_links" in sql:
+            self.index_rows += count
         return found
 
 
@@ -93,7 +93,8 @@ class GrownRoom:
         self.room = _Room(random.Random(members), members)
         self._log([*self.room.begin(), *(self.room.join(f"@member{n}:{OURS}") for n in range(members))])
         owner = self.room.members[0]
-        self._log([self.room.grow(_LEVELS, owner, {"state_default": 0, "ban": n % 90}, "") for n in range(levels)])
+        self.before_levels = list(self.room.heads), self.room.depth, dict(self.room.state)
+        self._log([self.room.grow(LEVELS, owner, {"state_default": 0, "ban": n % 90}, "") for n in range(levels)])
         replay(self.log, self.url, "g1", "recompute", OURS)
         # As autovacuum does after a while.
         tables = WriteConnection(self.url, "g1")
@@ -126,7 +127,7 @@ class GrownRoom:
             room.heads, room.depth, room.state = heads, depth + 50 * branch, dict(state)
             facts = []
             if branch % 2:
-                facts.append(room.grow(_LEVELS, room.members[0], {"state_default": 0, "ban": branch}, ""))
+                facts.append(room.grow(LEVELS, room.members[0], {"state_default": 0, "ban": branch}, ""))
             for number in range(CHANGES_A_BRANCH):
                 facts.append(room.join(f"@member{(branch * 7 + number) % self.members}:{OURS}"))
             facts.append(room.grow("m.room.topic", f"@member{branch}:{OURS}", {"topic": f"{branch}"}, ""))
@@ -167,19 +168,13 @@ class GrownRoom:
         self.log.close()
 
 
-def measure(
-    postgres: EmbeddedPostgres, members: int, levels: int = 0
-) -> tuple[dict[str, tuple[float, float]], dict[int, Read]]:
+def measure(postgres: EmbeddedPostgres, members: int) -> tuple[dict[str, tuple[float, float]], dict[int, Read]]:
     """The cost of a change, and by number of merged heads what a cold room's event reads."""
     started = time.monotonic()
-    grown = GrownRoom(postgres, members, levels)
-    print(
-        f"{members:,} members, {levels:,} changes of power levels: made in {time.monotonic() - started:.0f} s",
-        file=sys.stderr,
-        flush=True,
-    )
+    grown = GrownRoom(postgres, members)
+    print(f"{members:,} members: made in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     costs, reads = grown.change_cost(), {}
-    for heads in HEADS_OF_LEVELS if levels else HEADS:
+    for heads in HEADS:
         if heads > 1:
             # One head stays beside those that are merged: else the state before the event is the current one.
             made = grown.branches(heads + 1)
@@ -198,22 +193,18 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.scale")
     parser.add_argument("--large", action="store_true", help=f"a room of {LARGE:,} members too (some minutes)")
     parser.add_argument("--draw", action="store_true", help=f"write {PLOT.relative_to(CHECKOUT)}")
-    parser.add_argument("--levels", type=int, nargs="+", metavar="N", help="rooms with so many changes of power levels")
     chosen = parser.parse_args(arguments)
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     postgres = EmbeddedPostgres(FOLDER / "postgres")
     postgres.start()
     try:
-        if chosen.levels:
-            measured = {levels: measure(postgres, FEW_MEMBERS, levels) for levels in chosen.levels}
-        else:
-            measured = {size: measure(postgres, size) for size in (*SIZES, *([LARGE] if chosen.large else []))}
+        measured = {size: measure(postgres, size) for size in (*SIZES, *([LARGE] if chosen.large else []))}
     finally:
         postgres.stop()
         shutil.rmtree(FOLDER, ignore_errors=True)
-    print(as_text(measured, "levels " if chosen.levels else "members"))
-    if chosen.draw and not chosen.levels:
+    print(as_text(measured, "members"))
+    if chosen.draw:
         lines = {
             f"{heads} head{'s' if heads > 1 else ''}": [(size, of[1][heads].rows) for size, of in measured.items()]
             for heads in HEADS
