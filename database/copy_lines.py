@@ -6,7 +6,7 @@ is searched for in all texts of the row at once; a row that has some goes the lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ARRAY, Boolean, Integer, LargeBinary, String
@@ -19,29 +19,82 @@ from annals.database.text import storable
 
 LineOf = Callable[[Row], str]
 
+_ARRAY_OF_TEXTS = {"SEPARATOR": '","', "QUOTE": '"', "OPEN": '{"', "CLOSE": '"}', "EMPTY": "{}"}
 
-def line_of(columns: Sequence[tuple[str, TypeEngine[Any]]]) -> LineOf:
-    """The function that writes a row as a line, without its end, of these columns; those left out are NULL."""
+
+def line_of(columns: Sequence[tuple[str, TypeEngine[Any]]], required: Collection[str] = ()) -> LineOf:
+    """The function that writes a row as a line, without its end, of these columns; those left out are NULL.
+
+    `required`: columns that are not NULL in the table. They are looked at together; a row that has none goes the long
+    way too.
+    """
     names = [name for name, _ in columns]
     values = [f"v{number}" for number in range(len(columns))]
-    fields: list[str] = []
-    texts: list[str] = []
-    space: dict[str, Any] = {"special": _special, "integer": int.__repr__, "NULL": r"\N", "HEX": r"\\x"}
-    for value, (_, kind) in zip(values, columns, strict=True):
-        fields.append(f"{{NULL if {value} is None else {_field(value, kind, space)}}}")
+    line = _Line(
+        {"values": values_of(names), "whole": _whole(names, [encoding_of(kind).copy for _, kind in columns])},
+        [f"    try: {', '.join(values)}, = values(row)", "    except KeyError: return whole(row)"],
+    )
+    for value, (name, kind) in zip(values, columns, strict=True):
+        line.add(value, kind, is_required=name in required)
+    return line.function()
+
+
+class _Line:
+    """The text of such a function in the making: what is looked at of all values together, and the fields."""
+
+    def __init__(self, space: dict[str, Any], first: list[str]) -> None:
+        self._space = {
+            "special": _special,
+            "integer": int.__repr__,
+            "NULL": r"\N",
+            "HEX": r"\\x",
+            **_ARRAY_OF_TEXTS,
+            **space,
+        }
+        self._lines = ["def line(row):", *first]
+        self._classes: dict[str, list[str]] = {"int": [], "tuple": []}
+        self._joined: list[str] = []
+        self._texts: list[str] = []
+        self._fields: list[str] = []
+
+    def add(self, value: str, kind: TypeEngine[Any], *, is_required: bool) -> None:
         if isinstance(kind, String):
-            texts.append(f"('' if {value} is None else {value})")
-    space |= {"values": values_of(names), "whole": _whole(names, [encoding_of(kind).copy for _, kind in columns])}
-    source = [
-        "def line(row):",
-        f"    try: {', '.join(values)}, = values(row)",
-        "    except KeyError: return whole(row)",
-        *([f"    if special(''.join(({', '.join(texts)},))): return whole(row)"] if texts else []),
-        f"    return f'''{chr(9).join(fields)}'''",
-    ]
-    exec("\n".join(source), space)  # noqa: S102 - the text above holds types and numbers of columns only
-    line: LineOf = space["line"]
-    return line
+            self._texts.append(value if is_required else f"('' if {value} is None else {value})")
+        if is_required and isinstance(kind, Integer):
+            self._classes["int"].append(value)
+            self._fields.append(f"{{{value}}}")
+        elif is_required and isinstance(kind, ARRAY) and isinstance(kind.item_type, String):
+            self._classes["tuple"].append(value)
+            self._joined.append(value)
+            self._texts.append(f"j{value}")
+            self._fields.append(f"{{a{value}}}")
+        elif is_required and isinstance(kind, String):
+            self._fields.append(f"{{{value}}}")
+        else:
+            self._fields.append(f"{{NULL if {value} is None else {_field(value, kind, self._space)}}}")
+
+    def function(self) -> LineOf:
+        lines = self._lines
+        for name, values in self._classes.items():
+            if values:
+                classes = " is ".join(f"{value}.__class__" for value in values)
+                lines.append(f"    if not ({classes} is {name}): return whole(row)")
+        if self._texts:
+            lines.append("    try:")
+            lines += [f"        j{value} = SEPARATOR.join({value})" for value in self._joined]
+            lines += [
+                f"        texts = ''.join(({', '.join(self._texts)},))",
+                "    except TypeError: return whole(row)",
+            ]
+            lines.append("    if special(texts): return whole(row)")
+        for value in self._joined:
+            # Two quotes between each two, and none within.
+            lines.append(f"    if j{value}.count(QUOTE) != 2 * (len({value}) or 1) - 2: return whole(row)")
+            lines.append(f"    a{value} = OPEN + j{value} + CLOSE if {value} else EMPTY")
+        lines.append(f"    return f'''{chr(9).join(self._fields)}'''")
+        exec("\n".join(lines), self._space)  # noqa: S102 - the text above holds types and numbers of columns only
+        line: LineOf = self._space["line"]
+        return line
 
 
 def _field(value: str, kind: TypeEngine[Any], space: dict[str, Any]) -> str:

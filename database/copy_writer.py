@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Column, Table
 from sqlalchemy.types import TypeEngine
 
 from annals.database.copy_lines import LineOf, line_of
@@ -74,6 +74,7 @@ class _Column:
     quoted: str
     type: TypeEngine[Any]
     encoding: Encoding
+    is_required: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class _Plan:
 
 @cache
 def _plan(table: Table) -> _Plan:
-    columns = tuple(_Column(c.name, _identifier(c.name), c.type, encoding_of(c.type)) for c in table.columns)
+    columns = tuple(_column(c) for c in table.columns)
     by_name = {column.name: column for column in columns}
     key = tuple(by_name[c.name] for c in table.primary_key.columns)
     others = [column for column in columns if column not in key]
@@ -112,6 +113,12 @@ def _plan(table: Table) -> _Plan:
         on_conflict=f" ON CONFLICT ({', '.join(column.quoted for column in key)}) DO "
         + (f"UPDATE SET {change}" if others else "NOTHING"),
         key_match=" AND ".join(f"t.{column.quoted} = s.{column.quoted}" for column in key),
+    )
+
+
+def _column(column: Column[Any]) -> _Column:
+    return _Column(
+        column.name, _identifier(column.name), column.type, encoding_of(column.type), is_required=not column.nullable
     )
 
 
@@ -266,7 +273,8 @@ def _copy_rows(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -
 
 @cache
 def _line_of(columns: tuple[_Column, ...]) -> LineOf:
-    return line_of([(column.name, column.type) for column in columns])
+    required = [column.name for column in columns if column.is_required]
+    return line_of([(column.name, column.type) for column in columns], required)
 
 
 def _copy_keys(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> Iterator[str]:

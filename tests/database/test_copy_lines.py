@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import ARRAY, BigInteger, Boolean, LargeBinary, Text
 
-from annals.database.copy_lines import line_of
+from annals.database.copy_lines import LineOf, line_of
 from annals.database.encoding import encoding_of
 from annals.database.errors import BadRow
 
@@ -23,6 +23,9 @@ COLUMNS: list[tuple[str, Any]] = [
     ("numbers", ARRAY(BigInteger())),
 ]
 LINE = line_of(COLUMNS)
+REQUIRING = line_of(COLUMNS, [name for name, _ in COLUMNS])
+
+FULL = {"name": "a", "other": "b", "number": 1, "flag": True, "data": b"d", "names": ("n",), "numbers": [1]}
 
 # Plain texts nearly always, as in the tables: the others take another way through the function.
 texts = st.text("abc", max_size=5) | st.text("ab\\\n\r\t\"'{}\x00\x01é\ud800", max_size=5)
@@ -37,9 +40,10 @@ values: dict[str, Any] = {
 }
 
 
-@given(st.fixed_dictionaries(values) | st.fixed_dictionaries({}, optional=values))
-def test_a_line_is_its_values_encoded(row: dict[str, Any]) -> None:
-    assert LINE(row) == "\t".join(encoding_of(kind).copy(row.get(name)) for name, kind in COLUMNS)
+@pytest.mark.parametrize("line", [LINE, REQUIRING], ids=["any", "required"])
+@given(row=st.fixed_dictionaries(values) | st.fixed_dictionaries({}, optional=values))
+def test_a_line_is_its_values_encoded(line: LineOf, row: dict[str, Any]) -> None:
+    assert line(row) == "\t".join(encoding_of(kind).copy(row.get(name)) for name, kind in COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +52,17 @@ def test_a_line_is_its_values_encoded(row: dict[str, Any]) -> None:
 )
 def test_a_value_of_another_type_is_refused(name: str, value: Any) -> None:
     row = dict.fromkeys(values) | {name: value}
-    with pytest.raises((TypeError, AttributeError)):
-        LINE(row)
+    for line, others in ((LINE, row), (REQUIRING, FULL | row), (REQUIRING, FULL | {name: value})):
+        with pytest.raises((TypeError, AttributeError)):
+            line(others)
+
+
+@pytest.mark.parametrize(
+    "names", [(), ("",), ("", ""), ("a,b", "{}"), ('"',), ("\\",), ("\t", "\ud800"), (None, "a"), ["a"]]
+)
+def test_arrays_that_may_be_required(names: Any) -> None:
+    row = FULL | {"names": names}
+    assert REQUIRING(row) == LINE(row) == "\t".join(encoding_of(kind).copy(row[name]) for name, kind in COLUMNS)
 
 
 def test_a_column_that_is_not_there_is_refused() -> None:
