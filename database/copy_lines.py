@@ -14,10 +14,10 @@ from sqlalchemy.types import TypeEngine
 
 from annals.database.encoding import Encoder, encoding_of
 from annals.database.errors import BadRow
-from annals.database.rows import Row, values_of
+from annals.database.rows import Row, Values, values_of
 from annals.database.text import storable
 
-LineOf = Callable[[Row], str]
+LineOf = Callable[[Row | Values], str]
 
 _ARRAY_OF_TEXTS = {"SEPARATOR": '","', "QUOTE": '"', "OPEN": '{"', "CLOSE": '"}', "EMPTY": "{}"}
 
@@ -32,7 +32,10 @@ def line_of(columns: Sequence[tuple[str, TypeEngine[Any]]], required: Collection
     values = [f"v{number}" for number in range(len(columns))]
     line = _Line(
         {"values": values_of(names), "whole": _whole(names, [encoding_of(kind).copy for _, kind in columns])},
-        [f"    try: {', '.join(values)}, = values(row)", "    except KeyError: return whole(row)"],
+        [
+            f"    try: {', '.join(values)}, = row if row.__class__ is tuple else values(row)",
+            "    except KeyError: return whole(row)",
+        ],
     )
     for value, (name, kind) in zip(values, columns, strict=True):
         line.add(value, kind, is_required=name in required)
@@ -140,7 +143,9 @@ def _whole(names: Sequence[str], encoders: Sequence[Encoder]) -> LineOf:
     pairs = list(zip(names, encoders, strict=True))
     known = frozenset(names)
 
-    def line(row: Row) -> str:
+    def line(row: Row | Values) -> str:
+        if isinstance(row, tuple):
+            return "\t".join([encode(value) for (_, encode), value in zip(pairs, row, strict=True)])
         if not row.keys() <= known:
             raise BadRow(f"no columns {sorted(row.keys() - known)}")
         return "\t".join([encode(row.get(name)) for name, encode in pairs])

@@ -24,7 +24,7 @@ from sqlalchemy.types import TypeEngine
 from annals.database.copy_lines import LineOf, line_of
 from annals.database.encoding import Encoder, Encoding, encoding_of
 from annals.database.errors import BadRow, DatabaseError
-from annals.database.rows import Key, Kind, Row, Rows
+from annals.database.rows import Key, Kind, Row, Rows, Values, named
 from annals.database.write_connection import WriteConnection
 
 # From this many rows of a kind in a table on, COPY is the faster way. Measured, rows of 1 KB: INSERT and COPY break
@@ -86,6 +86,7 @@ class _Plan:
     columns: tuple[_Column, ...]
     key: tuple[_Column, ...]
     by_name: Mapping[str, _Column]
+    table: Table
     column_list: str
     on_conflict: str
     key_match: str
@@ -109,6 +110,7 @@ def _plan(table: Table) -> _Plan:
         columns=columns,
         key=key,
         by_name=by_name,
+        table=table,
         column_list=", ".join(column.quoted for column in columns),
         on_conflict=f" ON CONFLICT ({', '.join(column.quoted for column in key)}) DO "
         + (f"UPDATE SET {change}" if others else "NOTHING"),
@@ -131,8 +133,8 @@ class _Writer:
         self.statements = 0
         self.bytes = 0
 
-    def add(self, plan: _Plan, changes: Mapping[Key, tuple[Kind, Row]]) -> None:
-        kinds: dict[Kind, list[tuple[Key, Row]]] = {kind: [] for kind in Kind}
+    def add(self, plan: _Plan, changes: Mapping[Key, tuple[Kind, Row | Values]]) -> None:
+        kinds: dict[Kind, list[tuple[Key, Row | Values]]] = {kind: [] for kind in Kind}
         for key, (kind, row) in changes.items():
             kinds[kind].append((key, row))
         for kind, changed in kinds.items():
@@ -140,14 +142,14 @@ class _Writer:
                 self.flush()
                 self._bulk(plan, kind, changed)
             elif changed:
-                self._pending.append(_small(plan, kind, changed))
+                self._pending.append(_small(plan, kind, _named(plan, changed)))
 
     def flush(self) -> None:
         if self._pending:
             self._send("; ".join(self._pending))
             self._pending.clear()
 
-    def _bulk(self, plan: _Plan, kind: Kind, changed: Sequence[tuple[Key, Row]]) -> None:
+    def _bulk(self, plan: _Plan, kind: Kind, changed: Sequence[tuple[Key, Row | Values]]) -> None:
         if kind is Kind.INSERT:
             self._copy(f"{plan.quoted} ({plan.column_list})", _copy_rows(plan.columns, changed))
         elif kind is Kind.UPSERT:
@@ -157,7 +159,7 @@ class _Writer:
                 f" WHERE staged_batch = {batch}{plan.on_conflict}"
             )
         elif kind is Kind.UPDATE:
-            for names, group in _by_changed_columns(changed).items():
+            for names, group in _by_changed_columns(_named(plan, changed)).items():
                 self._bulk_update(plan, [plan.by_name[name] for name in names], group)
         else:
             batch = self._stage(plan, plan.key, _copy_keys(plan.key, changed))
@@ -266,7 +268,11 @@ class _CopySource:
         return data
 
 
-def _copy_rows(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> Iterator[str]:
+def _named(plan: _Plan, changed: Iterable[tuple[Key, Row | Values]]) -> list[tuple[Key, Row]]:
+    return [(key, named(plan.table, row)) for key, row in changed]
+
+
+def _copy_rows(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row | Values]]) -> Iterator[str]:
     line = _line_of(tuple(columns))
     return (line(row) for _, row in changed)
 
@@ -277,7 +283,7 @@ def _line_of(columns: tuple[_Column, ...]) -> LineOf:
     return line_of([(column.name, column.type) for column in columns], required)
 
 
-def _copy_keys(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row]]) -> Iterator[str]:
+def _copy_keys(columns: Sequence[_Column], changed: Iterable[tuple[Key, Row | Values]]) -> Iterator[str]:
     encoders: list[Encoder] = [column.encoding.copy for column in columns]
     return ("\t".join([encode(value) for encode, value in zip(encoders, key, strict=True)]) for key, _ in changed)
 

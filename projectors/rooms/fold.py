@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from annals.database.rows import Rows
+from annals.database.rows import Rows, Values
 from annals.matrix.canonical_json import loads
 from annals.matrix.events import Event, event_of, merge
 from annals.matrix.identifiers import domain_of
@@ -202,7 +202,7 @@ class _Fold:
         if event is not None:
             columns = columns_of(event) if decision.first else None
         if columns is not None:
-            self.rows.insert(tables.EVENTS, self._event_row(decision, fact, columns))
+            self.rows.insert_values(tables.EVENTS, self._event_row(decision, fact, columns))
         else:
             self._judge_again(decision)
         if event is not None and event.type == MEMBER and event.state_key is not None:
@@ -215,40 +215,39 @@ class _Fold:
             self._current(decision, ordinal, change)
         self._redactions(decision)
 
-    def _event_row(self, decision: Verdict, fact: PduFact, columns: EventColumns) -> dict[str, Any]:
-        # Spelled out: this is the row of every message.
-        return {
-            "room_id": decision.room_id,
-            "event_id": decision.event_id,
-            "partition": self._partition,
-            "source": decision.source,
-            "position": decision.position,
-            "room_version": fact.room_version,
-            "type": columns.type,
-            "state_key": columns.state_key,
-            "sender": columns.sender,
-            "depth": _clamped(columns.depth),
-            "origin_server_ts": _clamped(columns.origin_server_ts),
-            "verdict": decision.verdict,
-            "rule": decision.rule,
-            "reason": decision.reason,
-            "outlier": decision.outlier,
-            "backfilled": decision.backfilled,
-            "provisional": decision.provisional,
-            "state_before": decision.state_before,
-            "state_after": decision.state_after,
-            "missing": decision.missing or None,
-            "replaces": decision.replaces,
-            "prev_events": columns.prev_events,
-            "auth_events": columns.auth_events,
-            "client_json": columns.client_json,
-            "federation_json": columns.federation_json,
-            "membership": columns.membership,
-            "redacts": columns.redacts,
-            "redacted_by": None,
-            "relates_to": columns.relates_to,
-            "idempotency_key": fact.envelope.idempotency_key,
-        }
+    def _event_row(self, decision: Verdict, fact: PduFact, columns: EventColumns) -> Values:
+        return (
+            decision.room_id,
+            decision.event_id,
+            self._partition,
+            decision.source,
+            decision.position,
+            fact.room_version,
+            columns.type,
+            columns.state_key,
+            columns.sender,
+            _clamped(columns.depth),
+            _clamped(columns.origin_server_ts),
+            decision.verdict,
+            decision.rule,
+            decision.reason,
+            decision.outlier,
+            decision.backfilled,
+            decision.provisional,
+            decision.state_before,
+            decision.state_after,
+            columns.prev_events,
+            columns.auth_events,
+            decision.missing or None,
+            columns.client_json,
+            columns.federation_json,
+            columns.membership,
+            columns.redacts,
+            None,  # redacted_by
+            decision.replaces,
+            columns.relates_to,
+            fact.envelope.idempotency_key,
+        )
 
     def _judge_again(self, decision: Verdict) -> None:
         key = {"room_id": decision.room_id, "event_id": decision.event_id}
@@ -288,20 +287,18 @@ class _Fold:
                 self.rows.insert(tables.STATE_DELTAS, {**state, **named})
 
     def _extremities(self, decision: Verdict) -> None:
+        room_id = decision.room_id
         for event_id in decision.extremities_removed:
-            self.rows.delete(tables.FORWARD_EXTREMITIES, {"room_id": decision.room_id, "event_id": event_id})
+            self.rows.delete_key(tables.FORWARD_EXTREMITIES, room_id, event_id)
         for event_id in decision.extremities_added:
-            row = {
-                "room_id": decision.room_id,
-                "event_id": event_id,
-                "partition": self._partition,
-                "source": decision.source,
-                "position": decision.position,
-            }
             # What was never here before was no extremity either; where the same batch takes it away again, nothing is
             # written.
-            is_new = decision.first and event_id == decision.event_id
-            (self.rows.insert if is_new else self.rows.upsert)(tables.FORWARD_EXTREMITIES, row)
+            if decision.first and event_id == decision.event_id:
+                row = (room_id, event_id, self._partition, decision.source, decision.position)
+                self.rows.insert_values(tables.FORWARD_EXTREMITIES, row)
+            else:
+                key = {"room_id": room_id, "event_id": event_id}
+                self.rows.upsert(tables.FORWARD_EXTREMITIES, {**key, **self._of(decision)})
 
     def _room(self, decision: Verdict, fact: PduFact, event: Event | None) -> None:
         is_create = event is not None and event.type == CREATE and event.state_key == ""

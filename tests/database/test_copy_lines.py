@@ -43,7 +43,8 @@ values: dict[str, Any] = {
 @pytest.mark.parametrize("line", [LINE, REQUIRING], ids=["any", "required"])
 @given(row=st.fixed_dictionaries(values) | st.fixed_dictionaries({}, optional=values))
 def test_a_line_is_its_values_encoded(line: LineOf, row: dict[str, Any]) -> None:
-    assert line(row) == "\t".join(encoding_of(kind).copy(row.get(name)) for name, kind in COLUMNS)
+    expected = "\t".join(encoding_of(kind).copy(row.get(name)) for name, kind in COLUMNS)
+    assert line(row) == line(tuple(row.get(name) for name, _ in COLUMNS)) == expected
 
 
 @pytest.mark.parametrize(

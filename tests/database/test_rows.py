@@ -78,11 +78,15 @@ def apply_one(cursor: psycopg2.extensions.cursor, change: Change) -> None:
             )
 
 
-def collected(part: list[Change]) -> Rows:
+def collected(part: list[Change], by_values: bool) -> Rows:
     rows = Rows()
     for kind, (owner, number), columns in part:
         key = {"owner": owner, "number": number}
-        if kind == "insert":
+        if kind == "insert" and by_values:
+            rows.insert_values(PETS, (owner, number, columns.get("name"), columns.get("age")))
+        elif kind == "delete" and by_values:
+            rows.delete_key(PETS, owner, number)
+        elif kind == "insert":
             rows.insert(PETS, {**key, **columns})
         elif kind == "upsert":
             rows.upsert(PETS, {**key, **columns})
@@ -112,8 +116,8 @@ def test_batches_leave_what_single_changes_leave(
     writer, oracle = pets
     monkeypatch.setattr(copy_writer, "BULK_ROWS_MIN", dict.fromkeys(Kind, 1 if bulk else 1000))
 
-    @given(changes, st.lists(st.integers(0, 25), max_size=3), st.integers(0, 25))
-    def check(drawn: list[Change], cuts: list[int], merged_at: int) -> None:
+    @given(changes, st.lists(st.integers(0, 25), max_size=3), st.integers(0, 25), st.booleans())
+    def check(drawn: list[Change], cuts: list[int], merged_at: int, by_values: bool) -> None:
         done = with_true_inserts(drawn, set())
         writer.execute("TRUNCATE public.pets, oracle.pets")
         for change in done:
@@ -121,8 +125,8 @@ def test_batches_leave_what_single_changes_leave(
         edges = [0, *sorted(cuts), len(done)]
         for start, end in pairwise(edges):
             part = done[start:end]
-            rows = collected(part[:merged_at])
-            rows.merge(collected(part[merged_at:]))
+            rows = collected(part[:merged_at], by_values)
+            rows.merge(collected(part[merged_at:], by_values))
             writer.begin()
             copy_writer.write(writer, rows)
             writer.commit()
@@ -132,9 +136,10 @@ def test_batches_leave_what_single_changes_leave(
     check()
 
 
+@pytest.mark.parametrize("by_values", [False, True])
 @pytest.mark.parametrize("merged_at", [0, 1, 2, 3, 4])
 def test_every_sequence_of_changes_of_a_key_collapses_rightly(
-    pets: tuple[WriteConnection, psycopg2.extensions.cursor], merged_at: int
+    pets: tuple[WriteConnection, psycopg2.extensions.cursor], merged_at: int, by_values: bool
 ) -> None:
     """All sequences up to four, on a key that is there and on one that is not, merged at every place."""
     writer, oracle = pets
@@ -151,8 +156,8 @@ def test_every_sequence_of_changes_of_a_key_collapses_rightly(
         done = with_true_inserts(drawn, {key} if there else set())
         for change in done:
             apply_one(oracle, change)
-        first.merge(collected(done[:merged_at]))
-        second.merge(collected(done[merged_at:]))
+        first.merge(collected(done[:merged_at], by_values))
+        second.merge(collected(done[merged_at:], by_values))
     first.merge(second)
     writer.begin()
     copy_writer.write(writer, first)
@@ -171,6 +176,22 @@ def test_a_key_that_is_made_and_removed_needs_no_write() -> None:
     rows.delete(PETS, {"owner": "a", "number": 1})
     assert rows.is_empty()
     assert rows.counts() == {}
+
+
+def test_values_are_a_row() -> None:
+    rows, by_name = Rows(), Rows()
+    rows.insert_values(PETS, ("a", 1, "Rex", None))
+    by_name.insert(PETS, {"owner": "a", "number": 1, "name": "Rex", "age": None})
+    assert list(rows.changes()) == list(by_name.changes())
+    assert rows.counts() == by_name.counts()
+    with pytest.raises(BadRow):
+        rows.insert_values(PETS, ("a", 1, "Rex", None))
+    with pytest.raises(BadRow):
+        rows.insert_values(PETS, ("a", 2, "Rex"))
+    with pytest.raises(BadRow):
+        rows.delete_key(PETS, "a")
+    rows.delete_key(PETS, "a", 1)
+    assert rows.is_empty()
 
 
 def test_a_row_given_is_not_changed() -> None:
