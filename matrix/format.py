@@ -19,6 +19,8 @@ PREV_EVENTS_MAX = 20
 AUTH_EVENTS_MAX = 10
 
 _DEPTH_MAX_LOOSE = 2**63 - 1
+#: At most 4 bytes a character: most strings need no encoding to know that they fit.
+_SHORT = FIELD_BYTES_MAX // 4
 
 
 def check_format(pdu: dict[str, Any], rules: RoomRules) -> None:
@@ -118,7 +120,7 @@ def _check_references(pdu: dict[str, Any], rules: RoomRules) -> None:
                 if type(reference) is not list or len(reference) != 2 or type(reference[1]) is not dict:
                     raise InvalidEvent(f"{name} has an entry that is not an id and its hashes")
                 reference = reference[0]
-            if type(reference) is not str or reference[:1] != "$" or not _fits(reference):
+            if type(reference) is not str or reference[:1] != "$" or not (len(reference) <= _SHORT or _fits(reference)):
                 raise InvalidEvent(f"{name} has an entry that is no event id")
 
 
@@ -131,5 +133,4 @@ def _check_hashes_and_signatures(pdu: dict[str, Any]) -> None:
 
 
 def _fits(text: str) -> bool:
-    # At most 4 bytes a character: most strings need no encoding to know.
-    return len(text) <= FIELD_BYTES_MAX // 4 or len(text.encode("utf-8")) <= FIELD_BYTES_MAX
+    return len(text) <= _SHORT or len(text.encode("utf-8")) <= FIELD_BYTES_MAX

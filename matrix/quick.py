@@ -30,11 +30,17 @@ def maker(cls: type[T]) -> Callable[..., T]:
     return make
 
 
-def changer(cls: type[T]) -> Callable[..., T]:
-    """A function that does what `dataclasses.replace` does with instances of this class, which `quick` takes, too."""
+def changer(cls: type[T], *changed: str) -> Callable[..., T]:
+    """A function that does what `dataclasses.replace` does with instances of this class, which `quick` takes, too.
+    With `changed`, one that takes these fields, all of them, and no others: it is twice as quick."""
     space, names = _space(cls), cls.__dict__["__dataclass_fields__"]
-    parameters = ["old", "*", *(f"{name}=MISSING" for name in names)]
-    body = ["self = new(Open)", *(f"self.{name} = old.{name} if {name} is MISSING else {name}" for name in names)]
+    if changed:
+        parameters = ["old", "*", *changed]
+        values = {name: name if name in changed else f"old.{name}" for name in names}
+    else:
+        parameters = ["old", "*", *(f"{name}=MISSING" for name in names)]
+        values = {name: f"old.{name} if {name} is MISSING else {name}" for name in names}
+    body = ["self = new(Open)", *(f"self.{name} = {value}" for name, value in values.items())]
     change: Callable[..., T] = _defined("change", parameters, [*body, "self.__class__ = Frozen", "return self"], space)
     return change
 

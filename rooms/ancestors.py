@@ -53,7 +53,8 @@ def missing_ancestors(view: RoomView, event: Event, outlier: bool) -> tuple[tupl
     """(prev_events, auth_events) that are not present. Asked by existence; an outlier needs no prev_events."""
     prev_ids = () if outlier else event.prev_events
     auth_ids = permitting_ids(event)
-    here = dict(zip(ids := (*prev_ids, *auth_ids), _each(view, ids), strict=True))
-    prev = [event_id for event_id in prev_ids if (entry := here[event_id]) is None or not entry.known]
-    auth = [event_id for event_id in auth_ids if (entry := here[event_id]) is None or not entry.present_as_auth]
+    entries = _each(view, (*prev_ids, *auth_ids))
+    before, permitting = entries[: len(prev_ids)], entries[len(prev_ids) :]
+    prev = [i for i, entry in zip(prev_ids, before, strict=True) if entry is None or not entry.known]
+    auth = [i for i, entry in zip(auth_ids, permitting, strict=True) if entry is None or not entry.present_as_auth]
     return tuple(prev), tuple(auth)

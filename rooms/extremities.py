@@ -20,30 +20,34 @@ def extremities_after(step: Step, entry: Entry, late: bool = False) -> tuple[tup
     behind it, is an extremity.
     """
     event = entry.event
-    old = step.header.extremities
+    header = step.header
+    old = header.extremities
     if late and not not_followed(step, {event.event_id: entry}, old):
         return (), ()
     followed = accepted_before(step, entry)
     removed = tuple([event_id for event_id in old if event_id in followed])
-    added = () if event.event_id in step.header.entered_after else (event.event_id,)
-    step.set_header(extremities=(*[event_id for event_id in old if event_id not in removed], *added))
+    added = () if event.event_id in header.entered_after else (event.event_id,)
+    step.set_extremities((*[event_id for event_id in old if event_id not in removed], *added))
     return added, removed
 
 
 def accepted_before(step: Step, entry: Entry) -> dict[str, Entry]:
     """The nearest accepted events before one: its prev_events, and what stands behind those that were not accepted."""
     found: dict[str, Entry] = {}
-    seen = set(entry.event.prev_events)
     frontier = entry.event.prev_events
+    seen: set[str] = set()
     while frontier:
-        behind: list[str] = []
+        refused: list[Entry] = []
         for before in entries_of(step.view, frontier):
             if before.verdict == ACCEPTED:
                 found[before.event.event_id] = before
             else:
-                behind.extend(event_id for event_id in before.event.prev_events if event_id not in seen)
-                seen.update(before.event.prev_events)
-        frontier = tuple(dict.fromkeys(behind))
+                refused.append(before)
+        if not refused:
+            break
+        seen.update(frontier)
+        behind = dict.fromkeys(event_id for before in refused for event_id in before.event.prev_events)
+        frontier = tuple([event_id for event_id in behind if event_id not in seen])
     return found
 
 

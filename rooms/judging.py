@@ -16,7 +16,7 @@ from annals.rooms.policy import NOT_SIGNED, lacks_signature
 from annals.rooms.redactions import mark_redacted, redactions_of, redactions_with, settle_unredacted
 from annals.rooms.residents import memberships
 from annals.rooms.resolving import current_changes, joined_state, state_before
-from annals.rooms.state import EMPTY_STATE_ID, Lacking, RoomState, have_keys
+from annals.rooms.state import EMPTY_STATE_ID, RoomState
 from annals.rooms.step import Step
 from annals.rooms.view import ACCEPTED, PENDING_POLICY, REJECTED, SOFT_FAILED, Entry, Passed
 from annals.schemas.facts.decisions import CurrentChange, Verdict
@@ -196,20 +196,15 @@ def _refused_by_state(
     step: Step, event: Event, state: RoomState, passed: list[Mapping[StateKey, str]]
 ) -> Refusal | None:
     """Judged once per distinct auth map: `passed` are those that the event has passed, and this one joins them."""
-    keys = _keys_read(event)
-    try:
-        ids = {key: event_id for key in keys if (event_id := state.get(key)) is not None}
-    except Lacking:
-        have_keys([state], keys)
-        raise
+    ids = state.held(_keys_read(event))
     if ids in passed:
         return None
     passed.append(ids)
     return _refused_by_entries(step, event, ids)
 
 
-def _keys_read(event: Event) -> set[StateKey]:
-    return {CREATE, *auth_types_for(event.type, event.sender, event.state_key, event.content, event.rules)}
+def _keys_read(event: Event) -> tuple[StateKey, ...]:
+    return (CREATE, *auth_types_for(event.type, event.sender, event.state_key, event.content, event.rules))
 
 
 def _refused_by_entries(step: Step, event: Event, ids: Mapping[StateKey, str]) -> Refusal | None:

@@ -78,6 +78,21 @@ class RoomState:
                 return None
         raise Lacking(Needs(state_keys=frozenset([(self.room_id, self.stored_id, *key)])))
 
+    def held(self, keys: Iterable[StateKey]) -> dict[StateKey, str]:
+        """The events that hold these keys; raises one Lacking for all that are not known."""
+        known, found = self.known, {}
+        for key in keys:
+            try:
+                event_id = known[key]
+            except KeyError:
+                if self.complete:
+                    continue
+                have_keys([self], keys)
+                raise
+            if event_id is not None:
+                found[key] = event_id
+        return found
+
     def lacks(self, key: StateKey) -> bool:
         """Whether `get` would raise."""
         return not self.complete and key not in self.known

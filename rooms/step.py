@@ -22,6 +22,7 @@ _STATES_PER_DECISION = 4
 
 _verdict = maker(Verdict)
 _changed_header = changer(Header)
+_with_extremities = changer(Header, "extremities")
 
 
 @dataclass
@@ -39,7 +40,8 @@ class Step:
     @property
     def header(self) -> Header:
         """The room's header as it stands within the step."""
-        return self.view.known_header()
+        header = self.view.header
+        return self.view.known_header() if header is None else header
 
     @property
     def position(self) -> int:
@@ -49,6 +51,10 @@ class Step:
     def set_header(self, **changes: Any) -> None:
         """Change fields of the header."""
         self.view = self.view.with_header(_changed_header(self.header, **changes))
+
+    def set_extremities(self, extremities: tuple[str, ...]) -> None:
+        """What nearly every event changes."""
+        self.view = self.view.with_header(_with_extremities(self.header, extremities=extremities))
 
     def set_entry(self, entry: Entry) -> None:
         """Put an event with its verdict into the view."""

@@ -81,6 +81,16 @@ def test_changed_copies() -> None:
     assert old == Made("a")
 
 
+def test_copies_that_differ_in_certain_fields() -> None:
+    with_number = changer(Made, "number")
+    old = Made("a", 1, [2])
+    changed = with_number(old, number=9)
+    assert (type(changed), changed, changed.things is old.things) == (Made, Made("a", 9, [2]), True)
+    for changes in ({}, {"number": 1, "name": "b"}):
+        with pytest.raises(TypeError):
+            with_number(old, **changes)
+
+
 def test_what_is_missing_or_too_much_is_refused() -> None:
     arguments: tuple[Any, ...]
     for arguments in ((), ("a", 1, [], 4)):
