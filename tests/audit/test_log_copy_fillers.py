@@ -27,7 +27,7 @@ from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.server import SERVER_NAME, bodies, live_server, quoted
-from tests.support.servers import until
+from tests.support.waiting import until
 
 SPECS = [*TOPICS.values(), decisions_topic("g1")]
 
@@ -84,7 +84,7 @@ def test_a_server_over_a_log_with_fillers_everywhere(postgres: PostgresServer, t
             def typing() -> bool:
                 return f'["{ann.id}"]' in json.dumps(bob.sync()["rooms"]["join"][room_id]["ephemeral"])
 
-            until(typing, PATIENCE_S, "typing is followed over fillers")
+            until(typing, "typing is followed over fillers")
             _audit(log, room_id)
         with live_server(url, tmp_path) as server:  # it reads what was decided, and goes on
             fill(log, 1)

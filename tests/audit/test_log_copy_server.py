@@ -25,8 +25,8 @@ from tests.support.patience import PATIENT_KAFKA, PATIENT_KAFKA_SECTION
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.server import SERVER_NAME, LiveServer, User, bodies, live_server, quoted
-from tests.support.servers import until
 from tests.support.soak import only_in_soak
+from tests.support.waiting import until
 
 DAY_MS = 24 * 3_600_000
 

@@ -20,7 +20,7 @@ from tests.support.matrix_client import Client
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_rebuild_equal, decided_twice
-from tests.support.servers import until
+from tests.support.waiting import until
 
 #: How long a record waits for the broker before the request is refused.
 APPEND_WAIT_S = 4.0
@@ -82,7 +82,7 @@ class Fault:
             parts.callback(self._mend)
             for part in (self.watch, self.ann, self.bob):
                 parts.enter_context(part)
-            until(lambda: self.ann.goes_on_from(0) and self.bob.goes_on_from(0), PATIENCE_S, "both talk")
+            until(lambda: self.ann.goes_on_from(0) and self.bob.goes_on_from(0), "both talk")
             self._parts = parts.pop_all()
         return self
 
@@ -100,7 +100,6 @@ class Fault:
         counts = [len(talker.acknowledged) for talker in (self.ann, self.bob)]
         until(
             lambda: all(t.goes_on_from(n) for t, n in zip((self.ann, self.bob), counts, strict=True)),
-            PATIENCE_S,
             "both talk again",
         )
 
@@ -147,7 +146,7 @@ def test_it_is_gone_for_a_while(cluster: Cluster, people: People, broker: KafkaB
         send_is_refused(people)
         time.sleep(GONE_S)
         send_is_refused(people)
-        until(lambda: 503 in fault.ann.seen, PATIENCE_S, "who talks hears of it")
+        until(lambda: 503 in fault.ann.seen, "who talks hears of it")
         broker.start()
         fault.goes_on()
     fault.check()
@@ -167,7 +166,7 @@ def test_its_disk_is_full(cluster: Cluster, people: People, broker: KafkaBroker)
     with Fault(cluster, people, broker, "full") as fault:
         _, most = resource.prlimit(broker.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(broker.pid, resource.RLIMIT_FSIZE, (1, most))
-        until(lambda: not broker.running, PATIENCE_S, "the broker gives up")
+        until(lambda: not broker.running, "the broker gives up")
         send_is_refused(people)
         broker.start()
         fault.goes_on()

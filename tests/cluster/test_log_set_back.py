@@ -22,7 +22,7 @@ from tests.support.kafka import KafkaBroker
 from tests.support.matrix_client import Client
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
-from tests.support.servers import until
+from tests.support.waiting import until
 
 SAID = 5
 
@@ -61,13 +61,13 @@ def settled_events_and_positions(cluster: Cluster) -> list[Any]:
     def caught_up() -> bool:
         return covers({(topic, number): at for topic, number, at in events_and_positions(cluster)[1]}, ends)
 
-    until(caught_up, PATIENCE_S, "the tables have the log")
+    until(caught_up, "the tables have the log")
     return events_and_positions(cluster)
 
 
 def stopped_with_instructions(cluster: Cluster, role: str) -> None:
     (node,) = cluster.nodes[role]
-    until(lambda: not node.runs(), PATIENCE_S, f"{role} stops")
+    until(lambda: not node.runs(), f"{role} stops")
     said = node.log.read_text()
     assert "restore the log that belongs to this database" in said, said[-2000:]
     assert "set the tables aside" in said
@@ -101,7 +101,7 @@ def test_a_topic_made_anew_beneath_a_running_server(cluster: Cluster, broker: Ka
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     topic = f"{cluster.environment['ANNALS_KAFKA__NAMESPACE']}.rooms"
     admin.delete_topics([topic])[topic].result(PATIENCE_S)
-    until(lambda: topic not in admin.list_topics(timeout=PATIENCE_S).topics, PATIENCE_S, "it is gone")
+    until(lambda: topic not in admin.list_topics(timeout=PATIENCE_S).topics, "it is gone")
     made = cluster.annals("log", "init")
     assert made.returncode == 0, made.stderr
     # Not one send is answered with what stands in the tables at its new, low offset.

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tests.support.cluster import Cluster
 from tests.support.crashes import People, Talker, Watch, said_by
-from tests.support.patience import PATIENCE_S
-from tests.support.servers import until
+from tests.support.waiting import until
 
 APART_S = (0.2, 1.0)
 LOOK_S = 0.2
@@ -48,12 +47,12 @@ def until_owned(cluster: Cluster, count: int) -> None:
         owners = cluster.owners()
         return None not in owners and len(owners) == count
 
-    until(are_owned, PATIENCE_S, f"{count} own all partitions")
+    until(are_owned, f"{count} own all partitions")
 
 
 def goes_on(talkers: Sequence[Talker]) -> None:
     counts = [len(talker.acknowledged) for talker in talkers]
-    until(lambda: all(t.goes_on_from(n) for t, n in zip(talkers, counts, strict=True)), PATIENCE_S, "all go on")
+    until(lambda: all(t.goes_on_from(n) for t, n in zip(talkers, counts, strict=True)), "all go on")
 
 
 def test_one_of_each_is_killed(cluster: Cluster, people: People, rng: random.Random) -> None:

@@ -12,9 +12,9 @@ from annals.projectors.rooms.decided import MARK_KEY
 from annals.server.operator_access import opened_log
 from tests.support.crashes import Watch, Whole, at, kill_postgres, positions, stopped, wait_ready
 from tests.support.matrix_client import Client, register, timeline
-from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import decided_twice
-from tests.support.servers import Serve, until
+from tests.support.servers import Serve
+from tests.support.waiting import until
 
 #: That it is killed while the log is Kafka, test_processes_killed shows.
 pytestmark = pytest.mark.one_log
@@ -68,14 +68,14 @@ def test_what_postgres_lost_is_folded_again(whole: Whole) -> None:
     said = [whole.ann.say(whole.room_id, f"before {number}") for number in range(SAID)]
     dan = register(whole.serve.port, "dan")
     with Watch(dan) as watch, Watch(whole.ann) as chatting:
-        until(lambda: watch.tokens and chatting.tokens, PATIENCE_S, "both have a token")
+        until(lambda: watch.tokens and chatting.tokens, "both have a token")
         with gone_back(whole, said) as lost:
             # Tables of before do not know her token, and it stands nowhere else.
             with Watch(lost.eve, syncs=False) as asking:
-                until(lambda: asking.whoami.count(503) > 5, PATIENCE_S, "tables of before do not answer")
+                until(lambda: asking.whoami.count(503) > 5, "tables of before do not answer")
             assert set(asking.whoami) == {503}
         seen, heard = len(watch.tokens), len(chatting.tokens)
-        until(lambda: len(watch.tokens) > seen + 2 and len(chatting.tokens) > heard, PATIENCE_S, "served again")
+        until(lambda: len(watch.tokens) > seen + 2 and len(chatting.tokens) > heard, "served again")
     for each in (watch, chatting):
         each.check()
     assert lost.eve.call("GET", "/account/whoami")[0] == 200

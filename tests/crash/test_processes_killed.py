@@ -16,10 +16,9 @@ from annals.schemas.facts.rooms import PduCreated
 from annals.server.operator_access import opened_log
 from tests.support.crashes import Talker, Watch, Whole, at, kill_postgres, kill_role, said_by, stopped, wait_ready
 from tests.support.matrix_client import Client
-from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import assert_rebuild_equal, decided_twice
 from tests.support.second_api import SecondApi
-from tests.support.servers import until
+from tests.support.waiting import until
 
 ROLES = ("projectors", "api", "remote", "postgres", "projectors", "api", "supervisor")
 APART_S = (0.3, 1.5)
@@ -39,7 +38,7 @@ def test_nothing_acknowledged_is_lost(whole: Whole, rng: random.Random) -> None:
             kill(whole, role)
         talkers = (ann, bob, alone)
         settled = [len(talker.acknowledged) for talker in talkers]
-        until(lambda: all(t.goes_on_from(n) for t, n in zip(talkers, settled, strict=True)), PATIENCE_S, "all go on")
+        until(lambda: all(t.goes_on_from(n) for t, n in zip(talkers, settled, strict=True)), "all go on")
     watch.check()
     for room_id, in_it in ((whole.room_id, (ann, bob)), (other_room, (alone,))):
         history = whole.bob.history(room_id)
@@ -73,7 +72,7 @@ def test_a_retry_on_another_process_is_one_event(whole: Whole) -> None:
         with stopped(whole.serve, "projectors"):
             first = threading.Thread(target=_ignore_answer, args=(at(whole.ann), path, content), daemon=True)
             first.start()
-            until(lambda: logged(whole, "only once"), PATIENCE_S, "appended")
+            until(lambda: logged(whole, "only once"), "appended")
             kill_role(whole.serve, "api")
             first.join()
             retried: list[str] = []
@@ -125,6 +124,5 @@ def test_a_display_name_that_was_answered_ends_in_all_rooms(whole: Whole, rng: r
     wait_ready(whole.serve)
     until(
         lambda: {whole.bob.displayname_in(room_id) for room_id in rooms} == {name},
-        PATIENCE_S,
         "the name is in all rooms",
     )

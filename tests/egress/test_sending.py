@@ -15,6 +15,7 @@ from tests.support.egress_world import MEMBER, Peers, membership, remote_event, 
 from tests.support.patience import PATIENCE_S
 from tests.support.rooms import Driver, created, fetched, received, user
 from tests.support.sync_world import World
+from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -73,9 +74,8 @@ async def test_what_does_not_fit_in_one_read_is_read_on_without_another_notice(
     async with sending(world) as out:
         await out.settled(world)
     said = [world.say(room, "alice", str(n)).event_id for n in range(20)]
-    async with sending(world) as out, asyncio.timeout(PATIENCE_S):
-        while len(out.peers.got(ONE)) < len(said):
-            await asyncio.sleep(0.01)
+    async with sending(world) as out:
+        await until_async(lambda: len(out.peers.got(ONE)) >= len(said))
     assert out.peers.got(ONE) == said
 
 

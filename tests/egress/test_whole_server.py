@@ -12,13 +12,13 @@ import pytest
 from annals.server.operator_access import opened_tables
 from tests.support.crashes import kill_role, wait_ready
 from tests.support.federation.annals import PEERS_PATIENCE_S
-from tests.support.federation.stories import eventually
 from tests.support.limits import with_limits
 from tests.support.matrix_client import Client, register
 from tests.support.operators import REASON, annals, rows, serving
 from tests.support.recording_peer import RecordingPeer
 from tests.support.scripted_peer import make_authority
 from tests.support.servers import Serve
+from tests.support.waiting import until
 
 NAME = "localhost"
 
@@ -39,7 +39,7 @@ class Meeting:
 
     def wait(self) -> None:
         """Until the other server has all."""
-        eventually(lambda: set(self.said) <= set(self.peer.event_ids()), "the other server has it")
+        until(lambda: set(self.said) <= set(self.peer.event_ids()), "the other server has it")
 
     def got(self) -> list[str]:
         """What the other server got, each once, in order of the first time."""
@@ -76,7 +76,7 @@ def test_killed_in_the_midst_of_a_transaction_nothing_is_lost(meeting: Meeting) 
     meeting.peer.hold()
     asked = meeting.peer.asked
     meeting.say("under way")
-    eventually(lambda: meeting.peer.asked > asked, "a transaction is under way")
+    until(lambda: meeting.peer.asked > asked, "a transaction is under way")
     kill_role(meeting.serve, "remote")
     for n in range(60):
         meeting.say(f"meanwhile {n}")
@@ -90,8 +90,8 @@ def test_who_fails_and_talks_to_us_is_sent_to_at_once(meeting: Meeting) -> None:
     peer.refuse(refuses=True)
     tries = peer.tries
     meeting.say("refused")
-    eventually(lambda: peer.tries > tries, "it was tried")
-    eventually(lambda: _failing(meeting.serve), "it is known to fail")
+    until(lambda: peer.tries > tries, "it was tried")
+    until(lambda: _failing(meeting.serve), "it is known to fail")
     # Its time comes in a day.
     rows(meeting.serve, "UPDATE ops.destinations SET retry_at_ms = retry_at_ms + 86400000 RETURNING 1")
     kill_role(meeting.serve, "remote")
@@ -102,7 +102,7 @@ def test_who_fails_and_talks_to_us_is_sent_to_at_once(meeting: Meeting) -> None:
         peer.request(meeting.serve.port, NAME, "GET", path)
         return meeting.said[-1] in peer.event_ids()
 
-    eventually(talk, "it was sent to")
+    until(talk, "it was sent to")
     assert meeting.got() == meeting.said
 
 
@@ -111,7 +111,7 @@ def test_a_rebuild_and_a_switch_send_nothing(meeting: Meeting) -> None:
     meeting.say("before")
     meeting.wait()
     # Or what is not yet known to be delivered goes out once more.
-    eventually(lambda: _all_done(serve, "g1"), "the sender has stored it")
+    until(lambda: _all_done(serve, "g1"), "the sender has stored it")
     serve.stop()
     before = peer.asked
     # Every table is gone, and made again from the log.
@@ -135,10 +135,10 @@ def test_a_rebuild_and_a_switch_send_nothing(meeting: Meeting) -> None:
 def test_who_is_kicked_hears_of_it_and_of_nothing_after(meeting: Meeting) -> None:
     bob = f"@bob:{meeting.peer.name}"
     meeting.ann.room(meeting.room_id, "kick", user_id=bob)
-    eventually(lambda: len(meeting.got()) == len(meeting.said) + 1, "the kick arrives")
+    until(lambda: len(meeting.got()) == len(meeting.said) + 1, "the kick arrives")
     asked = meeting.peer.asked
     meeting.ann.say(meeting.room_id, "alone again", patient=True)
-    eventually(lambda: _all_done(meeting.serve, "g2"), "the sender has passed it")
+    until(lambda: _all_done(meeting.serve, "g2"), "the sender has passed it")
     assert meeting.peer.asked == asked
 
 

@@ -23,17 +23,10 @@ from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka.shared import KafkaAddress
 from tests.support.kafka_logs import patient
 from tests.support.kafka_topics import alter
-from tests.support.log_contract import (
-    FILLER_KEY,
-    KEEPING_TOPICS,
-    KeepingContract,
-    LogContract,
-    eventually,
-    put,
-    real_ms,
-)
+from tests.support.log_contract import FILLER_KEY, KEEPING_TOPICS, KeepingContract, LogContract, put, real_ms
 from tests.support.log_workers import SPAWN, Opener, hold_partitions, process
 from tests.support.patience import PATIENCE_S
+from tests.support.waiting import until
 
 SHARED = [TopicSpec("plain", 4), TopicSpec("one", 1)]
 
@@ -154,16 +147,16 @@ def shared_exactly(*members: Member) -> bool:
 def test_members_share_all_partitions_while_they_live(log: KafkaLog, backend: KafkaBackend) -> None:
     topics = ["plain", "one"]
     with member_of(backend.opener, topics) as first:
-        eventually(lambda: first.has() == ALL)
+        until(lambda: first.has() == ALL)
         with member_of(backend.opener, topics) as second:
-            eventually(lambda: shared_exactly(first, second))
+            until(lambda: shared_exactly(first, second))
             # Who stands still loses its partitions, and learns it.
             os.kill(second.pid, signal.SIGSTOP)
-            eventually(lambda: first.has() == ALL)
+            until(lambda: first.has() == ALL)
             os.kill(second.pid, signal.SIGCONT)
-            eventually(lambda: shared_exactly(first, second))
+            until(lambda: shared_exactly(first, second))
             os.kill(second.pid, signal.SIGKILL)
-            eventually(lambda: first.has() == ALL)
+            until(lambda: first.has() == ALL)
 
 
 def test_who_leaves_is_replaced_at_once(log: KafkaLog) -> None:
@@ -176,9 +169,9 @@ def test_who_leaves_is_replaced_at_once(log: KafkaLog) -> None:
         had[:] = [first.poll(0.1), second.poll(0.1)]
         return all(had) and had[0] | had[1] == ALL and not had[0] & had[1]
 
-    eventually(settled)
+    until(settled)
     first.close()
-    eventually(lambda: second.poll(0.1) == ALL)
+    until(lambda: second.poll(0.1) == ALL)
     second.close()
 
 
@@ -193,7 +186,7 @@ def test_a_member_that_has_no_turn_joins_anew_and_disturbs_nobody(
     monkeypatch.setattr(configs, "member", lambda *of: {**member(*of), **NEVER_LATE})
     monkeypatch.setattr(membership, "_ALONE_S", 0.5)
     first = log.join("workers", ["one"])
-    eventually(lambda: first.poll() == {("one", 0)})
+    until(lambda: first.poll() == {("one", 0)})
     monkeypatch.setattr(membership, "_ALONE_S_MAX", 5.0)
     second = log.join("workers", ["one"])
     assert isinstance(second, KafkaMembership)
@@ -203,9 +196,9 @@ def test_a_member_that_has_no_turn_joins_anew_and_disturbs_nobody(
         turns.add(first.poll())
         return second.poll() == frozenset() and second._consumer is not was
 
-    eventually(anew)
+    until(anew)
     assert turns == {frozenset({("one", 0)})}
     first.close()
     # As the one that it is now, it comes into the group.
-    eventually(lambda: second.poll() == {("one", 0)})
+    until(lambda: second.poll() == {("one", 0)})
     second.close()

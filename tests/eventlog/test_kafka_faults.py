@@ -22,8 +22,9 @@ from annals.eventlog.errors import AppendFailed, LogUnavailable, LogWentBack, Po
 from annals.eventlog.kafka import KafkaSettings, client_log, open_kafka
 from tests.support.kafka.broker import KafkaBroker
 from tests.support.kafka_logs import append_in_the_end, hasty, make_topics, opened, patient, values
-from tests.support.log_contract import eventually, everything, put
+from tests.support.log_contract import everything, put
 from tests.support.patience import PATIENCE_S
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def until_it_gives(tail: Tail) -> list[Any]:
             return False
         return bool(given)
 
-    eventually(gave)
+    until(gave)
     return given
 
 
@@ -171,11 +172,11 @@ def test_a_killed_broker_loses_nothing_acknowledged(mortal_kafka: KafkaBroker, w
         writing = pool.submit(write)
         following = pool.submit(follow, writing)
         try:
-            eventually(lambda: len(acknowledged) > 200)
+            until(lambda: len(acknowledged) > 200)
             mortal_kafka.kill()
             mortal_kafka.start()
             before = len(acknowledged)
-            eventually(lambda: len(acknowledged) > before + 200)
+            until(lambda: len(acknowledged) > before + 200)
         finally:
             stop.set()
         following.result(2 * PATIENCE_S)
@@ -248,7 +249,7 @@ def _raises_in_the_end(error: type[Exception], tail: Tail) -> None:
             return True
         return False
 
-    eventually(raised)
+    until(raised)
 
 
 def test_a_full_disk_loses_nothing_acknowledged(
@@ -293,7 +294,7 @@ def test_what_goes_wrong_is_heard_but_not_all_the_time(
     monkeypatch.setattr(client_log, "_said_at", {})
     failures = _counted(monkeypatch, "FAIL")
     mortal_kafka.kill()
-    eventually(lambda: len(failures) > 5)
+    until(lambda: len(failures) > 5)
     assert sum("FAIL" in record.getMessage() for record in caplog.records) == 1
     assert {record.name for record in caplog.records} == {"annals.eventlog.kafka"}
     tail.close()

@@ -29,8 +29,9 @@ from annals.schemas.topics import TopicSpec
 from tests.support.kafka.shared import KafkaAddress
 from tests.support.kafka_logs import SPECS, append_in_the_end, make_topics, patient, values
 from tests.support.kafka_topics import alter
-from tests.support.log_contract import eventually, everything, put, real_ms
+from tests.support.log_contract import everything, put, real_ms
 from tests.support.patience import PATIENCE_S
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_a_topic_that_is_not_as_it_must_be_is_told_whole(log: KafkaLog, settings
 def test_no_record_of_a_call_passes_one_that_failed(log: KafkaLog, settings: KafkaSettings) -> None:
     put(log, "one", 0, b"first")
     alter(settings, "one", {"max.message.bytes": "2000"})
-    eventually(lambda: _refused(log))
+    until(lambda: _refused(log))
     before = len(values(log))
     futures = []
     for call in range(30):
@@ -147,7 +148,7 @@ def _make_anew(settings: KafkaSettings, topic: str, values: list[bytes]) -> None
             return False
         return True
 
-    eventually(made)
+    until(made)
     producer = Producer({"bootstrap.servers": settings.bootstrap})
     for value in values:
         producer.produce(name, value, partition=0)
@@ -161,7 +162,7 @@ def _make_anew(settings: KafkaSettings, topic: str, values: list[bytes]) -> None
         except UnknownTopic:
             return False
 
-    eventually(shows)
+    until(shows)
 
 
 def test_nothing_of_a_topic_made_anew_is_given_to_a_reader(log: KafkaLog, settings: KafkaSettings) -> None:
@@ -183,7 +184,7 @@ def test_nothing_of_a_topic_made_anew_is_given_to_a_reader(log: KafkaLog, settin
         assert isinstance(following.exception(PATIENCE_S), TopicReplaced)
     assert given == []
     assert _replaced(lambda: tail.poll(0))
-    eventually(lambda: _replaced(lambda: log.end("one", 0)))
+    until(lambda: _replaced(lambda: log.end("one", 0)))
     assert _replaced(lambda: log.append([Append("one", 0, b"k", b"v")]))
 
 

@@ -17,11 +17,12 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.federation.homeserver import Homeserver
-from tests.support.federation.stories import eventually, membership, process_of, waits_to_see
+from tests.support.federation.stories import membership, process_of, waits_to_see
 from tests.support.matrix_client import Client
 from tests.support.room_peers import ThreadedRoomPeer, room_peer
 from tests.support.scripted_peer import Authority, a_client
 from tests.support.scripted_room import PREFIX, ScriptedRoom
+from tests.support.waiting import until
 
 VERSIONS = ("1", "6", "10", "12")
 
@@ -191,7 +192,7 @@ def test_the_same_join_asked_twice_is_one(annals: Homeserver, peer: ThreadedRoom
     with closing(http.client.HTTPConnection("127.0.0.1", ann.port)) as impatient:
         path = f"/_matrix/client/v3/join/{quote(room.room_id)}?via={peer.name}"
         impatient.request("POST", path, "{}", {"Authorization": f"Bearer {ann.token}"})
-        eventually(lambda: peer.requests, "the other server is asked")
+        until(lambda: peer.requests, "the other server is asked")
     peer.open_gate()
     assert _join(ann, room)[0] == 200
     assert len(peer.asked_to_make()) == 1
@@ -203,4 +204,4 @@ def test_a_room_of_ten_thousand(annals: Homeserver, peer: ThreadedRoomPeer) -> N
     ann.ok("POST", f"/join/{quote(room.room_id)}", {}, {"via": peer.name}, patient=True)
     sys.stdout.write(f"joined a room of 10,000 members in {time.monotonic() - began_s:.1f} s\n")
     assert membership(ann, room.room_id, f"@member9999:{peer.name}") == "join"
-    eventually(lambda: ann.say(room.room_id, "here"), "the room can be talked in")
+    until(lambda: ann.say(room.room_id, "here"), "the room can be talked in")

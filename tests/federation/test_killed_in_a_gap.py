@@ -16,11 +16,12 @@ from aiohttp import web
 from annals.federation.errors import FederationError
 from annals.matrix.events import Event
 from tests.support.federation.homeserver import Homeserver
-from tests.support.federation.stories import eventually, process_of
+from tests.support.federation.stories import process_of
 from tests.support.matrix_client import Client, quote
 from tests.support.room_peers import ThreadedRoomPeer, room_peer
 from tests.support.scripted_peer import Authority, a_client
 from tests.support.scripted_room import PREFIX, ScriptedRoom
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def _push(peer: ThreadedRoomPeer, authority: Authority, to: Homeserver, *events:
         except FederationError:
             return None
 
-    assert eventually(acknowledged, "acknowledged") == {"pdus": {event.event_id: {} for event in events}}
+    assert until(acknowledged, "acknowledged") == {"pdus": {event.event_id: {} for event in events}}
 
 
 def _waits_to_see(person: Client, room_id: str, event_id: str) -> None:
@@ -53,7 +54,7 @@ def _waits_to_see(person: Client, room_id: str, event_id: str) -> None:
         except OSError:
             return False
 
-    eventually(seen, f"{person.user_id} sees {event_id}")
+    until(seen, f"{person.user_id} sees {event_id}")
 
 
 def _deep_gap(peer: ThreadedRoomPeer, room: ScriptedRoom, at_state: Any) -> tuple[Event, Event]:

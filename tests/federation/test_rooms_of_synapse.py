@@ -8,17 +8,10 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.federation.homeserver import Homeserver
-from tests.support.federation.stories import (
-    eventually,
-    in_section,
-    joins,
-    membership,
-    same_state,
-    until_membership,
-    waits_to_see,
-)
+from tests.support.federation.stories import in_section, joins, membership, same_state, until_membership, waits_to_see
 from tests.support.matrix_client import Client
 from tests.support.soak import versions
+from tests.support.waiting import until
 
 
 def _restricted(version: str, door: str) -> dict[str, Any]:
@@ -37,7 +30,7 @@ def test_join_chat_leave_and_join_again(annals: Homeserver, synapse: Homeserver,
     waits_to_see(theirs, room, ours.say(room, "hello yourself"))
     same_state(ours, theirs, room)
     ours.room(room, "leave")
-    eventually(lambda: membership(theirs, room, ours.user_id) == "leave", "the leave arrives")
+    until(lambda: membership(theirs, room, ours.user_id) == "leave", "the leave arrives")
     theirs.say(room, "gone")
     theirs.set_state(room, "m.room.topic", {"topic": "while they were away"})
     joins(ours, room, synapse)
@@ -70,12 +63,12 @@ def test_invites_are_rejected_with_their_server_there_and_without(
     ours, theirs = annals.person(), synapse.person()
     room = theirs.create_room(preset="private_chat", room_version=version)
     theirs.room(room, "invite", user_id=ours.user_id)
-    eventually(lambda: in_section(ours, "invite", room), "the invite arrives")
+    until(lambda: in_section(ours, "invite", room), "the invite arrives")
     ours.room(room, "leave")
     assert membership(theirs, room, ours.user_id) == "leave"
     assert in_section(ours, "invite", room) is None
     theirs.room(room, "invite", user_id=ours.user_id)
-    eventually(lambda: in_section(ours, "invite", room), "another invite arrives")
+    until(lambda: in_section(ours, "invite", room), "another invite arrives")
     synapse.link.cut()
     try:
         ours.room(room, "leave")

@@ -15,7 +15,8 @@ from tests.support.crashes import People, Talker, Watch, introduced, said_by, wa
 from tests.support.operators import LIMITS, REASON, annals, has, killed, owner, rows, serving
 from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import assert_rebuild_equal
-from tests.support.servers import Serve, until
+from tests.support.servers import Serve
+from tests.support.waiting import until
 
 SWITCHING, SWITCHED, TOGETHER = "annals.audit.switching", "annals.audit.switched", "annals.audit.together"
 #: Where a switch is killed, whether it has happened then, and whether both are stopped.
@@ -53,7 +54,7 @@ def test_a_followed_generation_goes_on_with_the_log(server: Serve, people: Peopl
         killed(server, ("annals.projectors.transaction", "Transactions._commit", 1, side), *words)
     annals(server, *words)
     event_id = people.ann.say(people.room_id, "followed")
-    until(lambda: has(server, "g2", event_id), PATIENCE_S, "g2 has what was said")
+    until(lambda: has(server, "g2", event_id), "g2 has what was said")
 
 
 def test_a_switch_and_back_under_load(server: Serve, people: People) -> None:
@@ -66,7 +67,7 @@ def test_a_switch_and_back_under_load(server: Serve, people: People) -> None:
             assert annals(server, "switch", name, *REASON) == []  # no room differs
             assert serving(server) == name
             for talker, count in zip(talkers, counts, strict=True):
-                until(partial(talker.goes_on_from, count + 5), PATIENCE_S, "messages go on")
+                until(partial(talker.goes_on_from, count + 5), "messages go on")
     for seen in (*(talker.seen for talker in talkers), watch.client.seen):
         assert set(seen) == {200}
     watch.check()
@@ -94,16 +95,16 @@ def test_a_switch_that_is_killed(server: Serve, people: People, where: str) -> N
     before = serving(server)
     other = "g1" if before == "g2" else "g2"
     with Talker(people.ann, people.room_id, f"killed-{kill[1]}-{kill[3]}") as talker:
-        until(lambda: talker.goes_on_from(0), PATIENCE_S, "messages come")
+        until(lambda: talker.goes_on_from(0), "messages come")
         killed(server, kill, "switch", other, *REASON, limits={} if where == BY_ITSELF else LIMITS)
         if where != BY_ITSELF:
             assert [_is_stopped(server, name) for name in ("g1", "g2")] == [stopped] * 2
         count = len(talker.acknowledged)
-        until(lambda: talker.goes_on_from(count), PATIENCE_S, "messages go on")
+        until(lambda: talker.goes_on_from(count), "messages go on")
     assert set(talker.seen) == {200}
     assert said_by(talker, people.bob.history(people.room_id)) == talker.acknowledged
     assert serving(server) == (other if happened else before)
-    until(lambda: not rows(server, "SELECT 1 FROM ops.switches WHERE NOT finished"), PATIENCE_S, "it is finished")
+    until(lambda: not rows(server, "SELECT 1 FROM ops.switches WHERE NOT finished"), "it is finished")
 
 
 def test_after_a_restart_both_go_on(server: Serve, people: People) -> None:
@@ -115,7 +116,7 @@ def test_after_a_restart_both_go_on(server: Serve, people: People) -> None:
     assert serving(server) == "g2"
     event_id = people.ann.say(people.room_id, "again", patient=True)
     for name in ("g1", "g2"):
-        until(partial(has, server, name, event_id), PATIENCE_S, f"{name} has it")
+        until(partial(has, server, name, event_id), f"{name} has it")
     annals(server, "switch", "g1", *REASON)
 
 
@@ -133,7 +134,7 @@ def test_a_fold_is_compared_row_for_row_before_it_serves(server: Serve, people: 
 def test_a_generation_that_is_not_followed_any_more_is_dropped(server: Serve, people: People) -> None:
     for name in ("g2", "g3"):
         annals(server, "generation", "unfollow", name)
-        until(partial(_is_left, server, name), PATIENCE_S, f"{name} is left")
+        until(partial(_is_left, server, name), f"{name} is left")
         annals(server, "generation", "drop", name, "--yes")
 
 

@@ -20,8 +20,8 @@ from tests.support.backends import LogBackend
 from tests.support.crashes import wait_ready
 from tests.support.matrix_client import Client, quote, register
 from tests.support.operators import REASON, annals, killed, rows, serving, watched
-from tests.support.patience import PATIENCE_S
-from tests.support.servers import Serve, until
+from tests.support.servers import Serve
+from tests.support.waiting import until
 
 WRONG_RULE = Path(__file__).parents[1] / "support" / "wrong_rule"
 THING = "org.example.thing"
@@ -202,7 +202,7 @@ def test_after_the_switch_every_client_has_the_room_as_the_server_has_it(scene: 
     assert serving(scene.serve) != name
     assert annals(scene.serve, "switch", name, *REASON) == scene.damaged
     for room_id in scene.damaged:
-        until(partial(_told, scene.serve, name, room_id), PATIENCE_S, "the room has its fact")
+        until(partial(_told, scene.serve, name, room_id), "the room has its fact")
     for view in scene.views:
         view.sync()
         inside = [room_id for room_id in (*scene.damaged, scene.sound) if view in scene.members(room_id, name)]

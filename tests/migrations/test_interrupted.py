@@ -19,7 +19,7 @@ from annals.database.write_connection import WriteConnection
 from tests.support import nursery
 from tests.support.patience import PATIENCE_S
 from tests.support.revision_chains import make_chain, write_revision
-from tests.support.servers import until
+from tests.support.waiting import until
 
 # Revisions wait here for the test, in the middle of what they do.
 _GATE, _LATER_GATE = 4711, 4712
@@ -108,21 +108,21 @@ def test_killed_inside_a_revision_and_between_two_it_goes_on(
     started: Callable[[], nursery.Command], gate: psycopg2.extensions.connection, database_url: str
 ) -> None:
     process = started()
-    until(lambda: waiting(gate), PATIENCE_S, "0002 is half done")
+    until(lambda: waiting(gate), "0002 is half done")
     process.kill()
     process.wait()
     # What it has left open ends without anybody's help: the gate stays shut.
-    until(lambda: not waiting(gate), PATIENCE_S, "PostgreSQL ends what nobody waits for")
+    until(lambda: not waiting(gate), "PostgreSQL ends what nobody waits for")
     assert read(database_url, "SELECT version_num FROM g1.alembic_version") == [("0001",)]
     assert read(database_url, "SELECT DISTINCT text LIKE '%!' FROM g1.notes") == [(False,)]
 
     process = started()
-    until(lambda: waiting(gate), PATIENCE_S, "0002 is half done again")
+    until(lambda: waiting(gate), "0002 is half done again")
     execute(gate, f"SELECT pg_advisory_lock({_LATER_GATE}), pg_advisory_unlock({_GATE})")
-    until(lambda: waiting(gate, _LATER_GATE), PATIENCE_S, "0002 is done, 0003 has done nothing yet")
+    until(lambda: waiting(gate, _LATER_GATE), "0002 is done, 0003 has done nothing yet")
     process.kill()
     process.wait()
-    until(lambda: not waiting(gate, _LATER_GATE), PATIENCE_S, "PostgreSQL ends this one too")
+    until(lambda: not waiting(gate, _LATER_GATE), "PostgreSQL ends this one too")
     assert read(database_url, "SELECT version_num FROM g1.alembic_version") == [("0002",)]
     execute(gate, f"SELECT pg_advisory_unlock({_LATER_GATE})")
     assert migrate(database_url) == "g1"
@@ -133,9 +133,9 @@ def test_of_two_at_once_one_waits(
     started: Callable[[], nursery.Command], gate: psycopg2.extensions.connection, database_url: str
 ) -> None:
     first = started()
-    until(lambda: waiting(gate), PATIENCE_S, "the first is in 0002")
+    until(lambda: waiting(gate), "the first is in 0002")
     second = started()
-    until(lambda: waiting(gate, _TURN), PATIENCE_S, "the second waits for its turn")
+    until(lambda: waiting(gate, _TURN), "the second waits for its turn")
     execute(gate, f"SELECT pg_advisory_unlock({_GATE})")
     assert (first.wait(PATIENCE_S), second.wait(PATIENCE_S)) == (0, 0)
     at_head(database_url)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from tests.support.patience import PATIENCE_S
 from tests.support.projectors import SERVER_NAME, append, connector, dump, simple_facts
 from tests.support.room_traffic import traffic
 from tests.support.shared_log import Coordinator, MemberLog
+from tests.support.waiting import until
 
 
 class FaultyLog(MemberLog):
@@ -111,14 +111,6 @@ def _shared(log: EmbeddedLog, held: list[Mapping[GroupPartition, int]]) -> bool:
     """Whether each has some, and each partition is one's: a moment before, one may still believe that it has all."""
     keys = [key for positions in held for key in positions]
     return all(held) and sorted(keys) == sorted(keys_of(log, GROUPS))
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for it."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def reached(log: EmbeddedLog, url: str) -> bool:

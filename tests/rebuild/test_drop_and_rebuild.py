@@ -21,7 +21,8 @@ from tests.support.matrix_client import timeline
 from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import assert_equal, assert_rebuild_equal, decided_twice
 from tests.support.second_api import SecondApi
-from tests.support.servers import Serve, until
+from tests.support.servers import Serve
+from tests.support.waiting import until
 
 ASIDE = "g900"
 HELD = Path(__file__).parents[1] / "support" / "held"

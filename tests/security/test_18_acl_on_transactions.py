@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer, verdict
 from tests.support.server import LiveServer
 from tests.support.server_fixtures import server
-from tests.support.servers import until
+from tests.support.waiting import until
 
 __all__ = ["server"]
 
@@ -54,5 +53,5 @@ def test_who_is_denied_is_not_heard(server: LiveServer, name: str, acl: dict[str
         events = alice.sync()["rooms"]["join"][room_id]["ephemeral"]["events"]
         return {str(event["content"]) for event in events}
 
-    until(lambda: len(ephemeral()) == 2, PATIENCE_S, "bob's notices")
+    until(lambda: len(ephemeral()) == 2, "bob's notices")
     assert not any(mallory in text for text in ephemeral())

@@ -17,7 +17,8 @@ from tests.support import nursery
 from tests.support.kafka import KafkaAddress
 from tests.support.kafka.fixtures import delete_topics
 from tests.support.patience import PATIENCE_S, PATIENT, PATIENT_KAFKA
-from tests.support.servers import free_port, until
+from tests.support.servers import free_port
+from tests.support.waiting import until
 
 PROGRAM = Path(__file__).parents[1] / "support" / "homeserver-up"
 
@@ -91,7 +92,7 @@ class Up:
 
     def _until_its_end(self, process: subprocess.Popen[bytes] | nursery.Command) -> Iterator[None]:
         try:
-            until(lambda: self._answers(process), PATIENCE_S, f"an answer; see {self.log}")
+            until(lambda: self._answers(process), f"an answer; see {self.log}")
             yield
             process.terminate()
             assert process.wait(PATIENCE_S) == 0
@@ -144,7 +145,7 @@ def test_two_share_a_broker(tmp_path: Path, kafka: KafkaAddress, database_url: s
         with one.forked(made), two.forked(two.made()):
             keys = one.verify_keys()
             assert keys != two.verify_keys()
-            assert until(lambda: one.get("/ready")[0] == 200, PATIENCE_S)
+            assert until(lambda: one.get("/ready")[0] == 200)
         assert [(folder / "annals" / "postgres").exists() for folder in folders] == [True, False]
         assert not (folders[0] / "annals" / "log").exists()
         # The next start has the topics of the first one.

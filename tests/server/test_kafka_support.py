@@ -15,7 +15,8 @@ from tests.support.kafka import KafkaAddress, KafkaBroker
 from tests.support.kafka.installation import CHECKOUT
 from tests.support.kafka.shared import join, leave
 from tests.support.patience import PATIENCE_S
-from tests.support.servers import alive, until
+from tests.support.servers import alive
+from tests.support.waiting import until
 
 
 def topics(bootstrap: str) -> set[str]:
@@ -92,5 +93,5 @@ def test_the_shared_broker_ends_with_its_last_user(tmp_path: Path) -> None:
             process.kill()
             process.wait()
     leave(tmp_path)
-    until(lambda: not alive(broker), PATIENCE_S, "the broker's end")
-    until(lambda: not (tmp_path / "own" / "data").exists(), PATIENCE_S, "the end of its data")
+    until(lambda: not alive(broker), "the broker's end")
+    until(lambda: not (tmp_path / "own" / "data").exists(), "the end of its data")

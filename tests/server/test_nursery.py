@@ -11,7 +11,8 @@ from pathlib import Path
 from tests.support import nursery
 from tests.support.limits import with_limits
 from tests.support.patience import PATIENCE_S
-from tests.support.servers import alive, until
+from tests.support.servers import alive
+from tests.support.waiting import until
 
 _SELF = """
 import json, os, signal, sys, threading
@@ -52,7 +53,7 @@ def test_it_can_be_found_and_killed() -> None:
         program = "print('up', flush=True); import time; time.sleep(3600)"
         command = nursery.begin("-c", program, environment=os.environ, output=output, new_session=True)
         try:
-            until(lambda: os.fstat(output.fileno()).st_size, PATIENCE_S, "its first word")
+            until(lambda: os.fstat(output.fileno()).st_size, "its first word")
             words = Path(f"/proc/{command.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
             assert words[1:] == [b"-c", program.encode()]
             assert os.getsid(command.pid) == command.pid

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.patience import PATIENCE_S
-from tests.support.servers import Serve, ServeAlone, alive, until
+from tests.support.servers import Serve, ServeAlone, alive
+from tests.support.waiting import until
 
 ALL = {"postgres", "projectors", "remote", "api"}
 SUPERVISOR_RSS_KIB_MAX = 24 * 1024
@@ -73,10 +74,10 @@ def test_a_child_that_dies_comes_back_alone(server: Serve, role: str) -> None:
     before = running(server)
     os.kill(before[role], signal.SIGKILL)
     back = f"{role} is back"
-    until(lambda: all_children(server).get(role, before[role]) != before[role], PATIENCE_S, back)
+    until(lambda: all_children(server).get(role, before[role]) != before[role], back)
     after = server.children()
     assert {name for name in ALL if after.get(name) == before[name]} == ALL - {role}
-    until(server.healthy, PATIENCE_S, "it answers")
+    until(server.healthy, "it answers")
     assert "ended status=-9" in server.log.read_text().replace(f"role={role} ", "")
 
 
@@ -87,7 +88,7 @@ def test_children_end_when_the_supervisor_is_killed(server: Serve) -> None:
     server.process.wait()
     # At once, while they may still be ending: ports and tables pass to the new ones.
     server.start()
-    until(lambda: not [pid for pid in children.values() if alive(pid)], PATIENCE_S, "the end of all children")
+    until(lambda: not [pid for pid in children.values() if alive(pid)], "the end of all children")
     running(server)
 
 
@@ -117,14 +118,14 @@ def test_sigterm_while_it_starts(tmp_path: Path) -> None:
                 stderr=log,
                 start_new_session=True,
             )
-        until((tmp_path / "data" / "postgres").exists, PATIENCE_S, "its first step")
+        until((tmp_path / "data" / "postgres").exists, "its first step")
         starting.stop(PATIENCE_S)
         assert starting.process.returncode == 0
 
 
 def running(server: Serve) -> dict[str, int]:
     """The children, when all of them run."""
-    return until(lambda: all_children(server), PATIENCE_S, "all children")
+    return until(lambda: all_children(server), "all children")
 
 
 def all_children(server: Serve) -> dict[str, int]:

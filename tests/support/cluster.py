@@ -24,7 +24,8 @@ from tests.support import nursery
 from tests.support.balancer import Balancer
 from tests.support.matrix_client import Client
 from tests.support.patience import PATIENCE_S, PATIENT
-from tests.support.servers import alive, config_of, free_port, until
+from tests.support.servers import alive, config_of, free_port
+from tests.support.waiting import until
 
 
 class Node:
@@ -125,7 +126,7 @@ class Cluster:
         """Run whatever does not run, and wait until answers are given."""
         for node in self.all():
             node.start()
-        until(self.answers, PATIENCE_S, f"answers; see {self.directory}")
+        until(self.answers, f"answers; see {self.directory}")
 
     def all(self) -> list[Node]:
         return [node for nodes in self.nodes.values() for node in nodes]

@@ -18,7 +18,8 @@ from annals.queries.sync.token import SyncToken, unpack
 from annals.server.embedded_postgres import EmbeddedPostgres
 from tests.support.matrix_client import Client, quote, register
 from tests.support.patience import PATIENCE_S
-from tests.support.servers import Serve, until
+from tests.support.servers import Serve
+from tests.support.waiting import until
 
 #: Between what one client does and what it does next: those who talk do not keep the processors from all others.
 PAUSE_S = 0.05
@@ -52,7 +53,7 @@ def wait_ready(serve: Serve) -> None:
         time.sleep(PAUSE_S)
         return False
 
-    until(is_ready, PATIENCE_S, f"ready; see {serve.log}")
+    until(is_ready, f"ready; see {serve.log}")
 
 
 def kill_role(serve: Serve, role: str) -> None:
@@ -76,7 +77,7 @@ def kill_postgres(serve: Serve) -> None:
 @contextlib.contextmanager
 def stopped(serve: Serve, role: str) -> Iterator[int]:
     """One process of the server stands still."""
-    pid = until(lambda: serve.children().get(role, 0), PATIENCE_S, f"{role} runs")
+    pid = until(lambda: serve.children().get(role, 0), f"{role} runs")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield pid
@@ -101,7 +102,7 @@ def positions(serve: Serve, generation: str = "g1") -> dict[tuple[str, int], int
         finally:
             connection.close()
 
-    return until(read, PATIENCE_S, "PostgreSQL answers")
+    return until(read, "PostgreSQL answers")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,11 @@ from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.rooms.heads import Intent
 from annals.schemas.facts.rooms import RoomFact
 from annals.schemas.position import step_start
-from tests.support.patience import PATIENCE_S
 from tests.support.rooms import SERVER, Driver, received
 from tests.support.sync_world import NOW_MS, World
+from tests.support.waiting import until_async
 
 MEMBER = "m.room.member"
-_FIRST_LOOK_S, _LAST_LOOK_S = 0.005, 0.1
 
 
 @dataclass
@@ -93,13 +92,14 @@ class Out:
 
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait for it, waking the sender meanwhile as the tables' notices would."""
-        pause_s = _FIRST_LOOK_S
-        async with asyncio.timeout(PATIENCE_S):
-            while not holds():
-                self.egress.wake()
-                await asyncio.sleep(pause_s)
-                # Each time the sender reads the tables: on a slow machine it must get on with what it read.
-                pause_s = min(1.2 * pause_s, _LAST_LOOK_S)
+
+        def look() -> bool:
+            if holds():
+                return True
+            self.egress.wake()
+            return False
+
+        await until_async(look)
 
     async def settled(self, world: World) -> None:
         """Wait until all that the tables have was handed out and nothing is under way."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
@@ -160,15 +160,6 @@ class GapHouse:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-
-
-async def until(probe: Callable[[], Any], what: str = "", timeout_s: float = PATIENCE_S) -> None:
-    """Wait until the awaited answer of `probe` is true."""
-    deadline_s = time.monotonic() + timeout_s
-    while not await probe():
-        if time.monotonic() > deadline_s:
-            raise AssertionError(f"not seen in time: {what or probe}")
-        await asyncio.sleep(0.02)
 
 
 def ids(events: Iterable[Event]) -> list[str]:

@@ -14,8 +14,9 @@ from annals.eventlog.api import Append
 from annals.eventlog.errors import LogUnavailable
 from annals.eventlog.kafka import KafkaLog, KafkaSettings, initialise, open_kafka
 from annals.schemas.topics import TopicSpec
-from tests.support.log_contract import eventually, everything
+from tests.support.log_contract import everything
 from tests.support.patience import PATIENCE_S
+from tests.support.waiting import until
 
 T = TypeVar("T")
 SPECS = [TopicSpec("one", 1), TopicSpec("plain", 4), TopicSpec("latest", 1, compacted=True)]
@@ -56,13 +57,13 @@ def in_the_end(call: Callable[[], T]) -> T:
             return False
         return True
 
-    eventually(answered)
+    until(answered)
     return given[0]
 
 
 def append_in_the_end(log: KafkaLog, topic: str, partition: int, value: bytes) -> None:
     """Append until it is acknowledged: it may then stand there more than once."""
-    eventually(lambda: log.append([Append(topic, partition, b"k", value)]).exception(PATIENCE_S) is None)
+    until(lambda: log.append([Append(topic, partition, b"k", value)]).exception(PATIENCE_S) is None)
 
 
 def values(log: KafkaLog, topic: str = "one") -> list[Any]:

@@ -37,6 +37,7 @@ from tests.support.log_workers import (
     write_until_killed,
 )
 from tests.support.patience import PATIENCE_S
+from tests.support.waiting import until
 
 HOUR_MS = 3_600_000
 FILLER_KEY = b"\0filler"
@@ -87,14 +88,6 @@ def everything(log: Log, topic: str, partition: int) -> list[Record]:
 
 def kept(log: Log, topic: str, partition: int) -> list[Record]:
     return [record for record in everything(log, topic, partition) if record.key != FILLER_KEY]
-
-
-def eventually(check: Callable[[], bool]) -> None:
-    """For what a back-end does in its own time."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not check():
-        assert time.monotonic() < deadline, "never came true"
-        time.sleep(0.05)
 
 
 def _is_filled(path: Path) -> bool:
@@ -239,11 +232,11 @@ class LogContract:
     def test_a_member_alone_has_all_partitions(self, log: Log) -> None:
         member = log.join("workers", ["plain", "one"])
         wanted = {("plain", 0), ("plain", 1), ("plain", 2), ("plain", 3), ("one", 0)}
-        eventually(lambda: member.poll(0.1) == wanted)
+        until(lambda: member.poll(0.1) == wanted)
         assert member.poll() == wanted
         member.close()
         later = log.join("workers", ["plain", "one"])
-        eventually(lambda: later.poll(0.1) == wanted)
+        until(lambda: later.poll(0.1) == wanted)
         later.close()
 
     def test_a_topic_made_by_one_handle_is_known_to_another(self, log: Log, backend: Backend) -> None:
@@ -475,10 +468,10 @@ class LogContract:
                 files.append((worker, path))
                 with process(write_until_killed, backend.opener, "plain", worker, seed + turn, path):
                     # It writes, and has been told so: where it is in that when it is killed is left to chance.
-                    eventually(partial(_is_filled, path))
+                    until(partial(_is_filled, path))
                     time.sleep(rng.uniform(0.0, 0.1))
                 put(log, "plain", turn, payload("parent", turn, 10))
-            eventually(partial(_is_filled, survivor))
+            until(partial(_is_filled, survivor))
         again = backend.open()
         for handle in (log, again):
             self._holds_all_acknowledged(handle, files, backend.atomic_append)
@@ -521,7 +514,7 @@ class KeepingContract:
             log.append([Append("latest", 1, b"%d" % (n % 3), b"%d" % n)])
         put(log, "latest", 1, b"last", key=b"x")
         backend.compact(log, "latest")
-        eventually(lambda: len(kept(log, "latest", 1)) == 4)
+        until(lambda: len(kept(log, "latest", 1)) == 4)
         expected = [Record("latest", 1, 597 + n, b"%d" % n, b"%d" % (597 + n)) for n in range(3)]
         assert kept(log, "latest", 1) == [*expected, Record("latest", 1, 600, b"x", b"last")]
         end = log.end("latest", 1)
@@ -535,8 +528,8 @@ class KeepingContract:
 
         for topic in ("latest", "hasty"):
             put(log, topic, 0, b"old", None)
-        eventually(lambda: compacted("latest") == [(1, None)])
-        eventually(lambda: compacted("hasty") == [])
+        until(lambda: compacted("latest") == [(1, None)])
+        until(lambda: compacted("hasty") == [])
         assert compacted("latest") == [(1, None)]
 
     def test_a_reader_passes_over_what_compaction_removed(self, log: Log, backend: Backend) -> None:
@@ -544,7 +537,7 @@ class KeepingContract:
         put(log, "latest", 0, b"gone", None, key=b"y")
         put(log, "latest", 0, b"c", b"d", key=b"z")
         backend.compact(log, "latest")
-        eventually(lambda: len(kept(log, "latest", 0)) == 3)
+        until(lambda: len(kept(log, "latest", 0)) == 3)
         # Nobody stood at 2 before it went; from there the next record is 3.
         assert [r.offset for r in log.read("latest", 0, 2, max_records=2)] == [3, 5]
         tail = log.tail({("latest", 0): 0})
@@ -559,7 +552,7 @@ class KeepingContract:
         put(earlier, "aged", 0, *[b"old"] * 1200)
         put(log, "aged", 0, b"new")
         backend.compact(log, "aged")
-        eventually(lambda: [r.value for r in kept(log, "aged", 0)] == [b"new"])
+        until(lambda: [r.value for r in kept(log, "aged", 0)] == [b"new"])
         tail = log.tail({("aged", 0): 0})
         assert [r.offset for r in tail.poll(PATIENCE_S) if r.key != FILLER_KEY] == [1200]
         tail.close()
@@ -571,12 +564,12 @@ class KeepingContract:
         put(earlier, "aged", 0, b"a", b"b")
         backend.compact(log, "aged")
         end = log.end("aged", 0)
-        eventually(lambda: log.read("aged", 0, 0) == [])
+        until(lambda: log.read("aged", 0, 0) == [])
         again = backend.open()
         assert again.end("aged", 0) == end >= 2
         tail = again.tail({("aged", 0): 0})
         assert tail.poll(0.01) == []
-        eventually(lambda: tail.poll(0) == [] and tail.positions == {("aged", 0): end})
+        until(lambda: tail.poll(0) == [] and tail.positions == {("aged", 0): end})
         assert put(again, "aged", 0, b"c") == [end]
         assert [r.value for r in tail.poll(PATIENCE_S)] == [b"c"]
         again.close()
@@ -588,6 +581,6 @@ class KeepingContract:
         put(earlier, "aged", 0, b"a")
         backend.compact(log, "one")
         backend.compact(log, "aged")
-        eventually(lambda: kept(log, "aged", 0) == [])  # by then the other was looked at too
+        until(lambda: kept(log, "aged", 0) == [])  # by then the other was looked at too
         assert len(everything(log, "one", 0)) == 3
         earlier.close()

@@ -35,7 +35,7 @@ from annals.matrix.x_matrix import authorization
 from annals.schemas.facts.servers import ServerKeysFetched
 from tests.support.patience import PATIENCE_S
 from tests.support.server import SERVER_NAME, LiveServer
-from tests.support.servers import until
+from tests.support.waiting import until
 
 _names = itertools.count(1)
 DEPTH_MAX = 2**53 - 1
@@ -126,7 +126,7 @@ class RemoteServer:
     def wait_for(self, event: Event) -> str:
         """The verdict on an event, once there is one."""
         room_id, event_id = event.room_id, event.event_id
-        return str(until(lambda: verdict(self.server, room_id, event_id), PATIENCE_S, f"a verdict on {event.type}"))
+        return str(until(lambda: verdict(self.server, room_id, event_id), f"a verdict on {event.type}"))
 
     def join(self, room_id: str, user_id: str) -> Event:
         """Let a user of this server join a public room, by a transaction as any other."""

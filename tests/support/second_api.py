@@ -14,8 +14,8 @@ from types import TracebackType
 from annals.server.embedded_postgres import EmbeddedPostgres
 from tests.support import nursery
 from tests.support.matrix_client import Client
-from tests.support.patience import PATIENCE_S
-from tests.support.servers import Serve, free_port, until
+from tests.support.servers import Serve, free_port
+from tests.support.waiting import until
 
 
 class SecondApi:
@@ -36,7 +36,7 @@ class SecondApi:
         with self._log.open("ab") as log:
             self.process = nursery.begin("run", "api", environment=self._environment, output=log)
         try:
-            until(self._answers, PATIENCE_S, f"second api; see {self._log}")
+            until(self._answers, f"second api; see {self._log}")
         except BaseException:
             self.kill()
             raise

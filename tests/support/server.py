@@ -39,7 +39,7 @@ from annals.server.ephemeral_tail import EphemeralTail
 from annals.server.house import House, open_house
 from annals.server.log_setup import init_log
 from tests.support.patience import PATIENCE_S
-from tests.support.servers import until
+from tests.support.waiting import until
 
 T = TypeVar("T")
 SERVER_NAME = "test"
@@ -79,7 +79,7 @@ class LiveServer:
         self.on_loop(self._open())
         self._projectors = threading.Thread(target=self._project, name="test projectors", daemon=True)
         self._projectors.start()
-        until(self.house.serving, PATIENCE_S, "the tables to catch up")
+        until(self.house.serving, "the tables to catch up")
 
     def close(self) -> None:
         """Let go of everything."""

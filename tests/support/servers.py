@@ -20,17 +20,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TypeVar
+from typing import IO
 from unittest import mock
 
 from annals.server.config import Config, load
 from tests.support import nursery
-from tests.support.patience import PATIENCE_S, PATIENT
+from tests.support.patience import PATIENT
+from tests.support.waiting import until
 
-T = TypeVar("T")
 _CLI = (sys.executable, "-m", "annals.server.cli")
 _ABOUT_DATA = (
     *("ANNALS_DATA_DIR", "ANNALS_LOG", "DATABASE_URL"),
@@ -44,16 +44,6 @@ def free_port(address: str = "127.0.0.1") -> int:
         sock.bind((address, 0))
         port: int = sock.getsockname()[1]
         return port
-
-
-def until(probe: Callable[[], T], timeout_s: float = PATIENCE_S, what: str = "") -> T:
-    """Call `probe` until its answer is true; AssertionError when that takes longer than `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not (got := probe()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not seen within {timeout_s} s: {what or probe}")
-        time.sleep(0.02)
-    return got
 
 
 def about_data(environment: Mapping[str, str]) -> dict[str, str]:
@@ -99,7 +89,7 @@ class Serve:
             nursery.run("log", "init", environment=self.environment).check_returncode()
         with self.log.open("ab") as log:
             self.process = self._begin(log)
-        until(self._healthy_or_ended, PATIENCE_S, f"/health; see {self.log}")
+        until(self._healthy_or_ended, f"/health; see {self.log}")
         return time.monotonic() - began_s
 
     def _begin(self, log: IO[bytes]) -> subprocess.Popen[bytes] | nursery.Command:

@@ -10,11 +10,10 @@ import pytest
 from annals.commands import presence
 from annals.schemas.codec import decode
 from annals.schemas.facts.ephemeral import PresenceSet
-from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer
 from tests.support.server import LiveServer, User, quoted
 from tests.support.server_fixtures import on_both_logs
-from tests.support.servers import until
+from tests.support.waiting import until
 from tests.support.waiting_sync import woken
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -88,7 +87,7 @@ def test_a_change_wakes_who_waits_and_a_sync_that_changes_nothing_is_no_record(s
     assert said_of(server, bob) == ["online"]
     assert shown(alice.sync(answer["next_batch"])).keys() == {alice.id}
     bob.sync(set_presence="unavailable")
-    until(lambda: alice.do("GET", path(bob.id))["presence"] == "unavailable", PATIENCE_S, "bob to be unavailable")
+    until(lambda: alice.do("GET", path(bob.id))["presence"] == "unavailable", "bob to be unavailable")
 
 
 def push(*updates: dict[str, Any]) -> dict[str, Any]:
@@ -107,10 +106,10 @@ def test_other_servers_tell_of_their_users_in_our_rooms(server: LiveServer) -> N
     contents: list[Any] = [{}, {"push": 5}, {"push": {}}]
     edus += [{"edu_type": "m.presence", "content": content} for content in contents]
     assert remote.send(edus=edus)[0] == 200
-    until(lambda: alice.do("GET", path(bob))["presence"] == "online", PATIENCE_S, "bob to be online")
+    until(lambda: alice.do("GET", path(bob))["presence"] == "online", "bob to be online")
     seen = shown(alice.sync())
     assert seen.keys() == {bob}
     assert seen[bob].pop("last_active_ago") >= 5
     assert seen[bob] | {"last_active_ago": 5} == said
     remote.send(edus=[push({"user_id": bob, "presence": "offline", "last_active_ago": 0})])
-    until(lambda: alice.do("GET", path(bob))["presence"] == "offline", PATIENCE_S, "bob to be offline")
+    until(lambda: alice.do("GET", path(bob))["presence"] == "offline", "bob to be offline")

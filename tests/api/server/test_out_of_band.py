@@ -19,7 +19,7 @@ from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer, now_ms, verdict
 from tests.support.server import LiveServer, User, quoted
 from tests.support.server_fixtures import on_both_logs
-from tests.support.servers import until
+from tests.support.waiting import until
 
 
 def member(remote: RemoteServer, version: str, room_id: str, sender: str, target: str, **changes: Any) -> Event:
@@ -67,7 +67,7 @@ def invites_of(user: User) -> set[str]:
 @pytest.mark.parametrize("membership", ["leave", "ban"])
 def test_an_invite_is_taken_back(server: LiveServer, version: str, membership: str) -> None:
     alice, remote, invite = invited(server, version)
-    until(lambda: invites_of(alice) == {invite.room_id}, PATIENCE_S, "the invite")
+    until(lambda: invites_of(alice) == {invite.room_id}, "the invite")
     back = member(
         remote,
         version,
@@ -78,7 +78,7 @@ def test_an_invite_is_taken_back(server: LiveServer, version: str, membership: s
         auth_events=["$" + "a" * 43, invite.event_id],
     )
     assert remote.send([back.pdu]) == (200, {"pdus": {back.event_id: {}}})
-    until(lambda: invites_of(alice) == set(), PATIENCE_S, "the invite to be gone")
+    until(lambda: invites_of(alice) == set(), "the invite to be gone")
 
 
 def test_a_knock_is_refused(server: LiveServer) -> None:
@@ -96,7 +96,7 @@ def test_a_knock_is_refused(server: LiveServer) -> None:
     def is_told() -> bool:
         return room_id in alice.sync(since=before["next_batch"]).get("rooms", {}).get("leave", {})
 
-    until(is_told, PATIENCE_S, "alice to be told")
+    until(is_told, "alice to be told")
     assert room_id not in alice.sync().get("rooms", {}).get("knock", {})
 
 

@@ -21,15 +21,14 @@ from annals.server.policy import policy_follower
 from tests.support import handing_in
 from tests.support.federating import World, federating, invited, on_invites, signs_invites
 from tests.support.logged import facts_of_room
-from tests.support.patience import PATIENCE_S
 from tests.support.policed_rooms import POLICY, POLICY_KEY, content_of
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.remote_server import RemoteServer, verdict
 from tests.support.scripted_peer import ScriptedPeer
 from tests.support.server import LiveServer, User, bodies, quoted
-from tests.support.servers import until
 from tests.support.spare_tables import spare_tables
+from tests.support.waiting import until
 
 SIGN = "/_matrix/policy/v1/sign"
 REFUSAL = {"errcode": "M_FORBIDDEN", "error": "The message appears to contain possible spam"}
@@ -117,9 +116,7 @@ def stored(server: LiveServer, event_id: str) -> tuple[str, str | None, dict[str
 
 def decided(server: LiveServer, event: Event, wanted: str) -> str | None:
     """Wait for the verdict; its reason."""
-    until(
-        lambda: verdict(server, event.room_id, event.event_id) not in (None, "pending_policy"), PATIENCE_S, "a verdict"
-    )
+    until(lambda: verdict(server, event.room_id, event.event_id) not in (None, "pending_policy"), "a verdict")
     found, reason, _ = stored(server, event.event_id)
     assert found == wanted
     return reason

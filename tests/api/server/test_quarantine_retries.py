@@ -20,11 +20,10 @@ from annals.matrix.signing import SigningKey
 from annals.schemas.facts.quarantine import QuarantineRetried
 from tests.api.server.test_out_of_band import invited, invites_of, member
 from tests.api.server.test_transactions import facts_of, received
-from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer, now_ms, verdict
 from tests.support.server import LiveServer, User
 from tests.support.server_fixtures import on_both_logs
-from tests.support.servers import until
+from tests.support.waiting import until
 
 
 class NoNetwork(HttpKeyFetcher):
@@ -163,4 +162,4 @@ def test_an_invite_is_taken_back_when_the_key_comes(server: LiveServer, retries:
     retries.new()
     retries.work()
     assert retries.outcomes(remote) == ["key_unavailable", "released"]
-    until(lambda: invites_of(alice) == set(), PATIENCE_S, "the invite to be gone")
+    until(lambda: invites_of(alice) == set(), "the invite to be gone")

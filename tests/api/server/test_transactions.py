@@ -22,11 +22,10 @@ from annals.schemas.facts.quarantine import InputQuarantined
 from annals.schemas.facts.receipts import ReceiptSet
 from annals.schemas.facts.rooms import PduReceived
 from annals.schemas.records import Addressed
-from tests.support.patience import PATIENCE_S
 from tests.support.remote_server import RemoteServer, now_ms, verdict
 from tests.support.server import LiveServer, User, bodies
 from tests.support.server_fixtures import on_both_logs
-from tests.support.servers import until
+from tests.support.waiting import until
 
 SEND = "/_matrix/federation/v1/send/"
 
@@ -194,7 +193,7 @@ def test_two_processes_that_take_the_same_transaction_at_once_are_one(server: Li
     assert [decided.count(event_id) for event_id in ids] == [1, 1, 1]
     assert bodies(alice.messages(room_id)["chunk"])[:3] == ["behind", "two", "one"]
     sql = "SELECT message_id FROM to_device WHERE sender = %s"
-    until(lambda: rows(server, sql, bob) == [(f"{remote.name}/m1",)], PATIENCE_S, "the message, once")
+    until(lambda: rows(server, sql, bob) == [(f"{remote.name}/m1",)], "the message, once")
 
 
 def test_a_known_event_is_not_logged_again(server: LiveServer) -> None:
@@ -314,16 +313,16 @@ def test_who_types_and_who_has_read_is_shown(server: LiveServer) -> None:
     event_id = alice.say(room_id, "read this")
     status, _ = remote.send(edus=[typing(room_id, bob), receipt(room_id, bob, event_id, thread_id="main")])
     assert status == 200
-    until(lambda: who_types(alice, room_id) == [bob], PATIENCE_S, "bob to type")
+    until(lambda: who_types(alice, room_id) == [bob], "bob to type")
 
     def read_up_to() -> Any:
         events = alice.sync()["rooms"]["join"][room_id]["ephemeral"]["events"]
         return [event["content"] for event in events if event["type"] == "m.receipt"]
 
     expected = {event_id: {"m.read": {bob: {"ts": 5, "thread_id": "main"}}}}
-    until(lambda: read_up_to() == [expected], PATIENCE_S, "bob's receipt")
+    until(lambda: read_up_to() == [expected], "bob's receipt")
     remote.send(edus=[typing(room_id, bob, False)])
-    until(lambda: who_types(alice, room_id) == [], PATIENCE_S, "bob to stop")
+    until(lambda: who_types(alice, room_id) == [], "bob to stop")
 
 
 def test_edus_that_make_no_sense_are_left_out(server: LiveServer) -> None:
@@ -378,7 +377,6 @@ def test_messages_for_devices_are_kept_for_devices_that_are_there(server: LiveSe
     ]
     until(
         lambda: [(*row[:4], bytes(row[4])[1:]) for row in rows(server, sql, bob)] == expected,
-        PATIENCE_S,
         "the messages",
     )
 
@@ -401,7 +399,7 @@ def test_what_is_told_of_devices_is_kept_of_users_that_share_a_room(server: Live
     assert remote.send(edus=[*edus, *told(bob, stream_id=6, deleted=True, keys=None)])[0] == 200
     sql = "SELECT user_id, device_id, stream_id, prev_ids, deleted, keys FROM device_lists WHERE user_id = ANY (%s)"
     expected = [(bob, "D", 6, [4], True, None)]
-    until(lambda: rows(server, sql, [bob, stranger]) == expected, PATIENCE_S, "the device")
+    until(lambda: rows(server, sql, [bob, stranger]) == expected, "the device")
     sql = "SELECT user_id, master_key, self_signing_key FROM device_lists_signing_keys WHERE user_id = ANY (%s)"
     [(user_id, master, self_signing)] = rows(server, sql, [bob, stranger])
     assert (user_id, bytes(master)[1:], bytes(self_signing)[1:]) == (bob, b'{"k":1}', b'{"k":2}')

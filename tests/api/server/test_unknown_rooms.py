@@ -20,14 +20,13 @@ from annals.server.handshakes import room_asker
 from tests.support.federating import federating
 from tests.support.forgotten_rooms import ResidentPeer, join_of_ours
 from tests.support.logged import facts_of_room
-from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 from tests.support.rebuild_check import assert_generations_equal
 from tests.support.remote_server import RemoteServer, now_ms, verdict
 from tests.support.scripted_room import ScriptedRoom
 from tests.support.server import LiveServer, User, bodies, quoted
-from tests.support.servers import until
 from tests.support.spare_tables import spare_tables
+from tests.support.waiting import until
 
 
 @dataclass
@@ -49,7 +48,7 @@ class World:
         def found() -> list[MembershipAsked]:
             return [fact for fact in facts_of_room(self.server, room.room_id) if isinstance(fact, MembershipAsked)]
 
-        until(lambda: bool(found()), PATIENCE_S, "a question")
+        until(lambda: bool(found()), "a question")
         [fact] = found()
         return fact
 
@@ -58,7 +57,7 @@ class World:
         assert self.remote.send([event.pdu for event in events]) == (200, {"pdus": {}})
 
     def accepts(self, event: Event) -> None:
-        until(lambda: verdict(self.server, event.room_id, event.event_id), PATIENCE_S, "a verdict")
+        until(lambda: verdict(self.server, event.room_id, event.event_id), "a verdict")
         assert verdict(self.server, event.room_id, event.event_id) == "accepted"
 
 
@@ -172,7 +171,7 @@ def test_an_answer_that_cannot_be_used_recovers_nothing(world: World) -> None:
     room.events = {ours.event_id: ours, **{key: event for key, event in room.events.items() if key != ours.event_id}}
     world.push(said)
     assert world.asked(room).member == "@unlucky:test"
-    until(lambda: not world.server.services.receiver._asker._under_way, PATIENCE_S, "the end")  # type: ignore[union-attr]
+    until(lambda: not world.server.services.receiver._asker._under_way, "the end")  # type: ignore[union-attr]
     facts = facts_of_room(world.server, room.room_id)
     assert not any(isinstance(fact, StateSetClosed) for fact in facts)
     assert verdict(world.server, room.room_id, said.event_id) is None

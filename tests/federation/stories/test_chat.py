@@ -11,7 +11,6 @@ from annals.matrix.room_versions import ROOM_VERSIONS
 from tests.support.federation.stories import (
     Sides,
     body_of,
-    eventually,
     joins,
     same_state,
     shared_room,
@@ -21,6 +20,7 @@ from tests.support.federation.stories import (
     waits_to_see,
 )
 from tests.support.matrix_client import Client, quote
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("version", ROOM_VERSIONS)
@@ -36,7 +36,7 @@ def test_made_here_joined_there(sides: Sides, version: str) -> None:
     assert body_of(bob, room_id, said[0]) == "from here"
     waits_to_see(bob, room_id, ann.set_state(room_id, "m.room.topic", {"topic": "talk"}))
     bob.redact(room_id, said[1])
-    eventually(lambda: body_of(ann, room_id, said[1]) is None, "the redaction arrives")
+    until(lambda: body_of(ann, room_id, said[1]) is None, "the redaction arrives")
     same_state(ann, bob, room_id)
     assert early in [event["event_id"] for event in bob.history(room_id)]
 
@@ -65,7 +65,7 @@ def test_who_was_there_before(sides: Sides, version: str) -> None:
     def members() -> bool:
         return set(bob.ok("GET", f"/rooms/{quote(room_id)}/joined_members")["joined"]) == everybody
 
-    eventually(members, "bob sees everybody")
+    until(members, "bob sees everybody")
     same_state(ann, bob, room_id)
 
 
@@ -93,7 +93,7 @@ def test_what_is_redacted_before_another_server_has_it(sides: Sides, version: st
     def fetched() -> list[Any]:
         return [event for event in bob.history(room_id) if event["event_id"] == early]
 
-    [found] = eventually(fetched, "bob's server fetches what it lacks")
+    [found] = until(fetched, "bob's server fetches what it lacks")
     assert "body" not in found["content"]
 
 
@@ -113,7 +113,7 @@ def test_who_types_and_who_has_read(sides: Sides, version: str) -> None:
         types = bob.user_id in content.get("m.typing", {}).get("user_ids", [])
         return types and bob.user_id in content.get("m.receipt", {}).get(said, {}).get("m.read", {})
 
-    eventually(shown, "ann sees that bob types, and what he has read")
+    until(shown, "ann sees that bob types, and what he has read")
 
 
 @told()
@@ -121,7 +121,7 @@ def test_a_room_is_replaced(sides: Sides, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     replacement = upgraded(ann, room_id, "12")
     path = f"/rooms/{quote(room_id)}/state/m.room.tombstone/"
-    eventually(lambda: bob.call("GET", path)[0] == 200, "bob hears of it")
+    until(lambda: bob.call("GET", path)[0] == 200, "bob hears of it")
     assert bob.ok("GET", path)["replacement_room"] == replacement
     same_state(ann, bob, room_id)
     joins(bob, replacement, sides.here)
@@ -136,7 +136,7 @@ def test_a_room_is_replaced(sides: Sides, version: str) -> None:
 def test_a_profile_of_another_server(sides: Sides) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
     ann.ok("PUT", f"/profile/{ann.user_id}/displayname", {"displayname": "Ann of elsewhere"})
-    profile = eventually(lambda: bob.call("GET", f"/profile/{ann.user_id}")[1], "the profile")
+    profile = until(lambda: bob.call("GET", f"/profile/{ann.user_id}")[1], "the profile")
     assert profile.get("displayname") == "Ann of elsewhere"
 
 
@@ -157,7 +157,7 @@ def test_who_is_online_there_and_here(sides: Sides, version: str) -> None:
             person.ok("PUT", f"/presence/{person.user_id}/status", said)
             return sees_presence(other, person, state)
 
-        eventually(told, f"{other.user_id} sees {person.user_id} {state}")
+        until(told, f"{other.user_id} sees {person.user_id} {state}")
 
     for state in ("online", "unavailable", "offline"):
         becomes(ann, bob, state)

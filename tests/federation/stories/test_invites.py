@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from tests.support.federation.stories import Sides, eventually, in_section, joins, same_state, told, until_membership
+from tests.support.federation.stories import Sides, in_section, joins, same_state, told, until_membership
 from tests.support.matrix_client import Client
+from tests.support.waiting import until
 
 
 def _invited(sides: Sides, version: str) -> tuple[Client, Client, str]:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
     room_id = ann.create_room(preset="private_chat", room_version=version, name="by invitation")
     ann.room(room_id, "invite", user_id=bob.user_id)
-    eventually(lambda: in_section(bob, "invite", room_id), "bob hears of it")
+    until(lambda: in_section(bob, "invite", room_id), "bob hears of it")
     return ann, bob, room_id
 
 
@@ -41,7 +42,7 @@ def test_invited_and_refused(sides: Sides, version: str) -> None:
 def test_invited_and_withdrawn(sides: Sides, version: str) -> None:
     ann, bob, room_id = _invited(sides, version)
     ann.room(room_id, "kick", user_id=bob.user_id)
-    eventually(lambda: in_section(bob, "invite", room_id) is None, "the invite is gone")
+    until(lambda: in_section(bob, "invite", room_id) is None, "the invite is gone")
     assert bob.call("POST", f"/join/{room_id}", {}, {"server_name": sides.here.name})[0] == 403
 
 
@@ -49,7 +50,7 @@ def test_invited_and_withdrawn(sides: Sides, version: str) -> None:
 def test_invited_with_the_room(sides: Sides, version: str) -> None:
     ann, bob = sides.here.person("ann"), sides.there.person("bob")
     room_id = ann.create_room(preset="trusted_private_chat", room_version=version, invite=[bob.user_id], is_direct=True)
-    eventually(lambda: in_section(bob, "invite", room_id), "bob hears of it")
+    until(lambda: in_section(bob, "invite", room_id), "bob hears of it")
     bob.ok("POST", f"/join/{room_id}", {})
     until_membership(ann, room_id, bob, "join")
 
@@ -64,9 +65,9 @@ def test_knocked_and_let_in(sides: Sides, version: str) -> None:
     )
     bob.ok("POST", f"/knock/{room_id}", {"reason": "please"}, {"server_name": sides.here.name, "via": sides.here.name})
     until_membership(ann, room_id, bob, "knock")
-    eventually(lambda: in_section(bob, "knock", room_id), "bob sees that he knocked")
+    until(lambda: in_section(bob, "knock", room_id), "bob sees that he knocked")
     ann.room(room_id, "invite", user_id=bob.user_id)
-    eventually(lambda: in_section(bob, "invite", room_id), "bob hears of it")
+    until(lambda: in_section(bob, "invite", room_id), "bob hears of it")
     bob.ok("POST", f"/join/{room_id}", {})
     until_membership(ann, room_id, bob, "join")
 

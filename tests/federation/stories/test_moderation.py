@@ -8,7 +8,6 @@ from tests.support.federation.homeserver import Homeserver
 from tests.support.federation.stories import (
     ALWAYS,
     Sides,
-    eventually,
     in_section,
     joins,
     same_state,
@@ -19,6 +18,7 @@ from tests.support.federation.stories import (
 )
 from tests.support.matrix_client import Client, quote
 from tests.support.soak import versions
+from tests.support.waiting import until
 
 #: When we come back, the head that we had (the ban) stands beside our join; this version's resolution keeps the ban.
 _LEFT_BEHIND = pytest.param("1", marks=[pytest.mark.soak, pytest.mark.xfail(reason="old heads are kept by a join")])
@@ -84,7 +84,7 @@ def _until_left(person: Client, room_id: str) -> None:
         since = answer["next_batch"]
         return room_id in answer.get("rooms", {}).get("leave", {}) or in_section(person, "leave", room_id) is not None
 
-    eventually(left, f"{person.user_id} sees that they are out")
+    until(left, f"{person.user_id} sees that they are out")
 
 
 @pytest.mark.parametrize("version", [_LEFT_BEHIND, *versions(*ALWAYS, since=2)])
@@ -94,7 +94,7 @@ def test_unbanned_and_invited(sides: Sides, version: str) -> None:
     _until_left(bob, room_id)
     ann.room(room_id, "unban", user_id=bob.user_id)
     ann.room(room_id, "invite", user_id=bob.user_id)
-    eventually(lambda: in_section(bob, "invite", room_id), "bob hears of it")
+    until(lambda: in_section(bob, "invite", room_id), "bob hears of it")
     # No server is named: the inviter's is asked.
     bob.ok("POST", f"/join/{quote(room_id)}", {})
     until_membership(ann, room_id, bob, "join")

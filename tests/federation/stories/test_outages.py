@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.support.federation.stories import (
     Sides,
-    eventually,
     joins,
     same_state,
     shared_room,
@@ -13,6 +12,7 @@ from tests.support.federation.stories import (
     until_membership,
     waits_to_see,
 )
+from tests.support.waiting import until
 
 
 @told()
@@ -50,7 +50,7 @@ def test_a_fight_for_power(sides: Sides, version: str) -> None:
     levels = ann.ok("GET", f"/rooms/{room_id}/state/m.room.power_levels/")
     levels["users"] = {**levels.get("users", {}), bob.user_id: 90}
     waits_to_see(bob, room_id, ann.set_state(room_id, "m.room.power_levels", levels))
-    eventually(lambda: bob.user_id in bob.ok("GET", f"/rooms/{room_id}/state/m.room.power_levels/")["users"], "power")
+    until(lambda: bob.user_id in bob.ok("GET", f"/rooms/{room_id}/state/m.room.power_levels/")["users"], "power")
     sides.there.link.cut()
     sides.here.link.cut()
     # One takes the power away; the other uses it meanwhile.

@@ -23,18 +23,12 @@ from annals.matrix.policy_servers import KEY_ID
 from annals.matrix.room_versions import ROOM_VERSIONS
 from annals.matrix.signing import SigningKey, sign_event
 from tests.support.federation.homeserver import Homeserver
-from tests.support.federation.stories import (
-    Sides,
-    eventually,
-    membership,
-    shared_room,
-    told,
-    waits_to_see,
-)
+from tests.support.federation.stories import Sides, membership, shared_room, told, waits_to_see
 from tests.support.matrix_client import Client, quote
 from tests.support.patience import PATIENCE_S
 from tests.support.policed_rooms import POLICY, POLICY_KEY, content_of
 from tests.support.scripted_peer import Authority, Handler, ScriptedPeer, a_client, reference_key
+from tests.support.waiting import until
 
 T = TypeVar("T")
 SIGN = "/_matrix/policy/v1/sign"
@@ -156,7 +150,7 @@ def _tries(person: Client, room_id: str, text: str) -> tuple[int, dict[str, Any]
 def test_both_ask_for_their_own_and_honour_the_other(sides: Sides, policy: PolicyServer, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     member = policy.join(room_id, version, sides.here)
-    eventually(lambda: membership(bob, room_id, member) == "join", "bob's server knows of the policy server's user")
+    until(lambda: membership(bob, room_id, member) == "join", "bob's server knows of the policy server's user")
     waits_to_see(bob, room_id, ann.set_state(room_id, POLICY, content_of(policy.name)))
     assert policy.asked() == set(), "never about the event that names it"
     hers, his = ann.say(room_id, "hello from here"), bob.say(room_id, "hello from there")

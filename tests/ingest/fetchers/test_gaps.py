@@ -9,10 +9,11 @@ from annals.ingest.fetchers.asking import MISSING_EVENTS_ROUNDS
 from annals.ingest.fetchers.filling import Unanswered
 from annals.schemas.facts.rooms import PduFetched
 from tests.support.gap_fixtures import Play
-from tests.support.gap_house import GapHouse, ids, until
+from tests.support.gap_house import GapHouse, ids
 from tests.support.gap_stories import abandoned, good_event_after
 from tests.support.peer_room import PeerRoom, signing_key
 from tests.support.scripted_peer import ScriptedPeer
+from tests.support.waiting import until_async
 
 
 @pytest.mark.parametrize(("lacking", "questions"), [(1, 1), (5, 1), (50, 3)])
@@ -43,11 +44,11 @@ def test_the_follower_fills_gaps_of_a_notice_and_of_before_its_start(play: Play)
             async def filled() -> bool:
                 return not await house.wants(room)
 
-            await until(filled)
+            await until_async(filled)
             assert (await house.verdicts(room))[first.event_id] == "accepted"
             second = room.talk(3)[-1]
             await house.push(second)
-            await until(filled)
+            await until_async(filled)
             assert (await house.verdicts(room))[second.event_id] == "accepted"
 
     play(story)
@@ -142,17 +143,17 @@ def test_one_process_at_a_time_fills_a_room(play: Play) -> None:
             return not await house.wants(room)
 
         async with house.following(owner="one"):
-            await until(asked)
+            await until_async(asked)
             async with house.following(owner="two") as second:
                 second.moved([room.id])
 
                 async def stands_by() -> bool:
                     return room.id in second._later
 
-                await until(stands_by)
+                await until_async(stands_by)
                 assert room.asked("get_missing_events") == 1
                 room.peer.gate.set()
-                await until(filled)
+                await until_async(filled)
         assert room.asked("get_missing_events") == 1
 
     play(story)
@@ -168,7 +169,7 @@ def test_a_follower_that_ends_in_the_midst_leaves_the_rest_to_the_next(play: Pla
             return room.asked("get_missing_events") == 1
 
         async with house.following():
-            await until(asked)
+            await until_async(asked)
         room.peer.gate.set()
         assert (await house.verdicts(room))[last.event_id] == "parked"
 
@@ -176,7 +177,7 @@ def test_a_follower_that_ends_in_the_midst_leaves_the_rest_to_the_next(play: Pla
             return not await house.wants(room)
 
         async with house.following(owner="two"):
-            await until(filled)
+            await until_async(filled)
         assert (await house.verdicts(room))[last.event_id] == "accepted"
 
     play(story)

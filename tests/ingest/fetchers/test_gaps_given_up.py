@@ -11,10 +11,11 @@ from annals.ingest.fetchers.filling import NOBODY_HAS_IT, NOT_IN_ROOM, Unanswere
 from annals.matrix.events import Event
 from annals.schemas.facts.rooms import PduFetched
 from tests.support.gap_fixtures import Play
-from tests.support.gap_house import ALICE, GapHouse, until
+from tests.support.gap_house import ALICE, GapHouse
 from tests.support.gap_stories import abandoned, good_event_after
 from tests.support.peer_room import PeerRoom
 from tests.support.scripted_peer import ScriptedPeer
+from tests.support.waiting import until_async
 
 
 def test_a_pushed_event_that_lacks_one_afterwards_is_given_up(play: Play) -> None:
@@ -141,7 +142,7 @@ def test_the_follower_gives_up_what_is_dead(play: Play) -> None:
             return (await house.verdicts(room))[last.event_id] == "dropped"
 
         async with house.following(waits_s=(0.01, 0.01)):
-            await until(dropped)
+            await until_async(dropped)
         await good_event_after(house, room)
 
     play(story)

@@ -12,8 +12,8 @@ import pytest
 
 from annals.ingest.fetchers.follower import WantedFollower
 from annals.ingest.fetchers.places import Places
-from tests.support.gap_house import until
 from tests.support.patience import PATIENCE_S
+from tests.support.waiting import until_async
 
 T = TypeVar("T")
 SLOW, OTHER = "slow.example", "other.example"
@@ -49,13 +49,6 @@ class _Free:
         pass
 
 
-async def _until(probe: Callable[[], bool]) -> None:
-    async def true() -> bool:
-        return probe()
-
-    await until(true)
-
-
 @asynccontextmanager
 async def _following(runs: _Runs) -> Any:
     follower = WantedFollower(runs, runs, lambda _: _Free(), rooms_at_once=6, rooms_per_origin=2)
@@ -72,17 +65,17 @@ def test_slow_rooms_of_one_origin_keep_no_other_origin_waiting() -> None:
         slow = {f"!slow{number}": SLOW for number in range(30)}
         runs = _Runs({**slow, **{f"!other{number}": f"{number}.{OTHER}" for number in range(3)}})
         async with _following(runs):
-            await _until(lambda: len(runs.begun) == 5)
+            await until_async(lambda: len(runs.begun) == 5)
             assert runs.under_way() == {SLOW: 2, f"0.{OTHER}": 1, f"1.{OTHER}": 1, f"2.{OTHER}": 1}
             for room_id, origin in runs.origins.items():
                 if origin != SLOW:
                     runs.may_end[room_id].set()
-            await _until(lambda: len(runs.filled) == 3)
+            await until_async(lambda: len(runs.filled) == 3)
             assert runs.under_way() == {SLOW: 2}
             # They are not forgotten either.
             for room_id in slow:
                 runs.may_end[room_id].set()
-            await _until(lambda: len(runs.filled) == 33)
+            await until_async(lambda: len(runs.filled) == 33)
 
     asyncio.run(story())
 

@@ -14,10 +14,10 @@ import pytest
 
 from tests.support.federation.annals import AnnalsServer
 from tests.support.federation.homeserver import Homeserver
-from tests.support.federation.stories import eventually
 from tests.support.federation.synapse import SynapseServer
 from tests.support.rebuild_check import assert_rebuild_equal
 from tests.support.scripted_peer import Authority
+from tests.support.waiting import until
 
 _open: list[ExitStack] = []
 
@@ -44,7 +44,7 @@ def _acquaint(one: Homeserver, other: Homeserver) -> None:
     for asking, asked in ((one.person(), other.person()), (other.person(), one.person())):
         asked.ok("PUT", f"/profile/{asked.user_id}/displayname", {"displayname": "known"})
         path = f"/profile/{asked.user_id}"
-        eventually(lambda: asking.call("GET", path)[0] == 200, f"{asking.user_id} hears of {asked.user_id}")  # noqa: B023
+        until(lambda: asking.call("GET", path)[0] == 200, f"{asking.user_id} hears of {asked.user_id}")  # noqa: B023
 
 
 @pytest.fixture(scope="session")

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from tests.support.federation.homeserver import Homeserver
 from tests.support.matrix_client import Client, quote
-from tests.support.patience import PATIENCE_S
 from tests.support.soak import versions
+from tests.support.waiting import until
 
-T = TypeVar("T")
-#: Looks at servers that have work to do come at longer and longer intervals.
-_FIRST_LOOK_S, _LAST_LOOK_S = 0.05, 0.25
 #: `make test` tells each story in these room versions, in all other ones a few.
 ALWAYS = ("10", "12")
 
@@ -36,16 +32,6 @@ class Sides:
     there: Homeserver
 
 
-def eventually(probe: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
-    """The first true answer of `probe`; AssertionError when there is none in time."""
-    deadline_s, pause_s = time.monotonic() + timeout_s, _FIRST_LOOK_S
-    while not (got := probe()):
-        assert time.monotonic() < deadline_s, f"never came true: {what}"
-        time.sleep(pause_s)
-        pause_s = min(1.25 * pause_s, _LAST_LOOK_S)
-    return got
-
-
 def joins(person: Client, room: str, via: Homeserver) -> None:
     """Join a room (id or alias) through a server."""
     person.ok("POST", f"/join/{quote(room)}", {}, {"server_name": via.name, "via": via.name})
@@ -59,7 +45,7 @@ def sees(person: Client, room_id: str, event_id: str) -> Callable[[], bool]:
 def waits_to_see(person: Client, room_id: str, *event_ids: str) -> None:
     """Until somebody can read all of these."""
     for event_id in event_ids:
-        eventually(sees(person, room_id, event_id), f"{person.user_id} sees {event_id}")
+        until(sees(person, room_id, event_id), f"{person.user_id} sees {event_id}")
 
 
 def membership(person: Client, room_id: str, user_id: str) -> str | None:
@@ -83,7 +69,7 @@ def same_state(one: Client, other: Client, room_id: str) -> None:
         return ours == theirs
 
     try:
-        eventually(equal, "the same state")
+        until(equal, "the same state")
     except AssertionError:
         ours, theirs = differing["ours"], differing["theirs"]
         keys = [key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key)]
@@ -99,7 +85,7 @@ def body_of(person: Client, room_id: str, event_id: str) -> str | None:
 def until_membership(person: Client, room_id: str, of: Client, wanted: str) -> None:
     """Until somebody sees another one's membership."""
     what = f"{person.user_id} sees {wanted} of {of.user_id}"
-    eventually(lambda: membership(person, room_id, of.user_id) == wanted, what)
+    until(lambda: membership(person, room_id, of.user_id) == wanted, what)
 
 
 def in_section(person: Client, section: str, room_id: str) -> dict[str, Any] | None:
