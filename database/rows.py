@@ -108,13 +108,8 @@ class Rows:
 
     def insert_values(self, table: Table, values: Values) -> None:
         """The same, of a row's values."""
-        shape = _shape(table)
-        if len(values) != shape.size:
-            raise BadRow(f"{table.name} has {shape.size} columns, not {len(values)}")
-        changes = self._tables.get(table)
-        if changes is None:
-            changes = self._tables[table] = {}
-        self._insert(table, changes, shape.key_in(values), values)
+        changes, key = self._at_values(table, values)
+        self._insert(table, changes, key, values)
 
     def _insert(self, table: Table, changes: dict[Key, tuple[Kind, Row | Values]], key: Key, row: Row | Values) -> None:
         previous = changes.get(key)
@@ -130,6 +125,11 @@ class Rows:
         """Make the row of this key be this one, whole, whether or not there was one."""
         changes, key = self._at(table, row)
         self._upsert(changes, key, row)
+
+    def upsert_values(self, table: Table, values: Values) -> None:
+        """The same, of a row's values."""
+        changes, key = self._at_values(table, values)
+        self._upsert(changes, key, values)
 
     def _upsert(self, changes: dict[Key, tuple[Kind, Row | Values]], key: Key, row: Row | Values) -> None:
         previous = changes.get(key)
@@ -213,6 +213,15 @@ class Rows:
         if changes is None:
             changes = self._tables[table] = {}
         return changes, key
+
+    def _at_values(self, table: Table, values: Values) -> tuple[dict[Key, tuple[Kind, Row | Values]], Key]:
+        shape = _shape(table)
+        if len(values) != shape.size:
+            raise BadRow(f"{table.name} has {shape.size} columns, not {len(values)}")
+        changes = self._tables.get(table)
+        if changes is None:
+            changes = self._tables[table] = {}
+        return changes, shape.key_in(values)
 
     def _update(self, table: Table, key: Key, changes: Row) -> None:
         of_table = self._tables.setdefault(table, {})

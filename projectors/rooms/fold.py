@@ -266,25 +266,25 @@ class _Fold:
         return {"federation_json": split_event(event_of(pdu, event.rules, event.event_id))[1]}
 
     def _room_membership(self, decision: Verdict, event: Event) -> None:
-        key = {"room_id": decision.room_id, "event_id": decision.event_id}
         membership = membership_of(event)
         if decision.verdict != "accepted" or membership is None:
             if not decision.first:
-                self.rows.delete(tables.ROOM_MEMBERSHIPS, key)
+                self.rows.delete_key(tables.ROOM_MEMBERSHIPS, decision.room_id, decision.event_id)
             return
-        member = {"user_id": event.state_key, "sender": event.sender, "membership": membership}
-        row = {**key, **self._of(decision), **member}
+        member = (decision.event_id, event.state_key, event.sender, membership)
+        row = (decision.room_id, *member, self._partition, decision.source, decision.position)
         # What is judged for the first time has no row, as it has none in `events`.
-        (self.rows.insert if decision.first else self.rows.upsert)(tables.ROOM_MEMBERSHIPS, row)
+        (self.rows.insert_values if decision.first else self.rows.upsert_values)(tables.ROOM_MEMBERSHIPS, row)
 
     def _states(self, decision: Verdict) -> None:
         for made in decision.states_made:
-            state = {"room_id": decision.room_id, "state_id": made.state_id}
-            sums = {"base_id": made.base_id, "depth": made.depth, "element_sum": made.element_sum}
-            self.rows.insert(tables.STATES, {**state, **self._of(decision), **sums})
+            state = (decision.room_id, made.state_id)
+            sums = (made.base_id, made.depth, made.element_sum)
+            of = (self._partition, decision.source, decision.position)
+            self.rows.insert_values(tables.STATES, (*state, *sums, *of))
             for entry in made.delta:
-                named = {"type": entry.type, "state_key": entry.state_key, "event_id": entry.event_id}
-                self.rows.insert(tables.STATE_DELTAS, {**state, **named})
+                named = (entry.type, entry.state_key, entry.event_id)
+                self.rows.insert_values(tables.STATE_DELTAS, (*state, *named))
 
     def _extremities(self, decision: Verdict) -> None:
         room_id = decision.room_id
@@ -317,17 +317,18 @@ class _Fold:
             self.rows.update(tables.ROOMS, {"room_id": decision.room_id}, {"position": decision.position, **changes})
 
     def _current(self, decision: Verdict, ordinal: int, change: CurrentChange) -> None:
-        key = {"room_id": decision.room_id, "type": change.type, "state_key": change.state_key}
-        entry = {"event_id": change.event_id, "membership": change.membership}
-        of = self._of(decision)
-        if change.event_id is None:
-            self.rows.delete(tables.CURRENT_STATE, key)
+        room_id, event_id, membership = decision.room_id, change.event_id, change.membership
+        key = (change.type, change.state_key)
+        if event_id is None:
+            self.rows.delete_key(tables.CURRENT_STATE, room_id, *key)
         else:
+            row = (room_id, *key, event_id, membership, self._partition, decision.source, decision.position)
             # A key that the state did not have has no row: of a room that we come into there are thousands.
             is_new = change.previous_event_id is None
-            (self.rows.insert if is_new else self.rows.upsert)(tables.CURRENT_STATE, {**key, **entry, **of})
-        delta = {**key, **entry, **of, "ordinal": ordinal, "previous_event_id": change.previous_event_id}
-        self.rows.insert(tables.CURRENT_STATE_DELTAS, delta)
+            (self.rows.insert_values if is_new else self.rows.upsert_values)(tables.CURRENT_STATE, row)
+        changed = (*key, event_id, change.previous_event_id, membership)
+        delta = (room_id, decision.position, ordinal, *changed, self._partition, decision.source)
+        self.rows.insert_values(tables.CURRENT_STATE_DELTAS, delta)
         if change.type == MEMBER and self._is_local(change.state_key):
             self._local_membership(decision, change)
 

@@ -193,7 +193,7 @@ class RoomsWorker:
             folded.moved.errands.update(errands)
             folded.moved.rooms.add(fact.room_id)
             if epoch is not None:
-                folded.records.extend(_copied(fact.room_id, step, epoch))
+                _copy(fact.room_id, step, epoch, folded.records)
         return folded
 
     def applied(self, folded: Folded, marked_epoch: int, *, is_copy: bool) -> Applied:
@@ -220,11 +220,11 @@ class RoomsWorker:
         return self._views.get(room_id) or unknown_room(room_id)
 
 
-def _copied(room_id: str, step: DecidedStep, epoch: int) -> Iterator[tuple[bytes, bytes]]:
+def _copy(room_id: str, step: DecidedStep, epoch: int, records: list[tuple[bytes, bytes]]) -> None:
     key = room_id.encode()
     for decision, value in zip(step.decisions, step.values, strict=True):
         for record in values_under_epoch(decision, value, epoch):
-            yield key, record
+            records.append((key, record))
 
 
 def _heads(views: Mapping[str, RoomView]) -> Iterator[tuple[str, str]]:

@@ -84,6 +84,8 @@ def collected(part: list[Change], by_values: bool) -> Rows:
         key = {"owner": owner, "number": number}
         if kind == "insert" and by_values:
             rows.insert_values(PETS, (owner, number, columns.get("name"), columns.get("age")))
+        elif kind == "upsert" and by_values:
+            rows.upsert_values(PETS, (owner, number, columns.get("name"), columns.get("age")))
         elif kind == "delete" and by_values:
             rows.delete_key(PETS, owner, number)
         elif kind == "insert":
