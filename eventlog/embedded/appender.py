@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 
 from annals.eventlog.embedded.commit import Request, write
-from annals.eventlog.embedded.doorbell import Ringer, interest_in
+from annals.eventlog.embedded.doorbell import Ringer
 from annals.eventlog.embedded.lock import WriterLock
 from annals.eventlog.embedded.store import Store
 from annals.eventlog.errors import AppendFailed, BackPressure, LogClosed
@@ -94,7 +94,7 @@ class Appender:
             for request in requests:
                 request.future.set_exception(_failure(error))
             return ended, carried
-        self._ringer.ring(interest_in({row[0] for request in requests for row in request.rows}))
+        self._ringer.ring(_ends(requests, offsets))
         self._settle(requests)
         for request, taken in zip(requests, offsets, strict=True):
             request.future.set_result(taken)
@@ -120,6 +120,15 @@ class Appender:
         with self._guard:
             self._waiting_records -= sum(len(request.rows) for request in requests)
             self._waiting_bytes -= sum(request.size_bytes for request in requests)
+
+
+def _ends(requests: Sequence[Request], offsets: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Where each partition ends, by id: a commit's offsets go up."""
+    return {
+        row[0]: offset + 1
+        for request, taken in zip(requests, offsets, strict=True)
+        for row, offset in zip(request.rows, taken, strict=True)
+    }
 
 
 def _failure(error: BaseException) -> AppendFailed:

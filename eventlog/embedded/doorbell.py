@@ -1,8 +1,11 @@
 """Waking readers of any process within microseconds of an append: one Unix datagram socket a reader.
 
-The sockets stand in one folder. A writer sends an empty datagram to each after its commit and never blocks: a full
-buffer means that the reader has not yet looked, so it will see this commit too. A socket whose reader died refuses, and
-is removed.
+The sockets stand in one folder. A writer sends a datagram to each after its commit and never blocks: a full buffer
+means that the reader has not yet looked, so it will see this commit too. A socket whose reader died refuses, and is
+removed.
+
+The datagram of a small commit says where the partitions end now ("7:1042 31:17"), so that who hears it, and nothing
+else, need not look at the ends of all. An empty one says only that there is something to see.
 
 A socket's name ends in the partitions that its reader follows, as a set of bits, so that a commit wakes only whom it
 concerns (a wake costs its process as much CPU time as it takes to fold a message).
@@ -15,7 +18,7 @@ import secrets
 import select
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +27,11 @@ from annals.eventlog.errors import LogUnavailable
 _BYTES_MAX = 100  # sun_path holds 108 on Linux, 104 on macOS
 _NAME_BYTES = 40
 _BITS = 64
+_SAID_MAX = 4
+_SAID_BYTES_MAX = 200
+# A folder whose last change is older than this when it is listed is as it was listed until its time of change is
+# another: file systems count that time in steps, of up to two seconds.
+_SETTLED_NS = 3_000_000_000
 
 
 def interest_in(partition_ids: Iterable[int]) -> int:
@@ -56,6 +64,10 @@ class Folder:
     def address(self, name: str) -> str:
         return self._prefix + name
 
+    def changed_ns(self) -> int:
+        """When a socket last came or went."""
+        return os.stat(self._fd).st_mtime_ns
+
     def names(self) -> list[str]:
         """The sockets that are ready; one that is being made has a dot in front."""
         return [name for name in os.listdir(self._fd) if not name.startswith(".")]
@@ -85,25 +97,50 @@ class Ringer:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._known: list[str] = []
+        self._known: list[tuple[str, int]] = []
+        self._settled_ns = -1
         self._socket = _datagrams()
 
-    def ring(self, interest: int) -> None:
-        """Wakes every reader of these partitions. Whatever is wrong with one reader is no matter of the writer's."""
+    def ring(self, ends: Mapping[int, int]) -> None:
+        """Wakes every reader of these partitions, which end there now. Whatever is wrong with one reader is no matter
+        of the writer's."""
         with suppress(OSError):  # no file descriptor left to list it: those of last time, then
-            self._known = self._folder.names()
-        for name in self._known:
-            if not _interest_of(name) & interest:
+            self._list()
+        interest, said = interest_in(ends), _said(ends)
+        for name, interest_of in self._known:
+            if not interest_of & interest:
                 continue
             try:
-                self._socket.sendto(b"", self._folder.address(name))
+                self._socket.sendto(said, self._folder.address(name))
             except ConnectionRefusedError:
                 self._folder.remove(name)
             except OSError:  # full: it is awake anyway; gone: it closed meanwhile
                 pass
 
+    def _list(self) -> None:
+        changed_ns = self._folder.changed_ns()
+        if changed_ns == self._settled_ns:
+            return
+        is_settled = changed_ns < time.time_ns() - _SETTLED_NS
+        self._known = [(name, _interest_of(name)) for name in self._folder.names()]
+        self._settled_ns = changed_ns if is_settled else -1
+
     def close(self) -> None:
         self._socket.close()
+
+
+def _said(ends: Mapping[int, int]) -> bytes:
+    if len(ends) > _SAID_MAX:
+        return b""
+    return " ".join([f"{partition_id}:{end}" for partition_id, end in ends.items()]).encode()
+
+
+def _understood(said: bytes) -> dict[int, int] | None:
+    """What a datagram says of ends; None for one that says nothing."""
+    try:
+        return {int(partition_id): int(end) for partition_id, end in [one.split(b":") for one in said.split()]} or None
+    except ValueError:
+        return None
 
 
 def listeners(folder: Folder) -> list[int]:
@@ -142,15 +179,21 @@ class Doorbell:
         with suppress(OSError):  # full: it rings already; closed: nobody waits
             self._own_end.send(b"")
 
-    def clear(self) -> bool:
-        """Takes off what rang. Call it before looking for records, never after. False: nothing rang."""
-        rang = False
+    def clear(self) -> Mapping[int, int] | None:
+        """Takes off what rang. Call it before looking for records, never after.
+
+        The ends of the partitions, by id, that have others than before: none where nothing rang, and None where that
+        is to be looked at. Who was late has maybe missed some of what rang.
+        """
+        said: list[bytes] = []
         while True:
             try:
-                self._socket.recv(1)
-                rang = True
+                said.append(self._socket.recv(_SAID_BYTES_MAX))
             except BlockingIOError:
-                return rang
+                break
+        if not said:
+            return {}
+        return _understood(said[0]) if len(said) == 1 else None
 
     def wait(self, deadline: float | None) -> bool:
         """Sleeps until it rings or `deadline` (of time.monotonic) is reached. False: reached."""

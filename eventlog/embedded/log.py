@@ -172,7 +172,8 @@ class EmbeddedLog:
             by_id = read_ends(self._store)
             return {which: by_id[partition_id] for which, partition_id in ids.items()}
 
-        tail = EmbeddedTail(positions, self._folder, interest_in(ids.values()), ends, self.read)
+        by_id = {partition_id: which for which, partition_id in ids.items()}
+        tail = EmbeddedTail(positions, self._folder, by_id, ends, self.read)
         self._tails.add(tail)
         return tail
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from annals.eventlog.api import Record, TopicPartition
-from annals.eventlog.embedded.doorbell import Doorbell, Folder
+from annals.eventlog.embedded.doorbell import Doorbell, Folder, interest_in
 from annals.eventlog.errors import LogClosed, PositionBeyondEnd
 
 _POLL_BYTES = 8 << 20
@@ -22,14 +22,20 @@ _LOOK_S = 0.2
 
 
 class EmbeddedTail:
-    """See `api.Tail`. `interest`: its partitions as doorbell.py has them. `ends` gives the ends of all partitions at
-    one moment, `read` is `Log.read`."""
+    """See `api.Tail`. `ids`: its partitions by their id. `ends` gives the ends of all partitions at one moment, `read`
+    is `Log.read`."""
 
     def __init__(
-        self, positions: Mapping[TopicPartition, int], folder: Folder, interest: int, ends: Ends, read: Read
+        self,
+        positions: Mapping[TopicPartition, int],
+        folder: Folder,
+        ids: Mapping[int, TopicPartition],
+        ends: Ends,
+        read: Read,
     ) -> None:
         self._ends, self._read = ends, read
-        self._known_ends = ends()
+        self._ids = ids
+        self._known_ends = dict(ends())
         for (topic, partition), offset in positions.items():
             self._check(topic, partition, offset)
         self._positions = dict(positions)
@@ -39,7 +45,7 @@ class EmbeddedTail:
         self._closed = False
         self._busy = threading.RLock()
         # Before the first look at the ends in `poll`: what is appended after that look rings.
-        self._bell = Doorbell(folder, interest)
+        self._bell = Doorbell(folder, interest_in(ids))
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -52,9 +58,12 @@ class EmbeddedTail:
                 # In this order: a record that comes after the look at the ends makes the wait end at once. Where
                 # nothing rang since the last look, there is nothing to see.
                 now_s = time.monotonic()
-                if self._bell.clear() or now_s - self._looked_s > _LOOK_S:
-                    self._known_ends = self._ends()
+                said = self._bell.clear()
+                if said is None or now_s - self._looked_s > _LOOK_S:
+                    self._known_ends = dict(self._ends())
                     self._looked_s = now_s
+                elif said:
+                    self._hear(said)
                 records = self._take(max_records)
                 if records:
                     return records
@@ -69,7 +78,7 @@ class EmbeddedTail:
         if (topic, partition) not in self._positions:
             raise KeyError(f"this tail does not follow {topic}[{partition}]")
         with self._busy:
-            self._known_ends = self._ends()
+            self._known_ends = dict(self._ends())
             self._check(topic, partition, offset)
             self._positions[topic, partition] = offset
 
@@ -91,6 +100,12 @@ class EmbeddedTail:
         self._closed = True
         self._busy = threading.RLock()
         self._bell.abandon()
+
+    def _hear(self, said: Mapping[int, int]) -> None:
+        for partition_id, end in said.items():
+            which = self._ids.get(partition_id)
+            if which is not None and end > self._known_ends[which]:
+                self._known_ends[which] = end
 
     def _take(self, max_records: int) -> list[Record]:
         """From each partition that has some, an even share, beginning with another one each time."""
