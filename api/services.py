@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Depends
 from starlette.requests import Request
 
+from annals.api.appservices import Appservice
 from annals.api.auth.limits import Limits
 from annals.api.auth.turns import Turns
 from annals.commands.accounts import Accounts
@@ -66,15 +67,6 @@ class ApiSettings:
     well_known_client: Mapping[str, Any] | None = None
     well_known_server: Mapping[str, Any] | None = None
     well_known_support: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Appservice:
-    """An application service that may call us: its token, and the user it is where it names none."""
-
-    appservice_id: str
-    token: str
-    sender: str
 
 
 @dataclass(frozen=True, slots=True)

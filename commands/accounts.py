@@ -64,7 +64,7 @@ class Accounts:
 
     async def check_free(self, localpart: str) -> str:
         """The user id that a name would get. Refused: M_INVALID_USERNAME, or M_USER_IN_USE (at this moment)."""
-        user_id = self._new_user_id(localpart)
+        user_id = self.new_user_id(localpart)
         if await self._database.read(lambda snapshot: snapshot.one(_SOURCE_SQL, (user_id,))) is not None:
             raise _in_use()
         return user_id
@@ -100,7 +100,7 @@ class Accounts:
     async def log_in(self, user: str, password: str, device: DeviceWish, cause: str | None = None) -> Session:
         """A new token for a user (a name or a whole user id), on a new device or one that it had (whose old token
         dies). Refused: M_FORBIDDEN, M_USER_DEACTIVATED, M_INVALID_PARAM."""
-        user_id = self._own_user_id(user)
+        user_id = self.own_user_id(user)
         given, session = _session(user_id, device)
         row = await self._database.read(lambda snapshot: snapshot.one(_ACCOUNT_SQL, (user_id,)))
         password_hash = None
@@ -109,7 +109,20 @@ class Accounts:
                 password_hash = await self._keys.open(row[0], PASSWORD_FIELD, user_id)
         if not await self._passwords.verify(password_hash, password) or row is None or given is None:
             raise Refused(403, "M_FORBIDDEN", "Invalid username or password")
-        if row[1]:
+        return await self._logged_in(user_id, row[1], given, session, cause)
+
+    async def log_in_without_password(self, user_id: str, device: DeviceWish, cause: str | None = None) -> Session:
+        """The same for whoever may do so. Refused: M_FORBIDDEN, M_USER_DEACTIVATED, M_INVALID_PARAM."""
+        given, session = _session(user_id, device)
+        row = await self._database.read(lambda snapshot: snapshot.one(_ACCOUNT_SQL, (user_id,)))
+        if row is None or given is None:
+            raise Refused(403, "M_FORBIDDEN", "This user was never registered")
+        return await self._logged_in(user_id, row[1], given, session, cause)
+
+    async def _logged_in(
+        self, user_id: str, deactivated: bool, given: DeviceGiven, session: Session, cause: str | None
+    ) -> Session:
+        if deactivated:
             raise Refused(403, "M_USER_DEACTIVATED", "This account has been deactivated")
         await self._appender.submit_and_settle([DeviceLoggedIn(self._appender.envelope(cause), user_id, given)])
         # The fold lets nobody in whose account was closed meanwhile; a log-out that was quicker is no failure of ours.
@@ -125,7 +138,8 @@ class Accounts:
         """End all devices and tokens of a user."""
         await self._appender.submit_and_settle([AllDevicesLoggedOut(self._appender.envelope(cause), user_id)])
 
-    def _new_user_id(self, localpart: str) -> str:
+    def new_user_id(self, localpart: str) -> str:
+        """The user id that a name would get. Refused: M_INVALID_USERNAME."""
         # Clients may ask for capitals; we have none, so that no two names differ by them alone.
         user_id = f"@{localpart.lower()}:{self._server_name}"
         if not is_new_user_id(user_id) or ":" in localpart:
@@ -134,7 +148,8 @@ class Accounts:
             )
         return user_id
 
-    def _own_user_id(self, user: str) -> str:
+    def own_user_id(self, user: str) -> str:
+        """The user id that somebody means who logs in: a name, or a whole id."""
         if user.startswith("@") and ":" in user:
             return user[: user.index(":")].lower() + user[user.index(":") :]
         return f"@{user.lower()}:{self._server_name}"

@@ -120,7 +120,20 @@ class Tokens:
             self.cache.store(token_hash, owner, begun)
         return owner
 
+    async def has_account(self, user_id: str) -> bool:
+        """Whether there is an account of this id that was not closed; remembered like the owner of a token."""
+        # No token has this hash: it is none.
+        key = b"account of " + user_id.encode("utf-8", "surrogatepass")
+        if self.cache.get(key) is not None:
+            return True
+        begun = self.cache.begin()
+        row = await self._database.read(lambda snapshot: snapshot.one(_ACCOUNT_SQL, (user_id,)))
+        if row is not None:
+            self.cache.store(key, TokenOwner(user_id, "", False), begun)
+        return row is not None
 
+
+_ACCOUNT_SQL = "SELECT 1 FROM accounts WHERE user_id = %s AND NOT deactivated"
 _OWNER_SQL = """
     SELECT t.user_id, t.device_id, a.admin
     FROM access_tokens t JOIN accounts a ON a.user_id = t.user_id

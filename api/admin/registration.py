@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from annals.api.answers import answer
+from annals.api.appservices import check_user
 from annals.api.bodies import Body, body_of
 from annals.api.client.login import session_content
 from annals.api.errors import ApiError, forbidden, unrecognized
@@ -64,6 +65,7 @@ async def register(
     if not hmac.compare_digest(wanted.encode(), body.mac.encode()):
         raise forbidden("HMAC incorrect")
     _take(body.nonce)
+    check_user(services.appservices, services.accounts.new_user_id(body.username), None)
     session = await services.accounts.register(
         body.username, body.password, DeviceWish(), admin=body.admin, cause=request_id_of(request)
     )

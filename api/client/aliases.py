@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from annals.api.answers import answer
+from annals.api.appservices import check_alias
 from annals.api.auth.tokens import WithRequester
 from annals.api.bodies import Body, body_of
 from annals.api.client.alias_targets import target_of
@@ -52,6 +53,7 @@ async def set_alias(
     body: Annotated[AliasBody, Depends(body_of(AliasBody))],
 ) -> Response:
     """PUT /_matrix/client/v3/directory/room/{roomAlias}."""
+    check_alias(services.appservices, alias, requester.appservice)
     await services.aliases.claim(alias, body.room_id, requester.user_id, request_id_of(request))
     return answer({})
 
@@ -59,7 +61,10 @@ async def set_alias(
 @router.delete(_ALIAS)
 async def delete_alias(alias: str, request: Request, services: WithServices, requester: WithRequester) -> Response:
     """DELETE /_matrix/client/v3/directory/room/{roomAlias}."""
-    await services.aliases.release(alias, requester.user_id, requester.is_admin, request_id_of(request))
+    check_alias(services.appservices, alias, requester.appservice)
+    # A service has "full control over its namespace".
+    may = requester.is_admin or requester.appservice is not None
+    await services.aliases.release(alias, requester.user_id, may, request_id_of(request))
     return answer({})
 
 

@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from annals.api.answers import answer
+from annals.api.appservices import exclusive
 from annals.api.auth.limits import address_of
-from annals.api.auth.tokens import WithRequester
+from annals.api.auth.tokens import WithRequester, appservice_of, is_appservice
 from annals.api.bodies import Body, body_of
 from annals.api.errors import ApiError, bad_json, forbidden, missing_param
 from annals.api.services import Services, WithServices, request_id_of
@@ -19,6 +20,7 @@ from annals.commands.accounts import DeviceWish, Session
 router = APIRouter()
 
 PASSWORD = "m.login.password"
+APPLICATION_SERVICE = "m.login.application_service"
 
 
 class LoginBody(Body):
@@ -33,9 +35,10 @@ class LoginBody(Body):
 
 
 @router.get("/_matrix/client/v3/login")
-async def login_flows() -> Response:
+async def login_flows(services: WithServices) -> Response:
     """GET /_matrix/client/v3/login."""
-    return answer({"flows": [{"type": PASSWORD}]})
+    types = [PASSWORD, APPLICATION_SERVICE] if services.appservices else [PASSWORD]
+    return answer({"flows": [{"type": type} for type in types]})
 
 
 @router.post("/_matrix/client/v3/login")
@@ -43,7 +46,10 @@ async def log_in(
     request: Request, services: WithServices, body: Annotated[LoginBody, Depends(body_of(LoginBody))]
 ) -> Response:
     """POST /_matrix/client/v3/login."""
-    services.limits.take("login", address_of(request.client))
+    if not is_appservice(request, services):
+        services.limits.take("login", address_of(request.client))
+    if body.type == APPLICATION_SERVICE:
+        return await _log_in_its_user(request, services, body)
     if body.type != PASSWORD:
         raise ApiError(400, "M_UNKNOWN", "Unknown login type")
     user = _user_of(body)
@@ -52,6 +58,17 @@ async def log_in(
     services.limits.take("login", user)
     wish = DeviceWish(body.device_id, body.initial_device_display_name)
     session = await services.accounts.log_in(user, body.password, wish, request_id_of(request))
+    return answer(session_content(session, services))
+
+
+async def _log_in_its_user(request: Request, services: Services, body: LoginBody) -> Response:
+    """ "By providing a valid appservice token and a user within the appservice's namespace." """
+    appservice = appservice_of(request, services)
+    user_id = services.accounts.own_user_id(_user_of(body))
+    if not appservice.has_user(user_id):
+        raise exclusive("This user is not in a namespace of the application service", 403)
+    wish = DeviceWish(body.device_id, body.initial_device_display_name)
+    session = await services.accounts.log_in_without_password(user_id, wish, request_id_of(request))
     return answer(session_content(session, services))
 
 

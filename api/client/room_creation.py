@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from annals.api.answers import answer
+from annals.api.appservices import check_alias
 from annals.api.auth.tokens import WithRequester
 from annals.api.bodies import Body, body_of
 from annals.api.errors import ApiError, invalid_param
@@ -56,13 +57,16 @@ async def create_room(
     services.limits.take("room_creation", requester.user_id)
     if body.invite_3pid:
         raise ApiError(400, "M_THREEPID_MEDIUM_NOT_SUPPORTED", "Nobody can be invited by a third-party id here")
+    alias = _alias(body.room_alias_name, services.settings.server_name)
+    if alias is not None:
+        check_alias(services.appservices, alias, requester.appservice)
     wish = RoomRequest(
         creator=requester.user_id,
         preset=body.preset,
         visibility=body.visibility,
         name=body.name,
         topic=body.topic,
-        alias=_alias(body.room_alias_name, services.settings.server_name),
+        alias=alias,
         invite=tuple(body.invite),
         is_direct=body.is_direct,
         creation_content=body.creation_content,

@@ -82,9 +82,7 @@ async def _set_state(
 
 
 def _key(requester: Requester, path: str, transaction_id: str) -> str:
-    # An application service has no device: its transaction ids are its own all the same.
-    device_id = requester.device_id or f"appservice {requester.appservice_id}"
-    return transaction_key(requester.user_id, device_id, path, transaction_id)
+    return transaction_key(requester.user_id, requester.device, path, transaction_id)
 
 
 HOT_ROUTES = (HotRoute("PUT", _ROOMS + "{room_id}/send/{type}/{transaction_id}", send),)

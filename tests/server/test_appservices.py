@@ -21,6 +21,30 @@ def test_a_service_acts_as_its_sender(tmp_path: Path) -> None:
     }
 
 
+NAMESPACES = """\
+namespaces:
+  users:
+    - {exclusive: true, regex: "@_irc_.*"}
+    - {exclusive: false, regex: "@guest"}
+  aliases:
+    - {exclusive: true, regex: "#_irc_.*"}
+  rooms: []
+"""
+
+
+def test_namespaces_are_read(tmp_path: Path) -> None:
+    (tmp_path / "bridge.yaml").write_text(REGISTRATION + NAMESPACES)
+    service = load_appservices(tmp_path, "hs1")["a"]
+    assert [(one.pattern.pattern, one.exclusive) for one in service.users] == [("@_irc_.*", True), ("@guest", False)]
+    assert [(one.pattern.pattern, one.exclusive) for one in service.aliases] == [("#_irc_.*", True)]
+    assert service.has_user("@_irc_annie:hs1")
+    assert service.has_user("@guest7:hs1")
+    assert not service.has_user("@not_irc_annie:hs1"), "a pattern holds from the beginning"
+    assert service.keeps_user("@_irc_annie:hs1")
+    assert not service.keeps_user("@guest7:hs1")
+    assert service.keeps_user("@the-bridge:hs1")
+
+
 def test_no_folder_no_services() -> None:
     assert load_appservices(None, "hs1") == {}
 
@@ -34,6 +58,12 @@ def test_no_folder_no_services() -> None:
         REGISTRATION.replace("as_token: a\n", ""),
         "a: b: c",
         REGISTRATION.replace("the-bridge", "x" * 300),
+        REGISTRATION + NAMESPACES.replace("@guest", "@(guest"),
+        REGISTRATION + NAMESPACES.replace("exclusive: false, ", ""),
+        REGISTRATION + NAMESPACES.replace("true", "'yes'"),
+        REGISTRATION + "namespaces: everything\n",
+        REGISTRATION + "namespaces: {users: {regex: '@a', exclusive: true}}\n",
+        REGISTRATION + "namespaces: {users: ['@a']}\n",
     ],
 )
 def test_a_file_that_is_no_registration_is_named(tmp_path: Path, text: str) -> None:
@@ -45,5 +75,12 @@ def test_a_file_that_is_no_registration_is_named(tmp_path: Path, text: str) -> N
 def test_two_services_cannot_share_a_token(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text(REGISTRATION)
     (tmp_path / "two.yaml").write_text(REGISTRATION.replace("bridge", "other"))
+    with pytest.raises(ConfigError, match=r"two\.yaml"):
+        load_appservices(tmp_path, "hs1")
+
+
+def test_two_services_cannot_share_an_id(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(REGISTRATION)
+    (tmp_path / "two.yaml").write_text(REGISTRATION.replace("as_token: a", "as_token: b"))
     with pytest.raises(ConfigError, match=r"two\.yaml"):
         load_appservices(tmp_path, "hs1")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.federation import bridges
 from tests.support.federation.annals import AnnalsServer
 from tests.support.federation.homeserver import Homeserver
 from tests.support.federation.synapse import SynapseServer
@@ -51,7 +52,7 @@ def _acquaint(one: Homeserver, other: Homeserver) -> None:
 def annals(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Homeserver]:
     folder: Path = tmp_path_factory.mktemp("annals")
     with ExitStack() as stack:
-        server = AnnalsServer(folder, authority)
+        server = AnnalsServer(folder, authority, bridges.registered(folder))
         stack.enter_context(server)
         stack.callback(_end, server)
         _open.append(stack)
