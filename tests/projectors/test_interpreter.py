@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from annals.projectors.interpreter import set_for_replay, set_for_serving
+from annals.projectors.rebuild import RECORDS_MAX
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +20,14 @@ def thresholds() -> Iterator[None]:
     gc.set_threshold(700, 10, 10)
     yield
     gc.set_threshold(*before)
+
+
+def test_what_a_batch_of_a_replay_holds_is_not_searched() -> None:
+    with set_for_replay():
+        before = gc.get_stats()[0]["collections"]
+        held: list[list[int]] = [[] for _ in range(RECORDS_MAX * 150)]
+        assert gc.get_stats()[0]["collections"] == before
+    assert len(held) == RECORDS_MAX * 150
 
 
 @pytest.mark.parametrize("setting", [set_for_replay, set_for_serving])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from annals.rooms.fingerprint import EMPTY_SUM, changed_sum, fingerprint, sum_bytes, sum_of
+from annals.rooms.needs import Needs, StoredState
+from annals.rooms.state import Lacking, RoomState, stored_state
 from annals.schemas.facts.decisions import Verdict
 from tests.support.room_weaver import ALICE, VERSIONS, Weaver, plain_room, woven
 from tests.support.rooms import Driver, MemoryTables, received
@@ -108,3 +111,17 @@ def test_no_state_is_made_where_none_is_new() -> None:
     assert (
         sum_bytes(_sum_over(weaver.oracle.current)) == driver.tables.states[driver.tables.room["current"]].element_sum
     )
+
+
+def test_what_a_state_has_for_many_keys_is_asked_for_at_once() -> None:
+    def stored(known: dict[tuple[str, str], str | None]) -> RoomState:
+        state = stored_state("!r", StoredState(7, 1, sum_bytes(EMPTY_SUM), ()), EMPTY_SUM)
+        return state.learn_keys(known)
+
+    a, b, c, d = keys = [("a", ""), ("b", ""), ("c", ""), ("d", "")]
+    state = stored({a: "$a", c: None})
+    with pytest.raises(Lacking) as lacking:
+        state.held(keys)
+    assert lacking.value.needs == Needs(state_keys=frozenset([("!r", 7, *b), ("!r", 7, *d)]))
+    assert state.held([a, c]) == {a: "$a"}
+    assert state.learn_whole({b: "$b"}).held(keys) == {a: "$a", b: "$b"}
