@@ -8,13 +8,14 @@ once; what few cite has few chains above it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from annals.matrix.events import StateKey
 from annals.matrix.state_resolution import Run
 from annals.rooms.auth_chains import Place, Region, lies_in
+from annals.rooms.auth_difference import FarDifference
 from annals.rooms.auth_paths import NotIndexed, between, cited_by, mainlines, places_of
 from annals.rooms.needs import NEWEST_CHAIN, CitingChain, Needs
 from annals.rooms.state import Lacking, RoomState, have_keys
@@ -69,6 +70,14 @@ class ChainIndex:
         if needs:
             raise Lacking(needs | self._needs_of_next(candidates, heads))
         return found
+
+    def difference(self, masks: Mapping[str, int], every_set: int) -> set[str]:
+        """See annals.matrix.state_resolution.AuthChainIndex."""
+        return FarDifference(self, masks, every_set).find()
+
+    def is_agreed_above(self, place: Place, key: StateKey) -> bool:
+        """Whether the states agree on the event at a place, which has this key, or on one that leads to it."""
+        return _Search(self.view, self.agreed, frozenset(), self._fresh).meets_head_from(place, key)
 
     def between(self, event_ids: frozenset[str]) -> set[str]:
         """See annals.matrix.state_resolution.AuthChainIndex."""
@@ -130,6 +139,11 @@ class _Search:
                 return True
         return self._finds_fresh(event_id, region)
 
+    def meets_head_from(self, place: Place, key: StateKey) -> bool:
+        """Whether one stands at a place, where an event of this key is, or above it."""
+        region: dict[int, int] = {}
+        return self._finds(place, key, region) or self._finds_fresh(None, region)
+
     def _finds(self, place: Place, key: StateKey | None, region: dict[int, int]) -> bool:
         """Whether a head of the index is there; if not, `region` is all that stands above."""
         heads = places_of(self._view, self._heads)
@@ -177,9 +191,9 @@ class _Search:
             for event_id, chain in agreed
         )
 
-    def _finds_fresh(self, event_id: str, region: Region) -> bool:
+    def _finds_fresh(self, event_id: str | None, region: Region) -> bool:
         """Whether a head that is not in the index yet stands above the event or above the region."""
-        above = {event_id}
+        above = set() if event_id is None else {event_id}
         places = places_of(self._view, {other for _, cited in self._fresh for other in cited})
         left = self._fresh
         while True:

@@ -17,12 +17,9 @@ from annals.matrix.auth_events import POWER_LEVELS
 from annals.matrix.state_resolution import Run
 from annals.rooms.ancestors import cited_ids, entries_of
 from annals.rooms.auth_chains import Place
-from annals.rooms.needs import Needs, Places
+from annals.rooms.needs import Link, Needs, Places
 from annals.rooms.state import Lacking
 from annals.rooms.view import Entry, RoomView
-
-Link = tuple[int, int, int, int]
-"""(chain, sequence, to chain, to sequence)."""
 
 
 class NotIndexed(Exception):
@@ -52,7 +49,7 @@ def places_of(view: RoomView, event_ids: AbstractSet[str]) -> dict[str, Place]:
 
 def between(view: RoomView, event_ids: frozenset[str]) -> set[str]:
     """See annals.matrix.state_resolution.AuthChainIndex. Raises Lacking, and NotIndexed."""
-    fresh = _fresh_below(view, event_ids)
+    fresh = cited_below(view, event_ids)
     above = {other for cited in fresh.values() for other in cited}
     places = places_of(view, event_ids | above)
     tops, bottoms = highest(places.values()), lowest(places[other] for other in event_ids if other in places)
@@ -75,7 +72,7 @@ def between(view: RoomView, event_ids: frozenset[str]) -> set[str]:
     return found
 
 
-def _fresh_below(view: RoomView, event_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def cited_below(view: RoomView, event_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Of these events and what is below them, those that are not in the index yet, with what they cite."""
     fresh, found = view.auth.fresh, dict[str, tuple[str, ...]]()
     stack = list(event_ids)

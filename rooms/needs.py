@@ -12,6 +12,12 @@ from dataclasses import dataclass, field, fields
 from annals.rooms.auth_chains import Citing, Place
 from annals.schemas.facts.rooms import RoomFact
 
+Link = tuple[int, int, int, int]
+"""In the chain cover: (chain_id, sequence, to chain_id, to sequence)."""
+
+Range = tuple[int, int, int]
+"""Of a chain: (chain_id, lowest sequence, highest)."""
+
 Places = tuple[tuple[int, int], ...]
 """Places in the chain cover, of each chain one: (chain_id, sequence), by chain."""
 
@@ -49,6 +55,10 @@ class Needs:
     #: (room_id, tops, bottoms): the ids of what stands in the chain cover below one of `tops` and above one of
     #: `bottoms`, these included. With it come these events, if they are few, and what they cite.
     between: frozenset[tuple[str, Places, Places]] = frozenset()
+    #: (room_id, tops): the chains that are below these places
+    below: frozenset[tuple[str, Places]] = frozenset()
+    #: (room_id, ranges): the ids of the events in these ranges of chains
+    ranges: frozenset[tuple[str, tuple[Range, ...]]] = frozenset()
     #: (room_id, chain_id) of power levels: the place of what its first event cites of power levels. With it come those
     #: of the chains below.
     mainlines: frozenset[tuple[str, int]] = frozenset()
@@ -180,6 +190,14 @@ class CitingChain:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainsBelow:
+    """What is below some places: the links of the chains there, up to where they are below, and the chains' keys."""
+
+    links: tuple[Link, ...]
+    keys: Mapping[int, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """The answers to a `Needs`: every need has an entry, None (or an empty value) where there is nothing.
 
@@ -197,6 +215,8 @@ class Loaded:
     auth_places: Mapping[tuple[str, str], Place | None] = field(default_factory=dict)
     citing_chains: Mapping[tuple[str, int, int, int, int], Sequence[CitingChain]] = field(default_factory=dict)
     between: Mapping[tuple[str, Places, Places], frozenset[str]] = field(default_factory=dict)
+    below: Mapping[tuple[str, Places], ChainsBelow] = field(default_factory=dict)
+    ranges: Mapping[tuple[str, tuple[Range, ...]], frozenset[str]] = field(default_factory=dict)
     mainlines: Mapping[tuple[str, int], Place | None] = field(default_factory=dict)
     cited: Mapping[tuple[str, str], Citing] = field(default_factory=dict)
     sets: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from annals.matrix.room_versions import ROOM_VERSIONS, RoomRules
 from annals.rooms.auth_chains import Place
 from annals.rooms.fingerprint import sum_of
 from annals.rooms.needs import (
+    ChainsBelow,
     CitingChain,
     FirstOfKey,
     Glimpse,
@@ -25,6 +26,7 @@ from annals.rooms.needs import (
     Needs,
     OpenHandshake,
     Places,
+    Range,
     StoredEvent,
     StoredHeader,
 )
@@ -135,6 +137,8 @@ class AuthGraph:
     fresh: Map[str, Entry] = field(default_factory=Map)
     between: Map[tuple[Places, Places], frozenset[str]] = field(default_factory=Map)
     mainlines: Map[int, Place | None] = field(default_factory=Map)
+    below: Map[Places, ChainsBelow] = field(default_factory=Map)
+    ranges: Map[tuple[Range, ...], frozenset[str]] = field(default_factory=Map)
 
 
 @quick
@@ -228,7 +232,7 @@ class RoomView:
         auth = self.auth
         if entry.event.is_state and entry.verdict in PLACED:
             fresh = auth.fresh.set(entry.event.event_id, entry)
-            auth = AuthGraph(auth.places, auth.citing, fresh, auth.between, auth.mainlines)
+            auth = AuthGraph(auth.places, auth.citing, fresh, auth.between, auth.mainlines, auth.below, auth.ranges)
         return _view(
             self.room_id, self.header, events, self.states, self.keys, self.facts, auth, self.beside, self.passed
         )
@@ -317,7 +321,8 @@ def _learned_beside(view: RoomView, loaded: Loaded) -> Beside:
 
 
 def _learned_auth(view: RoomView, loaded: Loaded) -> AuthGraph:
-    if not (loaded.auth_places or loaded.citing_chains or loaded.between or loaded.mainlines):
+    paths = loaded.between or loaded.mainlines or loaded.below or loaded.ranges
+    if not (loaded.auth_places or loaded.citing_chains or paths):
         return view.auth
     room_id, auth = view.room_id, view.auth
     places = {event_id: place for (room, event_id), place in loaded.auth_places.items() if room == room_id}
@@ -330,6 +335,8 @@ def _learned_auth(view: RoomView, loaded: Loaded) -> AuthGraph:
         fresh=auth.fresh,
         between=auth.between.update(between),
         mainlines=auth.mainlines.update(mainlines),
+        below=auth.below.update({tops: found for (room, tops), found in loaded.below.items() if room == room_id}),
+        ranges=auth.ranges.update({named: ids for (room, named), ids in loaded.ranges.items() if room == room_id}),
     )
 
 

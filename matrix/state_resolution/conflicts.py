@@ -22,6 +22,9 @@ from annals.matrix.state_resolution.source import AuthChainIndex, Reader, Run, U
 
 State = Mapping[StateKey, str]
 
+#: How deep the auth difference is walked before an index is asked for all of it: mostly it is not as deep.
+LEVELS_WALKED = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
@@ -80,7 +83,15 @@ def auth_difference(
     that a conflicted event that another set's events cite would be in the difference by one reading only; servers in
     the field follow Synapse, and agreeing with them is what a resolution is for.
     """
-    masks, everywhere = _reach(conflicts, unconflicted, reader, index)
+    reached = _reach(conflicts, unconflicted, reader, index, LEVELS_WALKED)
+    if reached is None:
+        found = index.difference(conflicts.masks, conflicts.every_set)
+        if found is not None:
+            return set(found)
+        reached = _reach(conflicts, unconflicted, reader, index)
+    if reached is None:
+        raise AssertionError("a walk without a bound ends")
+    masks, everywhere = reached
     candidates = {event_id for event_id, mask in masks.items() if mask != conflicts.every_set}
     candidates -= conflicts.masks.keys()
     # A candidate is below all sets where an event is that is itself in, or below, all sets.
@@ -88,9 +99,14 @@ def auth_difference(
 
 
 def _reach(
-    conflicts: Conflicts, unconflicted: Unconflicted, reader: Reader, index: AuthChainIndex
-) -> tuple[dict[str, int], set[str]]:
-    """For the events below conflicted ones: by which sets they are reached, as a bit mask, and which are by all.
+    conflicts: Conflicts,
+    unconflicted: Unconflicted,
+    reader: Reader,
+    index: AuthChainIndex,
+    levels_max: int | None = None,
+) -> tuple[dict[str, int], set[str]] | None:
+    """For the events below conflicted ones: by which sets they are reached, as a bit mask, and which are by all. None
+    where the walk is not at its end after so many levels.
 
     The walk goes no deeper where an event is reached by all sets, or is in or below what they agree on, so that a mask
     may lack bits that come by way of such an event. What is in or below what they agree on has no mask.
@@ -99,7 +115,11 @@ def _reach(
     masks = dict(conflicts.masks)
     seen, agreed = set(masks), set[str]()
     frontier = {event_id for event_id, mask in masks.items() if mask != every_set}
+    levels = 0
     while frontier:
+        if levels == levels_max:
+            return None
+        levels += 1
         reader.load(frontier, with_auth_chains=True)
         unseen = frontier - seen
         keys = {event_id: _key(reader.get(event_id)) for event_id in unseen}
@@ -154,6 +174,9 @@ class Walk:
             frontier = below - seen
             seen |= frontier
         return found
+
+    def difference(self, masks: Mapping[str, int], every_set: int) -> None:
+        """See AuthChainIndex."""
 
     def between(self, event_ids: frozenset[str]) -> set[str]:
         """See AuthChainIndex."""

@@ -67,6 +67,13 @@ class AuthChainIndex(Protocol):
         """Those of `candidates` that are in the auth chain of one of `heads`, or of what all states agree on."""
         ...
 
+    def difference(self, masks: Mapping[str, int], every_set: int) -> AbstractSet[str] | None:
+        """Of states that stand far apart, the auth difference without conflicted events; None: it is to be walked.
+
+        `masks`: by conflicted event which states have it, as a bit mask.
+        """
+        ...
+
     def between(self, event_ids: frozenset[str]) -> AbstractSet[str]:
         """Every event on a path of `auth_events` from one of these to another, ends included."""
         ...

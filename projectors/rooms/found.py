@@ -8,7 +8,18 @@ from typing import Any, Protocol
 
 from annals.database.text import storable
 from annals.rooms.auth_chains import Citing, Place
-from annals.rooms.needs import CitingChain, FirstOfKey, Glimpse, Loaded, Places, StoredEvent, StoredHeader, StoredState
+from annals.rooms.needs import (
+    ChainsBelow,
+    CitingChain,
+    FirstOfKey,
+    Glimpse,
+    Loaded,
+    Places,
+    Range,
+    StoredEvent,
+    StoredHeader,
+    StoredState,
+)
 from annals.schemas.facts.rooms import RoomFact
 
 StateKey = tuple[str, str]
@@ -37,6 +48,8 @@ class Found:
     auth_places: dict[tuple[str, str], Place | None] = field(default_factory=dict)
     citing_chains: dict[tuple[str, int, int, int, int], list[CitingChain]] = field(default_factory=dict)
     between: dict[tuple[str, Places, Places], frozenset[str]] = field(default_factory=dict)
+    below: dict[tuple[str, Places], ChainsBelow] = field(default_factory=dict)
+    ranges: dict[tuple[str, tuple[Range, ...]], frozenset[str]] = field(default_factory=dict)
     mainlines: dict[tuple[str, int], Place | None] = field(default_factory=dict)
     cited: dict[tuple[str, str], Citing] = field(default_factory=dict)
     sets: dict[tuple[str, str], Sequence[str]] = field(default_factory=dict)

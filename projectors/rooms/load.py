@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from annals.projectors.rooms.found import Found, Reads
 from annals.projectors.rooms.load_auth_chains import load_chains, load_cited, load_citing_chains, load_places
-from annals.projectors.rooms.load_auth_paths import load_between, load_mainlines
+from annals.projectors.rooms.load_auth_paths import load_below, load_between, load_mainlines, load_ranges
 from annals.projectors.rooms.load_events import load_events, load_headers, load_keys
 from annals.projectors.rooms.load_members import load_memberships, load_residents, load_servers
 from annals.projectors.rooms.load_resolutions import load_resolutions
@@ -52,6 +52,10 @@ def load(connection: Reads, needs: Needs, fact_at: FactAt | None = None) -> Mapp
         load_citing_chains(connection, needs.citing_chains, answers)
     if needs.between:
         load_between(connection, needs.between, answers)
+    if needs.below:
+        load_below(connection, needs.below, answers)
+    if needs.ranges:
+        load_ranges(connection, needs.ranges, answers)
     if needs.mainlines:
         load_mainlines(connection, needs.mainlines, answers)
     if needs.cited:

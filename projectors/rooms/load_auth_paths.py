@@ -9,7 +9,7 @@ from annals.projectors.rooms.found import Found, Reads, columns_of, names_of
 from annals.projectors.rooms.load_auth_chains import load_chains
 from annals.rooms.auth_chains import Place
 from annals.rooms.auth_paths import Below
-from annals.rooms.needs import Places
+from annals.rooms.needs import ChainsBelow, Link, Places, Range
 
 # So many come along. Of more, who asks may have most, of another resolution, and asks for the others.
 _ALONG_MAX = 200
@@ -53,6 +53,56 @@ WITH RECURSIVE run(room_id, chain_id, below_id, below_sequence) AS (
 SELECT * FROM run"""
 
 
+_KEYS = """
+SELECT w.number, f.chain_id, f.type, f.state_key
+FROM unnest(%s::bigint[], %s::text[], %s::bigint[]) AS w(number, room_id, chain_id)
+JOIN auth_chains f ON f.room_id = w.room_id AND f.chain_id = w.chain_id AND f.sequence = 1"""
+
+
+def load_below(connection: Reads, wanted: Collection[tuple[str, Places]], answers: Mapping[str, Found]) -> None:
+    """One query a level of chains, one for their keys."""
+    numbered = dict(enumerate(sorted(wanted)))
+    searches = _follow(connection, numbered)
+    keys: dict[int, dict[int, tuple[str, str]]] = {number: {} for number in numbered}
+    chains = [(number, numbered[number][0], chain) for number, search in searches.items() for chain in search.highest]
+    for number, chain_id, event_type, state_key in connection.rows(_KEYS, columns_of(chains)):
+        keys[number][chain_id] = restore(event_type), restore(state_key)
+    for number, search in searches.items():
+        need = numbered[number]
+        answers[need[0]].below[need] = ChainsBelow(tuple(search.links), keys[number])
+
+
+def _follow(connection: Reads, tops: Mapping[int, tuple[str, Places]]) -> dict[int, Below]:
+    """What is below each of these, with all links."""
+    searches = {number: Below(places) for number, (_, places) in tops.items()}
+    while columns := [
+        (number, tops[number][0], chain, above, top)
+        for number, search in searches.items()
+        for chain, (above, top) in search.wanted.items()
+    ]:
+        links: dict[int, list[Link]] = {number: [] for number in searches}
+        for number, *link in connection.rows(_LINKS, columns_of(columns)):
+            links[number].append((link[0], link[1], link[2], link[3]))
+        for number, search in searches.items():
+            search.add(links[number])
+    return searches
+
+
+def load_ranges(
+    connection: Reads, wanted: Collection[tuple[str, tuple[Range, ...]]], answers: Mapping[str, Found]
+) -> None:
+    """The ids of the events in these ranges, with their places."""
+    numbered = dict(enumerate(sorted(wanted)))
+    found: dict[int, set[str]] = {number: set() for number in numbered}
+    columns = [(number, room_id, *of_chain) for number, (room_id, ranges) in numbered.items() for of_chain in ranges]
+    for number, event_id, chain_id, sequence in connection.rows(_RANGES, columns_of(columns)):
+        name, room_id = restore(event_id), numbered[number][0]
+        found[number].add(name)
+        answers[room_id].auth_places[room_id, name] = Place(chain_id, sequence)
+    for number, need in numbered.items():
+        answers[need[0]].ranges[need] = frozenset(found[number])
+
+
 def load_between(
     connection: Reads, wanted: Collection[tuple[str, Places, Places]], answers: Mapping[str, Found]
 ) -> None:
@@ -61,17 +111,7 @@ def load_between(
     One query a level of chains (what leads to a chain by way of others), one for the ids, one for the events.
     """
     numbered = dict(enumerate(sorted(wanted)))
-    searches = {number: Below(tops) for number, (_, tops, _) in numbered.items()}
-    while columns := [
-        (number, numbered[number][0], chain, above, top)
-        for number, search in searches.items()
-        for chain, (above, top) in search.wanted.items()
-    ]:
-        links: dict[int, list[tuple[int, int, int, int]]] = {number: [] for number in searches}
-        for number, *link in connection.rows(_LINKS, columns_of(columns)):
-            links[number].append((link[0], link[1], link[2], link[3]))
-        for number, search in searches.items():
-            search.add(links[number])
+    searches = _follow(connection, {number: (room_id, tops) for number, (room_id, tops, _) in numbered.items()})
     ranges = [
         (number, numbered[number][0], chain, low, high)
         for number, search in searches.items()

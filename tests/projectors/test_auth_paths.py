@@ -55,12 +55,19 @@ def test_the_tables_answer_as_the_definition(log: EmbeddedLog, tables_url: str, 
             places = [p.place for p in rng.sample(placed, count)]
             between.add((room_id, highest(places), lowest(places)))
         chains = {(room_id, p.place.chain_id) for p in placed if p.key == (LEVELS, "")}
-        of_room = Needs(between=frozenset(between), mainlines=frozenset(chains))
+        below = frozenset((room_id, tops) for _, tops, _ in between)
+        ranges = frozenset((room_id, ((p.place.chain_id, 2, 3), (placed[0].place.chain_id, 1, 1))) for p in placed)
+        of_room = Needs(between=frozenset(between), mainlines=frozenset(chains), below=below, ranges=ranges)
         needs, expected[room_id] = needs | of_room, tables.load(of_room)
     found = load(connection, needs)
     for room_id, answers in expected.items():
         assert found[room_id].between == answers.between
         assert found[room_id].mainlines == answers.mainlines
+        assert found[room_id].ranges == answers.ranges
+        assert found[room_id].below.keys() == answers.below.keys()
+        for need, chains_below in answers.below.items():
+            loaded = found[room_id].below[need]
+            assert (sorted(loaded.links), loaded.keys) == (sorted(chains_below.links), chains_below.keys)
         assert found[room_id].auth_places.items() <= answers.auth_places.items()
         assert {name for _, name in found[room_id].events} <= {name for _, name in answers.events}
         at = {p.place: p.event_id for p in tables_of[room_id].places.values()}
@@ -87,7 +94,7 @@ class History:
         self.before = self.build("m.room.topic", {"topic": "before"}, "")
         levels = {} if version == "12" else {"users": {ALICE: 100}}
         for number in range(changes):
-            self.driver.send(ALICE, LEVELS, levels | {"ban": number}, "")
+            self.driver.send(ALICE, LEVELS, levels | {"ban": number % 50}, "")
 
     def build(self, event_type: str, content: dict[str, object], state_key: str, sender: str = ALICE) -> Event:
         """On the head, and nobody knows it."""
@@ -139,4 +146,15 @@ def test_what_stands_between_is_read_in_a_few_rounds(log: EmbeddedLog, tables_ur
     cost = history.cost(log, tables_url, one, history.build("m.room.topic", {"topic": "x"}, ""))
     assert cost.rounds <= 6
     assert cost.queries <= 22
+    assert 120 <= cost.events <= 140
+
+
+@pytest.mark.parametrize("version", ["11", "12"])
+def test_a_side_from_long_ago_is_read_in_a_few_rounds(log: EmbeddedLog, tables_url: str, version: str) -> None:
+    """One side stands on what was there before all changes: these are the auth difference."""
+    history = History(120, version)
+    one = history.build(MEMBER, {"membership": "join", "displayname": "b"}, BOB, BOB)
+    cost = history.cost(log, tables_url, one, history.before)
+    assert cost.rounds <= 12
+    assert cost.queries <= 40
     assert 120 <= cost.events <= 140

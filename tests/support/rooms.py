@@ -25,6 +25,7 @@ from annals.rooms.needs import (
     CITING_CHAINS_FOLLOWED,
     CITING_CHAINS_LEVELS,
     NEWEST_CHAIN,
+    ChainsBelow,
     CitingChain,
     FirstOfKey,
     Glimpse,
@@ -103,6 +104,16 @@ class MemoryTables(MemoryRows):
         below = {event_id for place in tops for event_id in self._led_to(at[place])}
         return frozenset(event_id for event_id in below if ends & self._led_to(event_id))
 
+    def _below(self, tops: Places) -> ChainsBelow:
+        at = {(p.place.chain_id, p.place.sequence): p.event_id for p in self.places.values()}
+        below = [self.places[name] for name in {name for place in tops for name in self._led_to(at[place])}]
+        links = [(p.place.chain_id, p.place.sequence, link.chain_id, link.sequence) for p in below for link in p.links]
+        return ChainsBelow(tuple(links), {p.place.chain_id: (p.key[0], str(p.key[1])) for p in below})
+
+    def _in_ranges(self, ranges: Sequence[tuple[int, int, int]]) -> frozenset[str]:
+        named = {Place(chain, number) for chain, low, high in ranges for number in range(low, high + 1)}
+        return frozenset(p.event_id for p in self.places.values() if p.place in named)
+
     def _led_to(self, event_id: str) -> set[str]:
         found: set[str] = set()
         todo = [event_id]
@@ -145,6 +156,8 @@ class MemoryTables(MemoryRows):
             memberships={(room, name): self.local.get(name) for room, name in needs.memberships},
             citing_chains={(r, c, s, b, i): self._citing_chains(c, s, b) for r, c, s, b, i in needs.citing_chains},
             between={(r, tops, bottoms): self._between(tops, bottoms) for r, tops, bottoms in needs.between},
+            below={(r, tops): self._below(tops) for r, tops in needs.below},
+            ranges={(r, named): self._in_ranges(named) for r, named in needs.ranges},
             mainlines={(r, chain): below for r, named in needs.mainlines for chain, below in self._mainline(named)},
         )
         return self._with_what_comes_along(needs, self._with_pages_above(needs, loaded))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from random import Random
 from typing import Any
@@ -149,6 +149,12 @@ class WholeIndex:
     def _cited_levels(self, event: Event) -> str:
         cited = (other for other in event.auth_events if self.source.events[other].key == POWER_LEVELS)
         return next(cited, "")
+
+    def difference(self, masks: Mapping[str, int], every_set: int) -> set[str]:
+        agreed = chain_of(self.agreed, self.source)
+        sets = [[e for e, mask in masks.items() if mask >> bit & 1] for bit in range(every_set.bit_length())]
+        chains = [chain_of(own, self.source) | agreed for own in sets]
+        return chains[0].union(*chains) - chains[0].intersection(*chains) - masks.keys()
 
     def between(self, event_ids: frozenset[str]) -> set[str]:
         paths = set(event_ids)
