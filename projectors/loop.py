@@ -86,10 +86,14 @@ class Loop:
         self._is_local = local_to(settings.server_name)
         self._reader = Reader(log)
         self._partitions: dict[GroupPartition, Owned] = {}
+        # The same, as they stand where the reader is.
+        self._by_topic: dict[TopicPartition, Owned] = {}
         self._held: dict[GroupPartition, int] = {}
         self._share: Share | None = None
         self._shared = False
         self._pending: Collection[GroupPartition] = ()
+        # What was assigned when all of it was ours.
+        self._followed: Sequence[GroupPartition] | None = None
         self._connection: WriteConnection | None = None
         self._transactions: Transactions | None = None
         self._taking: Taking | None = None
@@ -177,6 +181,8 @@ class Loop:
         if self._share is None or self._taking is None:
             raise GivenUp("the loop has not joined")
         assigned = self._share.poll(timeout_s)
+        if assigned is self._followed:
+            return
         ours = set(assigned)
         lost = [key for key in self._partitions if key not in ours]
         if lost:
@@ -186,6 +192,7 @@ class Loop:
             self._take(new, self._share, self._taking)
         else:
             self._pending = ()
+            self._followed = assigned
 
     def _drop(self, keys: Sequence[GroupPartition]) -> None:
         """Another's turn: say in the rows that nobody need be ended, before its owner looks."""
@@ -241,6 +248,7 @@ class Loop:
         self._tail_is_old = False
         self._skip(self._reader.read_skips())
         self._reader.close()
+        self._by_topic = {(topic, number): owned for (_, topic, number), owned in self._partitions.items()}
         if self._partitions:
             read = {key[1:]: owned.next_wanted for key, owned in self._partitions.items() if owned.is_read}
             self._reader.follow(read)
@@ -317,16 +325,12 @@ class Loop:
         return self._transactions
 
     def _sort_in(self, records: Sequence[Record], skips: Skips) -> None:
-        by_topic = self._by_topic() if records else {}
         for record in records:
-            owned = by_topic.get((record.topic, record.partition))
+            owned = self._by_topic.get((record.topic, record.partition))
             # `operations` is read for its skips, whoever folds it.
             if owned is not None:
                 owned.sort_in(record)
         self._skip(skips)
-
-    def _by_topic(self) -> dict[TopicPartition, Owned]:
-        return {(topic, number): owned for (_, topic, number), owned in self._partitions.items()}
 
     def _fold(self, batch: Sequence[Owned]) -> int:
         started_s = time.monotonic()

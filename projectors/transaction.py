@@ -17,7 +17,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import Any
 
+from sqlalchemy import ARRAY, BigInteger, LargeBinary, SmallInteger, Text
+
 from annals.database.copy_writer import write
+from annals.database.encoding import encoding_of
 from annals.database.plan_age import DISCARD, PlanAge
 from annals.database.rows import Rows
 from annals.database.text import restore, storable
@@ -76,9 +79,13 @@ SELECT 'event', e.room_id, e.event_id, 0, NULL
 FROM unnest($12, $13) AS n(room_id, event_id)
 JOIN events e ON e.event_id = n.event_id AND e.room_id || '' = n.room_id"""
 
-_TAKE = """
-EXECUTE take (%s::text[], %s::text[], %s::smallint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-    %s::bigint[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::text[])"""
+# Its parameters as literals: psycopg2's are expressions, an array of casts each, that PostgreSQL has to work out.
+_TEXTS, _OFFSETS = encoding_of(ARRAY(Text())).literal, encoding_of(ARRAY(BigInteger())).literal
+_TAKEN_AS = (
+    *(_TEXTS, _TEXTS, encoding_of(ARRAY(SmallInteger())).literal),
+    *(_OFFSETS, _OFFSETS, _OFFSETS, _OFFSETS, _OFFSETS, encoding_of(ARRAY(LargeBinary())).literal),
+    *(_TEXTS, _TEXTS, _TEXTS, _TEXTS),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +223,7 @@ def _time_of(work_s_max: float) -> TimeIsUp:
     return time_is_up
 
 
-def _take_statement(jobs: Sequence[Job], needs: Needs) -> Part:
+def _take_statement(jobs: Sequence[Job], needs: Needs) -> str:
     claims: list[tuple[Any, ...]] = []
     for job in jobs:
         was, planned = job.worker.position, job.prepared.planned
@@ -225,7 +232,8 @@ def _take_statement(jobs: Sequence[Job], needs: Needs) -> Part:
     columns: list[list[Any]] = [list(column) for column in zip(*claims, strict=True)]
     for wanted in (needs.keys, needs.events):
         columns += [list(column) for column in zip(*sorted(wanted), strict=True)] if wanted else [[], []]
-    return _TAKE, columns
+    literals = [literal(column) for literal, column in zip(_TAKEN_AS, columns, strict=True)]
+    return f"EXECUTE take ({', '.join(literals)})"
 
 
 def _foreseen(needs: Needs, found: Sequence[tuple[Any, ...]]) -> dict[str, Loaded]:

@@ -214,7 +214,8 @@ class RoomsWorker:
         return after if is_copy else replace(after, decisions_offset=last.end, marked_epoch=marked_epoch)
 
     def _after(self, record: Record) -> Position:
-        return replace(self.position, next_offset=record.offset + 1, last_hash=hash_of(record))
+        was = self.position
+        return Position(record.offset + 1, was.decisions_offset, was.marked_epoch, hash_of(record))
 
     def _view_of(self, room_id: str) -> RoomView:
         return self._views.get(room_id) or unknown_room(room_id)
