@@ -15,6 +15,8 @@ from contextlib import contextmanager
 
 # More than a batch of a replay holds (annals.projectors.rebuild), whatever its PDUs are.
 _ALLOCATIONS, _YOUNG_ROUNDS, _MIDDLE_ROUNDS = 1_000_000, 10, 10
+# More than a batch of what comes in live holds, also when a large room is joined.
+_ALLOCATIONS_PROJECTING, _YOUNG_ROUNDS_PROJECTING, _MIDDLE_ROUNDS_PROJECTING = 250_000, 4, 20
 # Who serves for months must not wait as long for what errors leave behind.
 _ALLOCATIONS_SERVING, _ROUNDS_SERVING = 50_000, 20
 _SWITCH_INTERVAL_S = 0.0005
@@ -30,6 +32,13 @@ def set_for_replay() -> Iterator[None]:
             yield
     finally:
         sys.setswitchinterval(interval_s)
+
+
+@contextmanager
+def set_for_projecting() -> Iterator[None]:
+    """Cycles are looked for every 250,000 allocations, and not among what is there already."""
+    with _rare_searches(_ALLOCATIONS_PROJECTING, _YOUNG_ROUNDS_PROJECTING, _MIDDLE_ROUNDS_PROJECTING):
+        yield
 
 
 @contextmanager

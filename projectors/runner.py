@@ -13,7 +13,7 @@ from annals.eventlog.api import Log
 from annals.eventlog.errors import LogError
 from annals.projectors import metrics
 from annals.projectors.errors import GroupPartition
-from annals.projectors.interpreter import set_for_serving
+from annals.projectors.interpreter import set_for_projecting
 from annals.projectors.loop import Loop, Settings
 from annals.schemas.topics import decisions_topic
 
@@ -42,7 +42,7 @@ def run(log: Log, database_url: str, generation: str, server_name: str, stop: th
     watcher.start()
     _logger.info("projectors_start", owner=owner, generation=generation)
     try:
-        with set_for_serving():
+        with set_for_projecting():
             loop.run()
     finally:
         ended.set()

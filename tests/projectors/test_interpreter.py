@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from annals.projectors.interpreter import set_for_replay, set_for_serving
-from annals.projectors.rebuild import RECORDS_MAX
+from annals.projectors import loop, rebuild
+from annals.projectors.interpreter import set_for_projecting, set_for_replay, set_for_serving
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +22,20 @@ def thresholds() -> Iterator[None]:
     gc.set_threshold(*before)
 
 
-def test_what_a_batch_of_a_replay_holds_is_not_searched() -> None:
-    with set_for_replay():
+@pytest.mark.parametrize(
+    ("setting", "records_max"), [(set_for_replay, rebuild.RECORDS_MAX), (set_for_projecting, loop.RECORDS_MAX)]
+)
+def test_what_a_batch_holds_is_not_searched(
+    setting: Callable[[], AbstractContextManager[None]], records_max: int
+) -> None:
+    with setting():
         before = gc.get_stats()[0]["collections"]
-        held: list[list[int]] = [[] for _ in range(RECORDS_MAX * 150)]
+        held: list[list[int]] = [[] for _ in range(records_max * 150)]
         assert gc.get_stats()[0]["collections"] == before
-    assert len(held) == RECORDS_MAX * 150
+    assert len(held) == records_max * 150
 
 
-@pytest.mark.parametrize("setting", [set_for_replay, set_for_serving])
+@pytest.mark.parametrize("setting", [set_for_replay, set_for_projecting, set_for_serving])
 def test_what_was_set_before_is_set_again(setting: Callable[[], AbstractContextManager[None]]) -> None:
     before = gc.get_threshold(), sys.getswitchinterval()
     with pytest.raises(KeyError), setting():
