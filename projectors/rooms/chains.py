@@ -80,9 +80,7 @@ def _place_in_room(room_id: str, decided: Sequence[Citing], found: Iterable[Citi
 
 
 def _add_rows(room_id: str, placed: Placed, rows: Rows) -> None:
-    chain = {"room_id": room_id, "chain_id": placed.place.chain_id, "sequence": placed.place.sequence}
-    event_type, state_key = placed.key
-    named = {"event_id": placed.event_id, "type": event_type, "state_key": state_key}
-    rows.insert(tables.AUTH_CHAINS, {**chain, **named})
+    place = (placed.place.chain_id, placed.place.sequence)
+    rows.insert_values(tables.AUTH_CHAINS, (room_id, placed.event_id, *place, *placed.key))
     for link in placed.links:
-        rows.insert(tables.AUTH_CHAIN_LINKS, {**chain, "to_chain_id": link.chain_id, "to_sequence": link.sequence})
+        rows.insert_values(tables.AUTH_CHAIN_LINKS, (room_id, link.chain_id, *place, link.sequence))

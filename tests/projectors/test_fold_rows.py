@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from annals.database.rows import Kind
+from annals.database.rows import Kind, Rows
 from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.record_parts import parts
 from annals.matrix.room_versions import ROOM_VERSIONS
+from annals.projectors.rooms.chains import InRoom, place
 from annals.projectors.rooms.fold import StepFacts, fold_step, local_to
+from annals.projectors.work import Answers
+from annals.rooms.auth_chains import Citing, Place
+from annals.rooms.needs import Loaded, Needs
 from annals.schemas.facts.decisions import CurrentChange, StateEntry, StateMade, Verdict
 from annals.schemas.facts.envelope import Envelope
 from annals.schemas.facts.rooms import PduCreated
@@ -125,3 +129,20 @@ def test_what_an_event_names() -> None:
     named = {"redacts": None, "relates_to": PREV, "redacted_by": None}
     row = _rows(pdu | {"type": "m.reaction", "content": {"m.relates_to": {"event_id": PREV}}}, bare)["events"][0][1]
     assert {name: row[name] for name in named} == named
+
+
+def test_a_place_and_what_it_links_to() -> None:
+    power = Citing(AUTH, ("m.room.power_levels", ""), (), 1 << 20, Place(1 << 20, 4))
+    before = Citing(BEFORE, (MEMBER, BOB), (), 2 << 20, Place(2 << 20, 6))
+    work = place([InRoom(ROOM, Citing(EVENT, (MEMBER, BOB), (AUTH, BEFORE), 5 << 20), is_new=True)])
+    assert next(work).rooms == Needs(cited=frozenset({(ROOM, AUTH), (ROOM, BEFORE)}))
+    known = Loaded(cited={(ROOM, event.event_id): event for event in (power, before)})
+    try:
+        work.send(Answers({ROOM: known}))
+    except StopIteration as stop:
+        rows: Rows = stop.value
+    where = {"room_id": ROOM, "chain_id": 2 << 20, "sequence": 7}
+    assert [(table.name, dict(row)) for table, _, _, row in rows.changes()] == [
+        ("auth_chains", {**where, "event_id": EVENT, "type": MEMBER, "state_key": BOB}),
+        ("auth_chain_links", {**where, "to_chain_id": 1 << 20, "to_sequence": 4}),
+    ]
