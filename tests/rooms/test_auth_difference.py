@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from random import Random
 from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from immutables import Map
 
 from annals.matrix.events import StateKey
 from annals.matrix.state_resolution import conflicts
 from annals.rooms.auth_chains import Place
 from annals.rooms.auth_difference import FarDifference
-from annals.rooms.auth_index import ChainIndex
+from annals.rooms.auth_index import Agreed, ChainIndex
+from annals.rooms.needs import NEWEST_CHAIN
+from annals.rooms.state import root_state
 from annals.rooms.view import RoomView
 from tests.support.auth_graphs import Graph, PartlyStored, chain_of, random_graph
 from tests.support.room_weaver import VERSIONS, driver_of, woven
@@ -27,7 +31,8 @@ class ByDefinition:
     def __init__(self, room: PartlyStored, view: RoomView, agreed: AbstractSet[str]) -> None:
         self.view, self.agreed, self.asked = view, self, 0
         self._on = {room.graph[event_id][0]: event_id for event_id in agreed}
-        self._below = set(agreed).union(*(chain_of(room.graph, event_id) for event_id in agreed))
+        self._led_to = set[str]().union(*(chain_of(room.graph, event_id) for event_id in agreed))
+        self._below = agreed | self._led_to
         self._at = {p.place: p for p in room.placed.values()}
 
     def have(self, keys: Iterable[StateKey]) -> None:
@@ -43,7 +48,7 @@ class ByDefinition:
 
     def in_auth_chains(self, candidates: AbstractSet[str], heads: AbstractSet[str]) -> AbstractSet[str]:
         assert not heads
-        return candidates & self._below
+        return candidates & self._led_to
 
 
 def random_states(rng: Random, graph: Graph, count: int) -> tuple[dict[str, int], set[str]]:
@@ -100,6 +105,21 @@ def test_of_a_long_chain_few_are_asked_about(agreed: int, questions: int) -> Non
 
     assert room.answered(ask) == {f"${number}" for number in range(agreed + 1, 1_001)}
     assert asked <= questions
+
+
+def test_what_all_agree_on_may_not_be_in_the_index_yet() -> None:
+    levels, member = ("m.room.power_levels", ""), ("m.room.member", "@a:a")
+    graph: Graph = {"$1": (levels, ())}
+    graph |= {f"${number}": (levels, (f"${number - 1}",)) for number in (2, 3, 4)}
+    graph["$member"] = member, ("$3",)
+    rooms = (PartlyStored(Random(seed), graph, 4) for seed in range(1_000))
+    room = next(room for room in rooms if set(room.view.auth.fresh) == {"$member"})
+    chain = room.placed["$1"].place.chain_id
+    state, _ = root_state(room.view.room_id, {levels: "$4", member: "$member"}, 7)
+    pages = {(chain, number, NEWEST_CHAIN, state.stored_id): () for number in range(1, 5)}
+    view = replace(room.view, auth=replace(room.view.auth, citing=Map(pages)))
+    index = ChainIndex(view, Agreed(state, {levels}))
+    assert [index.is_agreed_above(Place(chain, number), levels) for number in range(1, 5)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

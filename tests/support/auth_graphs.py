@@ -68,7 +68,9 @@ class PartlyStored:
             self.placed |= {p.event_id: p for p in cover.add(Citing(event_id, key, cited, 100 + number))}
         entries = {event_id: self._entry(event_id, number) for number, event_id in enumerate(order)}
         places = {event_id: self.placed[event_id].place if event_id in self.placed else None for event_id in order}
-        fresh = {event_id: entries[event_id] for event_id in order[stored:]}
+        # Some that are there were decided about again.
+        again = [event_id for event_id in order[:stored] if rng.random() < 0.1]
+        fresh = {event_id: entries[event_id] for event_id in (*again, *order[stored:])}
         self.view = RoomView(ROOM, events=Map(entries), auth=AuthGraph(Map(places), Map(), Map(fresh)))
 
     def _entry(self, event_id: str, number: int) -> Entry:
