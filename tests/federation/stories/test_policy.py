@@ -146,7 +146,8 @@ def _tries(person: Client, room_id: str, text: str) -> tuple[int, dict[str, Any]
     return person.call("PUT", path, {"msgtype": "m.text", "body": text})
 
 
-@told()
+# In versions 1 and 2 events are cited with their hashes, which the scripted server does not make.
+@told(since=3)
 def test_both_ask_for_their_own_and_honour_the_other(sides: Sides, policy: PolicyServer, version: str) -> None:
     ann, bob, room_id = shared_room(sides, version)
     member = policy.join(room_id, version, sides.here)
