@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 
 from annals.server.config import Config, ConfigError, Listener, TlsListener
+from annals.server.together import TogetherProtocol
 
 BACKLOG = 2048
 # The supervisor waits a little longer than this before it kills.
@@ -118,7 +119,7 @@ def _listening(listener: Listener | TlsListener) -> socket.socket:
 def _settings(app: Any, listener: Listener | TlsListener, *, first: bool) -> uvicorn.Config:
     settings = uvicorn.Config(
         app,
-        http="httptools",
+        http=TogetherProtocol,
         loop="none",
         ws="none",
         lifespan="on" if first else "off",
