@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from annals.matrix.events import Event
+from annals.rooms import trimming
 from annals.schemas.facts import decisions as d
 from tests.support.room_weaver import ALICE, CAROL, MEMBER, VERSIONS, Weaver, plain_room, woven
 from tests.support.rooms import Driver, received
@@ -63,6 +64,24 @@ def test_a_join_makes_the_room(version: str, cold: bool) -> None:
     said = weaver.add(("m.room.message", CAROL, None, {}))
     driver.feed(received(said))
     _assert_as_the_oracle(weaver, driver, [answer.event, said])
+
+
+def test_what_the_end_of_a_join_looks_at_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a room of 10,000 members these are 10,000 events, which the view itself does not keep."""
+    monkeypatch.setattr(trimming, "EVENTS_KEPT", 8)
+    weaver = plain_room("12")
+    for number in range(40):
+        user_id = f"@member{number}:peer"
+        weaver.add((MEMBER, user_id, user_id, {"membership": "join"}))
+    driver = Driver(weaver.room_id)
+    driver.feed(started(weaver.room_id))
+    answer = join_facts(weaver)
+    driver.feed(*answer.facts[:-1])
+    assert len(driver.view.events) < 40
+    driver.feed(answer.facts[-1])
+    assert driver.tables.outcomes["h1"].outcome == "completed"
+    assert not any(needs.glimpses for needs in driver.asked)
+    assert not driver.view.beside.glimpses, "it is joined"
 
 
 @few_examples(12)
