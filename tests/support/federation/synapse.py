@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,9 +28,14 @@ _LIMITS = (
     *("message", "registration", "admin_redaction", "joins_per_room", "3pid_validation", "delayed_event_mgmt"),
     *("room_creation", "user_directory"),
 )
-_MEMORY = Path("/dev/shm")
+_MEMORY, _MEMORY_BYTES_MIN = Path("/dev/shm"), 1 << 30
 # Discovery asks DNS for SRV records of names without a port; ours all have one.
 _RUN = "import sys; sys.argv[0] = 'synapse'; from synapse.app.homeserver import main; main()"
+
+
+def _has_room() -> bool:
+    """Whether a database may lie in memory: a commit there costs a hundredth. Containers often have 64 MiB only."""
+    return os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES_MIN
 
 
 class SynapseServer(Homeserver):
@@ -40,8 +46,7 @@ class SynapseServer(Homeserver):
 
     def __init__(self, folder: Path, authority: Authority) -> None:
         super().__init__(folder, authority)
-        inside = _MEMORY if os.access(_MEMORY, os.W_OK) else folder
-        self._database = tempfile.TemporaryDirectory(prefix="synapse-", dir=inside)
+        self._database = tempfile.TemporaryDirectory(prefix="synapse-", dir=_MEMORY if _has_room() else folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
