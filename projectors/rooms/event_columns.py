@@ -19,7 +19,8 @@ from annals.schemas.facts.rooms import PduFact
 
 MEMBER, CREATE = "m.room.member", "m.room.create"
 _RELATION = b'"m.relates_to"'
-_STATE_KEY = b'"state_key":'
+#: What the skeleton of a state event has, and no other: canonical JSON, in which quotes of values are escaped.
+STATE_KEY = b'"state_key":'
 
 
 class EventColumns(msgspec.Struct, frozen=True, gc=False):
@@ -125,7 +126,7 @@ _text = msgspec.json.Encoder().encode
 
 def columns_of_message(fact: PduFact) -> EventColumns | None:
     """Those of a message as it was received; None of anything else, and of a message that is not as messages are."""
-    if _STATE_KEY in fact.skeleton or not ROOM_VERSIONS[fact.room_version].strict_canonical_json:
+    if STATE_KEY in fact.skeleton or not ROOM_VERSIONS[fact.room_version].strict_canonical_json:
         return None
     body = fact.body
     # A message whose content hash failed, or whose body is sealed, is its skeleton alone.

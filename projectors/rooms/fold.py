@@ -21,6 +21,7 @@ from annals.projectors.rooms import tables
 from annals.projectors.rooms.event_columns import (
     CREATE,
     MEMBER,
+    STATE_KEY,
     EventColumns,
     columns_of,
     columns_of_message,
@@ -61,7 +62,6 @@ from annals.schemas.facts.rooms import (
     StateSetClosed,
 )
 
-_STATE_KEY = b'"state_key":'
 _BIGINT_MIN, _BIGINT_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -101,7 +101,7 @@ class StepFacts:
     @property
     def may_hold_state(self) -> bool:
         """Whether a state event may be among the facts: nearly every step is about one message, which says so."""
-        return _STATE_KEY in getattr(self.fact, "skeleton", b"") or bool(self.others)
+        return STATE_KEY in getattr(self.fact, "skeleton", b"") or bool(self.others)
 
 
 #: Decisions of which the fold reads the fact, too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from annals.database.text import restore
@@ -93,14 +94,24 @@ def load_ranges(
 ) -> None:
     """The ids of the events in these ranges, with their places."""
     numbered = dict(enumerate(sorted(wanted)))
-    found: dict[int, set[str]] = {number: set() for number in numbered}
     columns = [(number, room_id, *of_chain) for number, (room_id, ranges) in numbered.items() for of_chain in ranges]
-    for number, event_id, chain_id, sequence in connection.rows(_RANGES, columns_of(columns)):
-        name, room_id = restore(event_id), numbered[number][0]
-        found[number].add(name)
-        answers[room_id].auth_places[room_id, name] = Place(chain_id, sequence)
+    found = _ids_in(connection, columns, answers)
     for number, need in numbered.items():
         answers[need[0]].ranges[need] = frozenset(found[number])
+
+
+def _ids_in(
+    connection: Reads, columns: Collection[tuple[int, str, int, int, int]], answers: Mapping[str, Found]
+) -> defaultdict[int, set[str]]:
+    """The ids of the events in ranges (number of a need, room, chain, lowest, highest), by the number; places into the
+    answers."""
+    room_ids = {number: room_id for number, room_id, *_ in columns}
+    found: defaultdict[int, set[str]] = defaultdict(set)
+    for number, event_id, chain_id, sequence in connection.rows(_RANGES, columns_of(columns)) if columns else ():
+        name, room_id = restore(event_id), room_ids[number]
+        found[number].add(name)
+        answers[room_id].auth_places[room_id, name] = Place(chain_id, sequence)
+    return found
 
 
 def load_between(
@@ -117,20 +128,7 @@ def load_between(
         for number, search in searches.items()
         for chain, (low, high) in search.above(numbered[number][2]).items()
     ]
-    _load_ranges(connection, numbered, ranges, answers)
-
-
-def _load_ranges(
-    connection: Reads,
-    numbered: Mapping[int, tuple[str, Places, Places]],
-    ranges: Collection[tuple[int, str, int, int, int]],
-    answers: Mapping[str, Found],
-) -> None:
-    found: dict[int, set[str]] = {number: set() for number in numbered}
-    for number, event_id, chain_id, sequence in connection.rows(_RANGES, columns_of(ranges)) if ranges else ():
-        name, room_id = restore(event_id), numbered[number][0]
-        found[number].add(name)
-        answers[room_id].auth_places[room_id, name] = Place(chain_id, sequence)
+    found = _ids_in(connection, ranges, answers)
     unloaded: set[tuple[str, str]] = set()
     for number, (room_id, tops, bottoms) in numbered.items():
         of_room = answers[room_id]
