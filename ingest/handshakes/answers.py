@@ -155,7 +155,7 @@ def plan_room(
         if isinstance(item, Prepared):
             ids[index] = item.event.event_id
             events[item.event.event_id] = item.event
-        elif item.reason not in _BADLY_SIGNED or answer.pdus[index].get("type") in _JUDGED_BY:
+        elif not _is_left_out(item, is_ruling=answer.pdus[index].get("type") in _JUDGED_BY):
             raise refusal_of(item)
     for event in events.values():
         if event.room_id != asked.room_id:
@@ -196,6 +196,11 @@ def _stood_on(ours: Event, state: Mapping[StateKey, str], events: Mapping[str, E
     return found
 
 
+def _is_left_out(found: Quarantined, *, is_ruling: bool) -> bool:
+    """Whether the room is believed without an event. `is_ruling`: others are judged by it."""
+    return found.reason in _LEFT_OUT or (found.reason in _BADLY_SIGNED and not is_ruling)
+
+
 def refusal_of(found: Quarantined) -> AnswerRefused:
     """What such an event in an answer makes of the answer."""
     return AnswerRefused(f"{found.reason}: {found.event_id} {found.detail}"[:1000])
@@ -218,17 +223,13 @@ class Believed:
                     self._usable.add(event.event_id)
                     found.append(outcome)
                 continue
-            if isinstance(outcome, Quarantined) and not self._is_left_out(outcome):
+            is_ruling = outcome.event_id in self._plan.ruling
+            if isinstance(outcome, Quarantined) and not _is_left_out(outcome, is_ruling=is_ruling):
                 raise refusal_of(outcome)
             # Nothing of a room is worth anything without it; from version 12 on no event says so by citing it.
             if outcome.event_id == self._plan.create:
                 raise AnswerRefused(f"the create event cannot be verified: {outcome.detail}"[:1000])
         return found
-
-    def _is_left_out(self, found: Quarantined) -> bool:
-        if found.reason in _BADLY_SIGNED:
-            return found.event_id not in self._plan.ruling
-        return found.reason in _LEFT_OUT
 
     def check_lets_us_in(self) -> None:
         """Raises `AnswerRefused` where what our event cites cannot be used."""
