@@ -236,7 +236,8 @@ def _construct(source: _Source, cls: type, value: str, values: dict[str, str]) -
 
 @cache
 def _open_twin(cls: type) -> type:
-    """A class with the same slots, of which the attributes can be set."""
+    """A class with the same slots, of which the attributes can be set (annals.matrix.quick has the same; neither folder
+    may import the other)."""
     # Both: a class that inherits one of them from Python code takes the long way for the other, too.
     plain = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
     return type(cls.__name__, cls.__bases__, {"__slots__": cls.__dict__["__slots__"], **plain})

@@ -44,9 +44,7 @@ def token_of(request: Request) -> str | None:
 
 async def authenticate(request: Request, services: Services) -> Requester:
     """The requester; 401 M_MISSING_TOKEN or M_UNKNOWN_TOKEN. For hot endpoints, which call it themselves."""
-    token = token_of(request)
-    if token is None:
-        raise ApiError(401, "M_MISSING_TOKEN", "Missing access token")
+    token = _given_token(request)
     if (appservice := services.appservices.get(token)) is not None:
         user_id = request.query_params.get("user_id", appservice.sender)
         await _check_is_its(appservice, user_id, services)
@@ -75,10 +73,7 @@ def is_appservice(request: Request, services: Services) -> bool:
 
 def appservice_of(request: Request, services: Services) -> Appservice:
     """The application service that a request must come from; 401 M_MISSING_TOKEN or M_UNKNOWN_TOKEN."""
-    token = token_of(request)
-    if token is None:
-        raise ApiError(401, "M_MISSING_TOKEN", "Missing access token")
-    appservice = services.appservices.get(token)
+    appservice = services.appservices.get(_given_token(request))
     if appservice is None:
         raise _unknown_token()
     return appservice
@@ -87,6 +82,13 @@ def appservice_of(request: Request, services: Services) -> Appservice:
 async def requester_of(request: Request) -> Requester:
     """`authenticate` as a dependency."""
     return await authenticate(request, services_of(request))
+
+
+def _given_token(request: Request) -> str:
+    token = token_of(request)
+    if token is None:
+        raise ApiError(401, "M_MISSING_TOKEN", "Missing access token")
+    return token
 
 
 def _unknown_token() -> ApiError:
