@@ -97,8 +97,8 @@ def _ignore_answer(client: Client, path: str, content: object) -> None:
         client.call("PUT", path, content)
 
 
-def logged(whole: Whole, text: str) -> list[str]:
-    """The ids of the events with this body that are on the log."""
+def logged(whole: Whole, text: str, field: str = "body") -> list[str]:
+    """The ids of the events on the log whose content has this text in this field."""
     found = []
     with opened_log(whole.serve.config) as log:
         for partition in range(log.partitions("rooms")):
@@ -106,7 +106,7 @@ def logged(whole: Whole, text: str) -> list[str]:
                 fact = decode(record.value) if record.value is not None else None
                 if not isinstance(fact, PduCreated) or not isinstance(fact.body, bytes):
                     continue
-                if json.loads(fact.body).get("content", {}).get("body") == text:
+                if json.loads(fact.body).get("content", {}).get(field) == text:
                     found.append(fact.event_id)
     return found
 
@@ -126,3 +126,33 @@ def test_a_display_name_that_was_answered_ends_in_all_rooms(whole: Whole, rng: r
         lambda: {whole.bob.displayname_in(room_id) for room_id in rooms} == {name},
         "the name is in all rooms",
     )
+
+
+def test_nothing_is_concluded_from_tables_that_lack_a_part_of_the_log(whole: Whole) -> None:
+    """A crash sets tables back, and each partition is folded again at its own pace.
+
+    Who saw the command to change a name, and not the rooms yet, would call it done with the name in no room.
+    """
+    wait_ready(whole.serve)
+    room_id = whole.bob.create_room(preset="private_chat")
+    name = "Bob, once the tables are there"
+    said = whole.serve.log.read_text().count("waits_for_tables")
+    with stopped(whole.serve, "remote") as remote:
+        whole.bob.ok("PUT", f"/profile/{quote(whole.bob.user_id)}/displayname", {"displayname": name})
+        with stopped(whole.serve, "projectors"):
+            path = f"/rooms/{quote(room_id)}/send/m.room.message/ahead"
+            content = {"msgtype": "m.text", "body": "ahead of the tables"}
+            ahead = threading.Thread(target=_ignore_answer, args=(at(whole.bob), path, content), daemon=True)
+            ahead.start()
+            until(lambda: logged(whole, "ahead of the tables"), "appended")
+            os.kill(remote, signal.SIGKILL)
+            until(
+                lambda: (
+                    whole.serve.log.read_text().count("waits_for_tables") > said
+                    or logged(whole, name, "displayname")
+                ),
+                "the next one waits",
+            )
+            assert logged(whole, name, "displayname") == []
+    until(lambda: whole.bob.displayname_in(room_id) == name, "the name is in the room")
+    ahead.join()
