@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from benchmarks.synapse import DefaultPostgres, write_configuration
+from tests.support.ports import free_port
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PEER_PYTHON = CHECKOUT / ".cache" / "peer-venv" / "bin" / "python"
@@ -34,7 +34,7 @@ class Peer(ABC):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -108,7 +108,7 @@ class Annals(Peer):
             check=True,
             capture_output=True,
         )
-        self.serve("annals.localhost", _free_port(), {"TLS_CERT": str(certificate), "TLS_KEY": str(key)})
+        self.serve("annals.localhost", free_port(), {"TLS_CERT": str(certificate), "TLS_KEY": str(key)})
 
     def serve(self, server_name: str, federation_port: int, certificates: Mapping[str, str]) -> None:
         """Start it under a name; returns when its tables have all of the log."""
@@ -168,13 +168,6 @@ def environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("ANNALS_") and name not in ("DATABASE_URL", "KAFKA_BOOTSTRAP", "PYTHONPATH")
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(url: str) -> bool:

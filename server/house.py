@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from annals.commands.aliases import Aliases
 from annals.commands.rooms.builder import Builders, Workshop
 from annals.commands.rooms.creating import RoomCreation
@@ -37,8 +39,12 @@ from annals.server.peers import Peers, open_peers
 from annals.server.remote_invites import remote_inviter
 from annals.server.version import VERSION
 
+_logger = structlog.get_logger(__name__)
+
 #: Readiness: how many records the tables may be behind the log.
 LAG_MAX = 1_000
+#: Who waits for the tables says so each time that so much has passed.
+SAY_AGAIN_S = 30.0
 
 
 @dataclass(slots=True)
@@ -68,6 +74,12 @@ class House:
         if not self._caught_up:
             self._caught_up = covers(self.reached.known, self.starting_ends)
         return self._caught_up
+
+    async def until_serving(self) -> None:
+        """Wait until `serving`, however long that takes, and say every half minute that it is not so yet."""
+        while not self.serving():
+            _logger.info("waits_for_tables", records=sum(lags(self.log, self.reached.known).values()))
+            await self.reached.reached(self.starting_ends, SAY_AGAIN_S)
 
     async def readiness(self) -> str | None:
         """None when ready, else why not."""

@@ -21,7 +21,7 @@ from annals.server.compaction import keep_small
 from annals.server.config import Config
 from annals.server.fetching import wanted_follower
 from annals.server.handshakes import handshake_runner
-from annals.server.house import open_house
+from annals.server.house import House, open_house
 from annals.server.policy import policy_follower
 from annals.server.switches import finish_switches
 
@@ -29,8 +29,31 @@ _COMMANDS, _COMPACTION, _QUARANTINE = "commands", "compaction", "quarantine"
 
 
 async def run(config: Config) -> None:
-    """Work until SIGTERM."""
+    """Work until SIGTERM, from when the tables have all that was on the log at the start.
+
+    After a crash of PostgreSQL each partition is folded again at its own pace: who saw the command of one, and not yet
+    the rooms of another, would take for done what was never begun.
+    """
     house = await open_house(config, "remote", threads=2)
+    stopping = asyncio.create_task(_told_to_stop())
+    serving = asyncio.create_task(house.until_serving())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        serving.result()
+        await _work(config, house, stopping)
+    serving.cancel()
+    stopping.cancel()
+    await house.close()
+
+
+async def _told_to_stop() -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+async def _work(config: Config, house: House, stopping: asyncio.Task[None]) -> None:
     name = f"remote-{secrets.token_hex(6)}"
     lease = OpsLease(house.database, _COMMANDS, name, now_ms)
     kinds: dict[str, Kind] = {
@@ -53,10 +76,6 @@ async def run(config: Config) -> None:
         tend(retrier, house.database, OpsLease(house.database, _QUARANTINE, name, now_ms), now_ms)
     )
     handshakes = asyncio.create_task(handshake_runner(house, name).run())
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait((working, handshakes, stopping), return_when=asyncio.FIRST_COMPLETED)
     for task in (working, handshakes, inbound, gaps, policy, sending, small, switches):
         task.cancel()
@@ -64,4 +83,3 @@ async def run(config: Config) -> None:
             await task
     with suppress(Exception):
         await lease.release()
-    await house.close()

@@ -9,8 +9,8 @@ from pathlib import Path
 from benchmarks.peers import PEER_PYTHON, Annals, Synapse, environment
 from benchmarks.synapse import configuration, write_configuration
 from tests.support.certificate import make_certificate
+from tests.support.ports import free_port
 from tests.support.scripted_peer import Authority
-from tests.support.servers import free_port
 
 
 class FederatedAnnals(Annals):

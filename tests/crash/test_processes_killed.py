@@ -148,8 +148,7 @@ def test_nothing_is_concluded_from_tables_that_lack_a_part_of_the_log(whole: Who
             os.kill(remote, signal.SIGKILL)
             until(
                 lambda: (
-                    whole.serve.log.read_text().count("waits_for_tables") > said
-                    or logged(whole, name, "displayname")
+                    whole.serve.log.read_text().count("waits_for_tables") > said or logged(whole, name, "displayname")
                 ),
                 "the next one waits",
             )

@@ -17,7 +17,7 @@ from tests.support import nursery
 from tests.support.kafka import KafkaAddress
 from tests.support.kafka.fixtures import delete_topics
 from tests.support.patience import PATIENCE_S, PATIENT, PATIENT_KAFKA
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 PROGRAM = Path(__file__).parents[1] / "support" / "homeserver-up"

@@ -14,7 +14,7 @@ from annals.server.config import Config, ConfigError, load
 from annals.server.log_setup import first_genesis, open_log
 from tests.support.kafka import KafkaAddress
 from tests.support.patience import PATIENCE_S, PATIENT_KAFKA
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("no_settings")
 

@@ -13,7 +13,7 @@ import pytest
 from annals.server.config import ConfigError, Metrics
 from annals.server.telemetry import serve_metrics
 from tests.support import nursery
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
 SPEAKS = """
 import logging, structlog

@@ -24,7 +24,8 @@ from tests.support import nursery
 from tests.support.balancer import Balancer
 from tests.support.matrix_client import Client
 from tests.support.patience import PATIENCE_S, PATIENT
-from tests.support.servers import alive, config_of, free_port
+from tests.support.ports import free_port
+from tests.support.servers import alive, config_of
 from tests.support.waiting import until
 
 

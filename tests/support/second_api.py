@@ -14,7 +14,8 @@ from types import TracebackType
 from annals.server.embedded_postgres import EmbeddedPostgres
 from tests.support import nursery
 from tests.support.matrix_client import Client
-from tests.support.servers import Serve, free_port
+from tests.support.ports import free_port
+from tests.support.servers import Serve
 from tests.support.waiting import until
 
 

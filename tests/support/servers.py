@@ -16,7 +16,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from unittest import mock
 from annals.server.config import Config, load
 from tests.support import nursery
 from tests.support.patience import PATIENT
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 _CLI = (sys.executable, "-m", "annals.server.cli")
@@ -36,14 +36,6 @@ _ABOUT_DATA = (
     *("ANNALS_DATA_DIR", "ANNALS_LOG", "DATABASE_URL"),
     *("KAFKA_BOOTSTRAP", "ANNALS_KAFKA__NAMESPACE", "ANNALS_KAFKA__REQUEST_WAIT_S", "ANNALS_KAFKA__APPEND_WAIT_S"),
 )
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind((address, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def about_data(environment: Mapping[str, str]) -> dict[str, str]:

@@ -19,8 +19,8 @@ from tests.support import nursery
 from tests.support.federation.link import Link
 from tests.support.matrix_client import Client, register
 from tests.support.patience import PATIENCE_S
+from tests.support.ports import free_port
 from tests.support.scripted_peer import Authority
-from tests.support.servers import free_port
 
 _numbers = itertools.count(1)
 

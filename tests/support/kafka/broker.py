@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +24,10 @@ from tests.support.kafka.installation import (
     shared_classes,
 )
 from tests.support.patience import PATIENCE_S
+from tests.support.ports import free_port
 
 __all__ = ["KafkaBroker", "KafkaUnavailable"]
 
-# Not among the ports that the kernel gives to outgoing connections: those of a stopped broker stay free.
-PORTS = range(20000, 32000)
 READY = b"Kafka Server started"
 
 DEFAULTS = {
@@ -69,18 +66,6 @@ DEFAULTS = {
 }
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.SystemRandom().choice(PORTS)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            if port not in found:
-                found.append(port)
-    return found
-
-
 class KafkaBroker:
     """A broker with its data below `directory`. Starts again on the same data and the same ports.
 
@@ -104,10 +89,9 @@ class KafkaBroker:
         self.process: subprocess.Popen[bytes] | None = None
         self._properties = dict(properties or {})
         self._protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
-        self._ports: dict[str, int] = {}
+        self._ports = {listener: free_port() for listener in self._protocols}
         self._heap = heap
         self._compiler = ["-XX:TieredStopAtLevel=1"] if quick else []
-        self._take_ports()
 
     @property
     def bootstrap(self) -> str:
@@ -131,15 +115,7 @@ class KafkaBroker:
         assert not self.running, "runs already"
         began_s = time.monotonic()
         ensure_installed()
-        first = not self.data.exists()
-        try:
-            self._start(java_options)
-        except KafkaUnavailable as error:
-            # Somebody took a port between our look and our start: once more, unless somebody knows our ports.
-            if not first or "BindException" not in str(error):
-                raise
-            self._take_ports()
-            self._start(java_options)
+        self._start(java_options)
         return time.monotonic() - began_s
 
     def stop(self, timeout_s: float = PATIENCE_S) -> None:
@@ -193,9 +169,6 @@ class KafkaBroker:
         path = self.directory / "server.properties"
         path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         return path
-
-    def _take_ports(self) -> None:
-        self._ports = dict(zip(self._protocols, free_ports(len(self._protocols)), strict=True))
 
     def _start(self, java_options: Sequence[str]) -> None:
         properties = self.write_properties()
