@@ -15,19 +15,17 @@ from annals.audit.generations import live_owner
 from annals.database.pool import Database
 from annals.projectors.rebuild import Mode, Progress, replay
 from annals.schemas.codec import decode
-from annals.server import commands_rooms
 from annals.server.cli import main
 from annals.server.embedded_postgres import EmbeddedPostgres
 from annals.server.operator_access import opened_log
 from tests.support.backends import LogBackend
 from tests.support.matrix_client import Client, register
-from tests.support.patience import PATIENCE_S
+from tests.support.operators import REASON, wait_patiently
 from tests.support.servers import Serve, about_data
 from tests.support.soak import only_in_soak
 
 # What a command says and refuses does not hang on the log that it reads.
 on_either = pytest.mark.parametrize("log_backend", ["embedded", only_in_soak("kafka")], indirect=True)
-REASON = ("--actor", "olga", "--reason", "a test")
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +53,7 @@ def annals(server: Serve, no_settings: None, monkeypatch: pytest.MonkeyPatch, ca
     """Run a command on the server's data; (status, lines, complaints)."""
     for name, value in about_data(server.environment).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(commands_rooms, "_DECIDED_TIMEOUT_S", PATIENCE_S)
-    monkeypatch.setattr(generations, "OWNER_GONE_S", PATIENCE_S)
+    wait_patiently(monkeypatch)
 
     def run(*words: str) -> tuple[int, list[str], str]:
         capsys.readouterr()

@@ -12,6 +12,7 @@ from annals.eventlog.partition import partition_of
 from annals.server.cli import main
 from tests.support.crashes import Whole, wait_ready
 from tests.support.matrix_client import Unexpected, timeline
+from tests.support.operators import wait_patiently
 from tests.support.servers import about_data
 
 pytestmark = pytest.mark.one_log
@@ -22,6 +23,7 @@ def annals(whole: Whole, no_settings: None, monkeypatch: pytest.MonkeyPatch, cap
     """Run a command on the server's data; (status, lines, complaints)."""
     for name, value in about_data(whole.serve.environment).items():
         monkeypatch.setenv(name, value)
+    wait_patiently(monkeypatch)
 
     def run(*words: str) -> tuple[int, list[str], str]:
         capsys.readouterr()

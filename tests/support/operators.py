@@ -1,11 +1,14 @@
-"""An operator's commands beside a server, as processes of their own; and where they are killed."""
+"""An operator's commands beside a server: in processes of their own, and where they are killed; or in the test's."""
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
+
+import pytest
 
 from annals.audit.generations import live_owner
 from annals.server.operator_access import opened_tables
@@ -16,19 +19,20 @@ from tests.support.servers import Serve
 
 REASON = ("--actor", "olga", "--reason", "a test")
 #: How long an operator's command waits for others, and they for it, before it says that it cannot be done now.
-LIMITS = with_limits(
-    {
-        "annals.audit.generations:OWNER_GONE_S": PATIENCE_S,
-        "annals.audit.replaying:BEGIN_WAIT_S": PATIENCE_S,
-        "annals.audit.replaying:LIVE_WAIT_S": PATIENCE_S,
-        "annals.audit.switching:NEAR_TIMEOUT_S": PATIENCE_S,
-        "annals.audit.one_operator:LOCK_WAIT_S": PATIENCE_S,
-        "annals.audit.together:STOP_S": PATIENCE_S,
-        "annals.projectors.stops:STOP_S": PATIENCE_S,
-        "annals.projectors.stops:_LOCK_WAIT_MS": int(PATIENCE_S * 1000),
-        "annals.server.operator_access:_STARTING_S": PATIENCE_S,
-    }
-)
+_WAITS = {
+    "annals.audit.generations:OWNER_GONE_S": PATIENCE_S,
+    "annals.audit.replaying:BEGIN_WAIT_S": PATIENCE_S,
+    "annals.audit.replaying:LIVE_WAIT_S": PATIENCE_S,
+    "annals.audit.switching:NEAR_TIMEOUT_S": PATIENCE_S,
+    "annals.audit.one_operator:LOCK_WAIT_S": PATIENCE_S,
+    "annals.audit.together:STOP_S": PATIENCE_S,
+    "annals.projectors.stops:STOP_S": PATIENCE_S,
+    "annals.projectors.stops:_LOCK_WAIT_MS": int(PATIENCE_S * 1000),
+    "annals.server.commands_rooms:_DECIDED_TIMEOUT_S": PATIENCE_S,
+    "annals.server.operator_access:_STARTING_S": PATIENCE_S,
+}
+#: In the environment of a command.
+LIMITS = with_limits(_WAITS)
 #: The command, which ends itself with SIGKILL at the `nth` call of a function: before it, or after it.
 _KILLED = """
 import importlib, os, signal, sys
@@ -67,6 +71,13 @@ loaded = [name for name in sys.modules if name.split(".")[0] in ("httpx", "aioht
 print("watched", connected, loaded, file=sys.stderr)
 sys.exit(status)
 """
+
+
+def wait_patiently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for commands that a test runs in its own process."""
+    for place, value in _WAITS.items():
+        module, name = place.split(":")
+        monkeypatch.setattr(importlib.import_module(module), name, value)
 
 
 def annals(serve: Serve, *words: str, status: int = 0) -> list[str]:
