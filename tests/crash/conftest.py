@@ -45,7 +45,7 @@ def whole(log_backend: LogBackend, tmp_path_factory: pytest.TempPathFactory) -> 
         bob.room(room_id, "join")
         yield Whole(serve, ann, bob, room_id, fault)
         wait_ready(serve)
-        serve.stop(PATIENCE_S)
+        serve.stop()
         assert decided_twice(serve.config) == []
         # Not by deciding anew: an injected fault is not on the log.
         assert_rebuild_equal(serve.config, modes=("fold",))

@@ -13,7 +13,6 @@ from annals.server.operator_access import opened_tables
 from tests.support.backends import LogBackend
 from tests.support.crashes import People, Talker, Watch, introduced, said_by, wait_ready
 from tests.support.operators import LIMITS, REASON, annals, has, killed, owner, rows, serving
-from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import assert_rebuild_equal
 from tests.support.servers import Serve
 from tests.support.waiting import until
@@ -110,7 +109,7 @@ def test_a_switch_that_is_killed(server: Serve, people: People, where: str) -> N
 def test_after_a_restart_both_go_on(server: Serve, people: People) -> None:
     if serving(server) != "g2":
         annals(server, "switch", "g2", *REASON)
-    server.stop(PATIENCE_S)
+    server.stop()
     server.start()
     wait_ready(server)
     assert serving(server) == "g2"
@@ -139,7 +138,7 @@ def test_a_generation_that_is_not_followed_any_more_is_dropped(server: Serve, pe
 
 
 def test_tables_follow_from_the_log_after_all_that(server: Serve, people: People) -> None:
-    server.stop(PATIENCE_S)
+    server.stop()
     assert_rebuild_equal(server.config)
 
 

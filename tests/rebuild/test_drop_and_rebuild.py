@@ -18,7 +18,6 @@ from tests.support.backends import LogBackend
 from tests.support.client_traffic import Traffic, make_traffic
 from tests.support.crashes import Watch
 from tests.support.matrix_client import timeline
-from tests.support.patience import PATIENCE_S
 from tests.support.rebuild_check import assert_equal, assert_rebuild_equal, decided_twice
 from tests.support.second_api import SecondApi
 from tests.support.servers import Serve
@@ -53,7 +52,7 @@ def traffic(server: Serve) -> Traffic:
 def before(server: Serve, traffic: Traffic) -> dict[str, Any]:
     """What tokens from the middle of the traffic show; the server is stopped then."""
     shown = _shown(traffic)
-    server.stop(PATIENCE_S)
+    server.stop()
     return shown
 
 
@@ -98,7 +97,7 @@ def test_a_lost_generation_is_folded_again_at_start(
         news = client.sync(tokens(before)[client.user_id], timeout=0)
         assert [timeline(news, room) for room in traffic.rooms] == [[event_id], [], []]
         assert timeline(client.sync(news["next_batch"], timeout=0), room_id) == []
-    server.stop(PATIENCE_S)
+    server.stop()
     assert decided_twice(config) == []
     # A fold of it was compared already: with what was set aside.
     assert_rebuild_equal(config, modes=("recompute",))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.limits import with_limits
 from tests.support.patience import PATIENCE_S
 from tests.support.servers import Serve, ServeAlone, alive
 from tests.support.waiting import until
@@ -32,7 +33,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """One that is started sooner, and again where a test has killed it."""
-    with Serve(tmp_path_factory.mktemp("server")) as serve:
+    # Of one whose supervisor was killed the last process may go late.
+    patient = with_limits({"annals.server.http:PORT_PATIENCE_S": PATIENCE_S})
+    with Serve(tmp_path_factory.mktemp("server"), **patient) as serve:
         serve.start()
         yield serve
 
@@ -63,7 +66,7 @@ def test_a_second_supervisor_leaves_the_first_alone(alone: Serve) -> None:
 def test_sigterm_ends_all(alone: Serve) -> None:
     """The last one of those that start alone: it ends that."""
     children = running(alone)
-    alone.stop(PATIENCE_S)
+    alone.stop()
     assert not [role for role, pid in children.items() if alive(pid)]
     assert alone.process is not None
     assert alone.process.returncode == 0
@@ -119,7 +122,7 @@ def test_sigterm_while_it_starts(tmp_path: Path) -> None:
                 start_new_session=True,
             )
         until((tmp_path / "data" / "postgres").exists, "its first step")
-        starting.stop(PATIENCE_S)
+        starting.stop()
         assert starting.process.returncode == 0
 
 

@@ -27,7 +27,7 @@ from unittest import mock
 
 from annals.server.config import Config, load
 from tests.support import nursery
-from tests.support.patience import PATIENT
+from tests.support.patience import PATIENCE_S, PATIENT
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -143,15 +143,15 @@ class Serve:
             os.killpg(self.pid, signal.SIGKILL)
         self._wait()
 
-    def stop(self, timeout_s: float = 20.0) -> float:
-        """SIGTERM; the seconds until it had ended. AssertionError when it took longer than `timeout_s`."""
+    def stop(self) -> float:
+        """SIGTERM; the seconds until it had ended."""
         began_s = time.monotonic()
         assert self.process is not None
         self.process.terminate()
         try:
-            self.process.wait(timeout_s)
+            self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"outlived SIGTERM by {timeout_s} s; see {self.log}") from None
+            raise AssertionError(f"outlived SIGTERM by {PATIENCE_S:g} s; see {self.log}") from None
         finally:
             self.kill_all()
         return time.monotonic() - began_s
