@@ -30,7 +30,8 @@ def make(bootstrap: str, topic: str) -> None:
 
 def test_one_broker_serves_the_run(kafka: KafkaAddress, kafka_namespace: str) -> None:
     make(kafka.bootstrap, f"{kafka_namespace}.x")
-    assert f"{kafka_namespace}.x" in topics(kafka.bootstrap)
+    # Made is not yet there: for a moment the broker shows no such topic.
+    until(lambda: f"{kafka_namespace}.x" in topics(kafka.bootstrap), "the topic shows")
 
 
 def test_a_broker_of_ones_own_stalls_and_crashes_as_asked(own_kafka: KafkaBroker) -> None:
