@@ -21,6 +21,7 @@ from annals.database.write_connection import WriteConnection
 from annals.eventlog.api import Log, Record, TopicPartition
 from annals.eventlog.errors import RecordsGone, TopicReplaced
 from annals.projectors import metrics
+from annals.projectors.ahead import Ahead, Batch
 from annals.projectors.errors import CannotTake, GivenUp, GroupPartition, LogReplaced, StopsHere
 from annals.projectors.groups import GROUPS
 from annals.projectors.left_out import LeftOut
@@ -58,7 +59,8 @@ Connect = Callable[[], WriteConnection]
 class Settings:
     """What a loop works on. `owner` names this process, anew at each start; `groups` None: all of them.
 
-    `alone`: take all partitions and share with nobody, whatever the log (a replay). `release_wait_s`: how long an owner
+    `alone`: take all partitions and share with nobody, whatever the log (a replay). `ahead`: decide what comes next
+    while what was decided is written (a replay that may use all of its time). `release_wait_s`: how long an owner
     that lives may take to give back what is ours by now, before its backend is ended. `left_out`: by partition of
     `rooms`, the offsets of facts that nothing comes of (see `projectors.left_out`).
     """
@@ -70,6 +72,7 @@ class Settings:
     records_max: int = RECORDS_MAX
     work_s_max: float = WORK_S_MAX
     alone: bool = False
+    ahead: bool = False
     release_wait_s: float = 1.0
     left_out: LeftOut = field(default_factory=dict)
 
@@ -97,6 +100,8 @@ class Loop:
         self._connection: WriteConnection | None = None
         self._transactions: Transactions | None = None
         self._taking: Taking | None = None
+        self._ahead: Ahead | None = None
+        self._reading: WriteConnection | None = None
         # Whether what we read is not what we should read any more.
         self._tail_is_old = False
         self._stops: Mapping[GroupPartition, int] = {}
@@ -167,6 +172,10 @@ class Loop:
         settings = self._settings
         self._connection = self._connect()
         self._transactions = Transactions(self._connection, settings.generation, self._decisions)
+        if settings.ahead:
+            self._reading = self._connect()
+            reading = Transactions(self._reading, settings.generation, self._decisions)
+            self._ahead = Ahead(reading, self._transactions)
         self._share = share = Share(self._log, settings.groups, settings.generation, alone=settings.alone)
         self._shared = share.shared
         self._taking = Taking(
@@ -260,6 +269,7 @@ class Loop:
             raise GivenUp("the loop owns no partitions")
         settled = self._settle()
         if self._tail_is_old:
+            self._land()
             self._follow_tail()
         waiting = sum(len(owned.backlog) for owned in self._partitions.values())
         room = self._settings.records_max - waiting
@@ -267,6 +277,8 @@ class Loop:
             self._sort_in(*self._reader.poll(0.0 if waiting or settled else timeout_s, room))
         batch = self._foldable()
         if not batch:
+            if landed := self._land():
+                return settled + landed
             self._pass_gaps()
             if waiting:
                 self._stand_still()
@@ -276,7 +288,8 @@ class Loop:
     def _foldable(self) -> list[Owned]:
         """The partitions of which something is read that is below its stop."""
         waiting = [owned for owned in self._partitions.values() if owned.backlog]
-        return [owned for owned in waiting if owned.below(self._stops.get(owned.worker.key), 1)]
+        foldable = [owned for owned in waiting if owned.below(self._stops.get(owned.worker.key), 1)]
+        return foldable if self._ahead is None else self._ahead.choose(foldable)
 
     def _stand_still(self) -> None:
         """All that is read is beyond the stop."""
@@ -307,13 +320,17 @@ class Loop:
         """
         self._reader.close()
         self._tail_is_old = False
-        if self._connection is not None:
-            self._connection.close()
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.close()
+        for connection in (self._reading, self._connection):
+            if connection is not None:
+                connection.close()
         for owned in self._partitions.values():
             owned.forget()
         self._partitions.clear()
         share, self._share = self._share, None
-        self._connection = self._transactions = self._taking = None
+        self._connection = self._reading = self._transactions = self._taking = None
         self._pending = ()
         self._stops = {}
         if share is not None:
@@ -332,22 +349,46 @@ class Loop:
                 owned.sort_in(record)
         self._skip(skips)
 
-    def _fold(self, batch: Sequence[Owned]) -> int:
+    def _fold(self, owned: Sequence[Owned]) -> int:
         started_s = time.monotonic()
-        share = max(1, self._records_next // len(batch))
-        offered = [owned.below(self._stops.get(owned.worker.key), share) for owned in batch]
-        jobs = [Job(owned.worker, owned.worker.prepare(records)) for owned, records in zip(batch, offered, strict=True)]
-        before = sum(len(owned.backlog) for owned in batch)
+        share = max(1, self._records_next // len(owned))
+        offered = [one.below(self._stops.get(one.worker.key), share) for one in owned]
+        jobs = [Job(one.worker, one.worker.prepare(records)) for one, records in zip(owned, offered, strict=True)]
+        batch = Batch(owned, jobs, sum(map(len, offered)))
         try:
+            if self._ahead is not None:
+                return self._fold_ahead(self._ahead, batch)
             applied = self._running().run(jobs, self._settings.work_s_max)
         except StopsHere as stopped:
             self._stops = stopped.stops
             return 0
-        left = sum([self._after(owned, done) for owned, done in zip(batch, applied, strict=True)])
-        count = before - left
-        self._plan(sum(map(len, offered)), count)
-        metrics.BATCH_RECORDS.observe(count)
+        count = self._folded(batch, applied)
         metrics.BATCH_SECONDS.observe(time.monotonic() - started_s)
+        return count
+
+    def _fold_ahead(self, ahead: Ahead, batch: Batch) -> int:
+        """Decide a batch while the one before is written; then that is in the tables, and this is under way to them."""
+        applied = ahead.decide(batch, self._settings.work_s_max)
+        self._land()
+        ahead.write(batch, applied)
+        return batch.offered
+
+    def _land(self) -> int:
+        """See to it that nothing is under way; how many records came into the tables."""
+        try:
+            written = None if self._ahead is None else self._ahead.written()
+        except StopsHere as stopped:
+            self._stops = stopped.stops
+            return 0
+        return 0 if written is None else self._folded(*written)
+
+    def _folded(self, batch: Batch, applied: Sequence[Applied]) -> int:
+        """What was folded is in the tables; how many records."""
+        before = sum(len(owned.backlog) for owned in batch.owned)
+        left = sum([self._after(owned, done) for owned, done in zip(batch.owned, applied, strict=True)])
+        count = before - left
+        self._plan(batch.offered, count)
+        metrics.BATCH_RECORDS.observe(count)
         metrics.VIEWS_BYTES.set(self._views.weight_bytes)
         if any(table is HALTED_ROOMS for done in applied for table, _ in done.rows.tables()):
             self._count_halted()

@@ -121,6 +121,8 @@ def replay(
             server_name,
             f"replay-{secrets.token_hex(6)}",
             alone=True,
+            # Who asks for a share of the time has one thing done at a time.
+            ahead=cpu_share >= 1.0,
             records_max=RECORDS_MAX,
             work_s_max=WORK_S_MAX,
             left_out=left_out(log) if mode == "recompute" else {},

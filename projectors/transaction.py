@@ -86,6 +86,7 @@ _TAKEN_AS = (
     *(_OFFSETS, _OFFSETS, _OFFSETS, _OFFSETS, _OFFSETS, encoding_of(ARRAY(LargeBinary())).literal),
     *(_TEXTS, _TEXTS, _TEXTS, _TEXTS),
 )
+_CLAIMED = len(_TAKEN_AS) - 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +113,7 @@ class Transactions:
 
         After an exception other than StopsHere the connection is not to be used again.
         """
-        foreseen = self._take(jobs)
-        time_is_up = _time_of(work_s_max)
-        applied = self._work([job.prepared.work(foreseen, time_is_up) for job in jobs], jobs)
+        applied = self._worked(jobs, self._take(jobs), work_s_max)
         appended = self._append(applied)
         self._write(jobs, applied)
         ends = _ends(applied, appended)
@@ -124,10 +123,25 @@ class Transactions:
             done.commit(end)
         return applied
 
+    def decide(self, jobs: Sequence[Job], work_s_max: float = WORK_S_MAX) -> list[Applied]:
+        """The jobs' work alone, outside of any transaction: nothing is taken, nothing is written.
+
+        For who writes it later, in one that takes the positions as they were before the jobs were prepared.
+        """
+        needs = _union(job.prepared.foresee for job in jobs)
+        found = self._connection.execute_many_in_one([*self._replan(), _take_statement([], needs)])
+        return self._worked(jobs, _foreseen(needs, found), work_s_max)
+
+    def _worked(self, jobs: Sequence[Job], foreseen: Mapping[str, Loaded], work_s_max: float) -> list[Applied]:
+        time_is_up = _time_of(work_s_max)
+        return self._work([job.prepared.work(foreseen, time_is_up) for job in jobs])
+
+    def _replan(self) -> list[Part]:
+        return [DISCARD] if self._plan_age.is_due() else []
+
     def _take(self, jobs: Sequence[Job]) -> Mapping[str, Loaded]:
         needs = _union(job.prepared.foresee for job in jobs)
-        replan = [DISCARD] if self._plan_age.is_due() else []
-        found = self._connection.execute_many_in_one(["BEGIN", *replan, _take_statement(jobs, needs)])
+        found = self._connection.execute_many_in_one(["BEGIN", *self._replan(), _take_statement(jobs, needs)])
         taken = {(row[1], row[2], row[3]) for row in found if row[0] == "taken"}
         lost = [job.worker.key for job in jobs if job.worker.key not in taken]
         if lost:
@@ -143,7 +157,7 @@ class Transactions:
             self._connection.rollback()
             raise StopsHere({key: at for key, (_, _, at) in found.items()})
 
-    def _work(self, works: Sequence[Work], jobs: Sequence[Job]) -> list[Applied]:
+    def _work(self, works: Sequence[Work]) -> list[Applied]:
         """Advance all works together: one round of loading for what all of them lack."""
         done: dict[int, Applied] = {}
         answers: dict[int, Answers | None] = dict.fromkeys(range(len(works)))
@@ -229,7 +243,7 @@ def _take_statement(jobs: Sequence[Job], needs: Needs) -> str:
         was, planned = job.worker.position, job.prepared.planned
         moved = (planned.next_offset, planned.decisions_offset, planned.marked_epoch, planned.last_hash)
         claims.append((*job.worker.key, was.next_offset, job.worker.epoch, *moved))
-    columns: list[list[Any]] = [list(column) for column in zip(*claims, strict=True)]
+    columns: list[list[Any]] = [list(column) for column in zip(*claims, strict=True)] or [[] for _ in range(_CLAIMED)]
     for wanted in (needs.keys, needs.events):
         columns += [list(column) for column in zip(*sorted(wanted), strict=True)] if wanted else [[], []]
     literals = [literal(column) for literal, column in zip(_TAKEN_AS, columns, strict=True)]
