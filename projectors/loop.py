@@ -307,10 +307,9 @@ class Loop:
     ) -> None:
         """Fold what another generation decided, into ours and onto our decisions topic. For replays, after `take`."""
         source_topic = decisions_topic(source_generation).name
-        for owned in self._partitions.values():
-            if isinstance(owned.worker, RoomsWorker):
-                for _ in copy_decided(self._log, source_topic, owned.worker, self._running(), cursors):
-                    on_progress()
+        workers = [owned.worker for owned in self._partitions.values() if isinstance(owned.worker, RoomsWorker)]
+        for _ in copy_decided(self._log, source_topic, workers, self._running(), cursors):
+            on_progress()
         self._tail_is_old = True
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ two of them the loop does what else is due.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,7 +15,7 @@ import structlog
 
 from annals.eventlog.api import Log
 from annals.eventlog.reading import records_between
-from annals.projectors.rooms.decided import Assembler, decided_steps
+from annals.projectors.rooms.decided import Assembler, DecidedStep, decided_steps
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.worker import Folded, RoomsWorker
 from annals.projectors.transaction import Job, Transactions
@@ -66,39 +66,46 @@ class CopyCursors(Protocol):
 
 
 def copy_decided(
-    log: Log, source_topic: str, worker: RoomsWorker, transactions: Transactions, cursors: CopyCursors
+    log: Log, source_topic: str, workers: Sequence[RoomsWorker], transactions: Transactions, cursors: CopyCursors
 ) -> Iterator[int]:
     """Fold another generation's decisions; what is applied goes to our own topic too, under our epoch.
 
-    While the rows of some steps are written, in a thread of their own, the next ones are folded. Between two of these
-    transactions, when the loop has its turn, none is under way.
+    While the rows of some steps are written, in a thread of their own, the next ones are folded, be they another
+    partition's. Between two of these transactions, when the loop has its turn, none is under way.
     """
+
+    def write(worker: RoomsWorker, folded: Folded, marked_epoch: int) -> tuple[int, int, Copied]:
+        _run(worker, worker.applied(folded, worker.epoch, is_copy=True), transactions)
+        return worker.key[2], folded.steps, Copied(worker.position.next_offset, folded.last.end, marked_epoch)
+
+    def written(writing: Future[tuple[int, int, Copied]]) -> int:
+        partition, steps, copied = writing.result()
+        cursors.save(partition, copied)
+        return steps
+
+    writing: Future[tuple[int, int, Copied]] | None = None
+    with ThreadPoolExecutor(1, "replay-writer") as writer:
+        for worker in workers:
+            for steps, marked_epoch in _not_copied(log, source_topic, worker, cursors):
+                folded = worker.fold(steps, worker.epoch)
+                if writing is not None:
+                    yield written(writing)
+                writing = writer.submit(write, worker, folded, marked_epoch)
+        if writing is not None:
+            yield written(writing)
+
+
+def _not_copied(
+    log: Log, source_topic: str, worker: RoomsWorker, cursors: CopyCursors
+) -> Iterator[tuple[list[DecidedStep], int]]:
+    """The steps of a partition that its worker does not have, some at a time, as `decided_steps` gives them."""
     _, _, partition = worker.key
     start = cursors.load(partition)
     # Tables that a crash set back are behind the cursor: then it says nothing.
     if start is None or start.next_offset > worker.position.next_offset:
         start = Copied(0, 0, 0)
     records = records_between(log, source_topic, partition, start.source_offset)
-    assembler = Assembler(worker.position.next_offset, start.marked_epoch)
-
-    def write(folded: Folded, marked_epoch: int) -> tuple[int, Copied]:
-        _run(worker, worker.applied(folded, worker.epoch, is_copy=True), transactions)
-        return folded.steps, Copied(worker.position.next_offset, folded.last.end, marked_epoch)
-
-    def written(writing: Future[tuple[int, Copied]]) -> int:
-        steps, copied = writing.result()
-        cursors.save(partition, copied)
-        return steps
-
-    writing: Future[tuple[int, Copied]] | None = None
-    with ThreadPoolExecutor(1, "replay-writer") as writer:
-        for steps, marked_epoch in decided_steps(records, assembler, COPIED_STEPS_MAX):
-            folded = worker.fold(steps, worker.epoch)
-            if writing is not None:
-                yield written(writing)
-            writing = writer.submit(write, folded, marked_epoch)
-        if writing is not None:
-            yield written(writing)
+    return decided_steps(records, Assembler(worker.position.next_offset, start.marked_epoch), COPIED_STEPS_MAX)
 
 
 def _run(worker: RoomsWorker, applied: Applied, transactions: Transactions) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import threading
 from contextlib import closing
 from typing import Any
 
@@ -15,11 +16,13 @@ from annals.eventlog.embedded import EmbeddedLog
 from annals.projectors import refolding
 from annals.projectors.left_out import RESUME
 from annals.projectors.rebuild import Mode, Progress, replay
+from annals.projectors.rooms.worker import Folded, RoomsWorker
 from annals.rooms import machine
 from annals.rooms.step import Step
 from annals.schemas.facts.operations import AdminCommanded
 from annals.schemas.facts.rooms import PduFact, RoomFact, RoomResumed
 from tests.support.decisions import decisions_that_count
+from tests.support.patience import PATIENCE_S
 from tests.support.projectors import SERVER_NAME, append, connector, dump, envelope, running, simple_facts
 from tests.support.room_traffic import traffic
 
@@ -87,6 +90,36 @@ def test_a_fold_whose_write_fails_is_taken_up_again(
     assert next(numbers) > 6
     assert dump(tables_url, "g2") == dump(tables_url, "g1")
     assert decisions_that_count(log, "g2") == decisions_that_count(log, "g1")
+
+
+def test_the_next_partition_is_folded_while_the_last_steps_of_one_are_written(
+    log: EmbeddedLog, tables_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, facts = traffic(random.Random(45), rooms=4, length=4)
+    with running(log, connector(tables_url)) as loop:
+        append(log, facts)
+        loop.catch_up()
+    fold, run = RoomsWorker.fold, refolding._run
+    folded: list[int] = []
+    next_is_folded = threading.Event()
+
+    def told_fold(self: RoomsWorker, *arguments: Any) -> Folded:
+        done = fold(self, *arguments)
+        folded.append(self.key[2])
+        if len(folded) == 2:
+            next_is_folded.set()
+        return done
+
+    def waiting_run(*arguments: Any) -> None:
+        assert next_is_folded.wait(PATIENCE_S)
+        run(*arguments)
+
+    monkeypatch.setattr(RoomsWorker, "fold", told_fold)
+    monkeypatch.setattr(refolding, "_run", waiting_run)
+    replay(log, tables_url, "g2", "fold", SERVER_NAME, source_generation="g1")
+    # A transaction each, as they are short.
+    assert len(set(folded)) == len(folded) > 1
+    assert dump(tables_url, "g2") == dump(tables_url, "g1")
 
 
 def test_what_an_operator_left_out_is_not_decided_anew(
