@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from annals.api import routes
@@ -95,7 +95,7 @@ def test_all_endpoints_of_accounts_are_tried() -> None:
     assert set(map(id, ROUTERS)) <= set(map(id, routes.ROUTERS))
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES)
 @given(
     endpoint=st.sampled_from(ENDPOINTS),
     parameters=st.lists(_PARAMETER, min_size=3, max_size=3),

@@ -94,7 +94,7 @@ def test_a_torn_record_is_undecodable(fact: object) -> None:
         decode(value + b"\0")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(body=st.binary(max_size=80), fact=st.sampled_from([PDU, VERDICT]))
 def test_any_body_gives_a_fact_or_undecodable(body: bytes, fact: object) -> None:
     with contextlib.suppress(Undecodable):

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from tests.support.federation_fixtures import logged
@@ -40,7 +40,6 @@ _BODIES = {
         "filter": st.fixed_dictionaries({}, optional={"generic_search_term": strict_values, "room_types": _IDS}),
     },
 }
-_SETTINGS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 @pytest.fixture
@@ -60,7 +59,6 @@ def _signed(ask: Callable[[], tuple[int, Any]]) -> None:
     json.dumps(answer)
 
 
-@_SETTINGS
 @given(
     path=st.sampled_from(_GETS),
     parts=st.tuples(_TEXT, _TEXT),
@@ -71,7 +69,6 @@ def test_any_get(room_app: FederationApp, path: str, parts: tuple[str, str], que
     _signed(lambda: room_app.get("peer", "/" + path.format(*segments), query))
 
 
-@_SETTINGS
 @given(data=st.data(), path=st.sampled_from(sorted(_BODIES)))
 def test_any_body(room_app: FederationApp, data: st.DataObject, path: str) -> None:
     shaped = st.fixed_dictionaries({}, optional=_BODIES[path])

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from annals.api.client import room_creation, room_membership, room_reading, room_receipts, room_sending, sync
@@ -133,7 +133,7 @@ def world(server: LiveServer) -> tuple[User, dict[str, str]]:
     return alice, names
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 def test_no_500(world: tuple[User, dict[str, str]], method: str, path: str, data: st.DataObject) -> None:
