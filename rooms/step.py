@@ -15,7 +15,7 @@ from annals.schemas.position import pack
 D = TypeVar("D", bound=Decision)
 
 #: Raised by every change that can alter a decision; the golden corpus fails where it was forgotten.
-DECIDE_VERSION = 6
+DECIDE_VERSION = 7
 
 #: A decision makes up to three states (before, after, current): their ids derive from its stream position. 0 is none's.
 _STATES_PER_DECISION = 4

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from annals.matrix.auth_events import CREATE, POWER_LEVELS
 from annals.matrix.auth_rules.case import Case, domain_of
 from annals.matrix.auth_rules.create import check_create
-from annals.matrix.auth_rules.membership import check_membership
+from annals.matrix.auth_rules.membership import check_membership, is_first_join
 from annals.matrix.auth_rules.power_level_changes import check_power_levels
 from annals.matrix.auth_rules.rejection import Reason, Rejection, reject
 from annals.matrix.events import Event, StateKey
@@ -58,14 +58,14 @@ def _federated(create: Event) -> bool:
 
 
 def _target_outside(case: Case) -> Rejection | None:
-    """NOTSPEC: rule 3 holds for the target of a membership too, as in Synapse.
+    """NOTSPEC: rule 3 holds for the target of a membership too, but for the creator's first join, as in Synapse.
 
     Only servers that share the room judge the event, and in such a room that is one server: nobody can disagree.
     """
     target = case.event.state_key
-    if target is not None and not _federated(case.create) and domain_of(target) != domain_of(case.create.sender):
-        return case.reject("federate", Reason.NOT_FEDERATED)
-    return None
+    if target is None or _federated(case.create) or domain_of(target) == domain_of(case.create.sender):
+        return None
+    return None if is_first_join(case) else case.reject("federate", Reason.NOT_FEDERATED)
 
 
 def _check_aliases(case: Case) -> Rejection | None:

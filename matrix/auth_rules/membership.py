@@ -38,10 +38,20 @@ def check_membership(case: Case) -> Rejection | None:
     return case.reject("member.unknown", Reason.UNKNOWN_MEMBERSHIP)
 
 
+def is_first_join(case: Case) -> bool:
+    """Whether the creator joins, by rule 4.3.1: whoever is the sender."""
+    event = case.event
+    return (
+        event.prev_events == (case.create.event_id,)
+        and event.content.get("membership") == "join"
+        and event.state_key == first_creator(case.create)
+    )
+
+
 def _check_join(case: Case, target: str) -> Rejection | None:
     event = case.event
     # 1. If the only previous event is an m.room.create and the state_key is the creator, allow.
-    if event.prev_events == (case.create.event_id,) and target == first_creator(case.create):
+    if is_first_join(case):
         return None
     # 2. If the sender does not match state_key, reject.
     if event.sender != target:

@@ -146,6 +146,24 @@ def test_who_the_creator_is_depends_on_the_version() -> None:
     ]
 
 
+@in_every_version
+def test_a_creator_of_another_server_joins_first_in_a_room_that_is_not_federated(version: str) -> None:
+    """As long as the sender is of the room's server: the rule of the first join asks for no more."""
+    room = RoomEvents(version, "alice", {"creator": "@bob:b", "m.federate": False})
+    state = state_of([room.create])
+
+    def join(sender: str, target: str, *prev: str) -> str:
+        event = room.event("$E", "m.room.member", sender, user(target), {"membership": "join"}, prev=prev)
+        found = allowed(event, state)
+        return "ok" if found is None else found.reason
+
+    named = int(version) <= 10
+    assert join("alice", "bob", "$CREATE") == ("ok" if named else Reason.NOT_FEDERATED)
+    assert join("alice", "carol", "$CREATE") == Reason.NOT_FEDERATED
+    assert join("alice", "bob", "$OTHER") == Reason.NOT_FEDERATED
+    assert join("bob", "bob", "$CREATE") == Reason.NOT_FEDERATED
+
+
 def test_creators_of_version_12_are_above_every_level() -> None:
     room = RoomEvents("12", "alice", {"additional_creators": ["@bob:b"]})
     levels = {"users": {user("max"): 2**53 - 1}, "ban": 2**53 - 1, "kick": 2**53 - 1}
