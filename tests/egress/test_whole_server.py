@@ -147,9 +147,10 @@ def _failing(serve: Serve) -> bool:
 
 
 def _all_done(serve: Serve, generation: str) -> bool:
-    """Whether the stored cursor has passed everything on the log."""
+    """Whether the stored cursor has passed everything on the log, and no destination is known to lack any of it."""
     sql = f"""
         SELECT bool_and((c.vector::json -> 'rooms' ->> p.partition::int)::bigint >> 20 >= p.next_offset)
+            AND NOT EXISTS (SELECT FROM ops.destinations WHERE vector IS NOT NULL)
         FROM {generation}.positions p, ops.cursors c WHERE p.topic = 'rooms' AND c.worker = 'egress'
     """
     return bool(rows(serve, sql)[0][0])
