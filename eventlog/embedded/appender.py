@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 
@@ -88,13 +88,13 @@ class Appender:
             with self._lock.held():
                 # Only now: what came while another process held the lock goes with this commit too.
                 ended, carried = self._drain(requests)
-                offsets = write(self._connection, requests, self._clock_ms)
+                offsets, ends = write(self._connection, requests, self._clock_ms)
         except BaseException as error:  # whatever it is, callers wait for an answer and the thread goes on
             self._settle(requests)
             for request in requests:
                 request.future.set_exception(_failure(error))
             return ended, carried
-        self._ringer.ring(_ends(requests, offsets))
+        self._ringer.ring(ends)
         self._settle(requests)
         for request, taken in zip(requests, offsets, strict=True):
             request.future.set_result(taken)
@@ -120,15 +120,6 @@ class Appender:
         with self._guard:
             self._waiting_records -= sum(len(request.rows) for request in requests)
             self._waiting_bytes -= sum(request.size_bytes for request in requests)
-
-
-def _ends(requests: Sequence[Request], offsets: Sequence[Sequence[int]]) -> dict[int, int]:
-    """Where each partition ends, by id: a commit's offsets go up."""
-    return {
-        row[0]: offset + 1
-        for request, taken in zip(requests, offsets, strict=True)
-        for row, offset in zip(request.rows, taken, strict=True)
-    }
 
 
 def _failure(error: BaseException) -> AppendFailed:

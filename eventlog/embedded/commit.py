@@ -24,21 +24,26 @@ class Request:
     future: Future[list[int]] = field(default_factory=Future)
 
 
-def write(connection: sqlite3.Connection, requests: Sequence[Request], clock_ms: Callable[[], int]) -> list[list[int]]:
-    """The offsets of each request's rows, in order. All is on disk when this returns; if it raises, nothing counts."""
+def write(
+    connection: sqlite3.Connection, requests: Sequence[Request], clock_ms: Callable[[], int]
+) -> tuple[list[list[int]], dict[int, int]]:
+    """The offsets of each request's rows, in order, and where their partitions end now, by id. All is on disk when this
+    returns; if it raises, nothing counts."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        offsets = _insert(connection, requests, clock_ms())
+        offsets, ends = _insert(connection, requests, clock_ms())
         connection.execute("COMMIT")
     except BaseException:
         # A full disk may have rolled back already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return offsets
+    return offsets, ends
 
 
-def _insert(connection: sqlite3.Connection, requests: Sequence[Request], at_ms: int) -> list[list[int]]:
+def _insert(
+    connection: sqlite3.Connection, requests: Sequence[Request], at_ms: int
+) -> tuple[list[list[int]], dict[int, int]]:
     counts: dict[int, int] = {}
     for request in requests:
         for partition_id, _, _ in request.rows:
@@ -56,7 +61,7 @@ def _insert(connection: sqlite3.Connection, requests: Sequence[Request], at_ms: 
         offsets.append(taken)
     for partition_id, flat in values.items():
         _insert_rows(connection, partition_id, flat)
-    return offsets
+    return offsets, following
 
 
 def _take(connection: sqlite3.Connection, partition_id: int, count: int) -> int:

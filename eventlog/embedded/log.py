@@ -65,11 +65,14 @@ def _sync(directory: Path) -> None:
         os.close(fd)
 
 
-def _size_bytes(data: object) -> int:
+def _size_bytes(key: bytes, value: bytes | None) -> int:
     # SQLite would keep a string as one, and count its characters.
-    if not isinstance(data, bytes):
-        raise TypeError(f"key and value of a record are bytes, not {type(data).__name__}")
-    return len(data)
+    if isinstance(key, bytes):
+        if isinstance(value, bytes):
+            return len(key) + len(value)
+        if value is None:
+            return len(key)
+    raise TypeError(f"key and value of a record are bytes, not {type(key).__name__} and {type(value).__name__}")
 
 
 class EmbeddedLog:
@@ -134,12 +137,16 @@ class EmbeddedLog:
     def append(self, records: Sequence[Append]) -> Future[list[int]]:
         rows = []
         size_bytes = 0
-        for record in records:
-            partition_id = self._catalog.partition_id(record.topic, record.partition)
-            size = _size_bytes(record.key) + (0 if record.value is None else _size_bytes(record.value))
+        looked_up: TopicPartition | None = None
+        for topic, partition, key, value in records:
+            # A batch's records are of one partition, or of few.
+            if (topic, partition) != looked_up:
+                partition_id = self._catalog.partition_id(topic, partition)
+                looked_up = topic, partition
+            size = _size_bytes(key, value)
             if size > MAX_RECORD_BYTES:
-                raise RecordTooLarge(f"{size} bytes for {record.topic}: at most {MAX_RECORD_BYTES}")
-            rows.append((partition_id, record.key, record.value))
+                raise RecordTooLarge(f"{size} bytes for {topic}: at most {MAX_RECORD_BYTES}")
+            rows.append((partition_id, key, value))
             size_bytes += size
         return self._appender.submit(Request(rows, size_bytes))
 

@@ -7,6 +7,9 @@ thread that computes it waits up to a switch interval to get it back: 1,000 reco
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate, pairwise, repeat
 
 from annals.eventlog.api import Record
 from annals.eventlog.embedded.store import Store, table_of
@@ -23,21 +26,31 @@ def read_records(
     with store.reading() as connection:
         while len(records) < max_records:
             rows = min(_ROWS, max_records - len(records))
-            batch = _fetch(connection, topic, partition, partition_id, offset, rows)
-            for record in batch:
-                size += len(record.key) + len(record.value or b"")
-                if size > max_bytes and records:
-                    return records
-                records.append(record)
+            batch, batch_bytes = _fetch(connection, topic, partition, partition_id, offset, rows)
+            if size + batch_bytes > max_bytes:
+                return records + _within(batch, max_bytes - size, at_least=0 if records else 1)
+            size += batch_bytes
+            records += batch
             if len(batch) < rows:
                 break
             offset = batch[-1].offset + 1
     return records
 
 
+def _within(records: list[Record], max_bytes: int, at_least: int) -> list[Record]:
+    """The first of the records, as many as weigh no more than that; `at_least` so many."""
+    size = 0
+    for count, record in enumerate(records):
+        size += len(record.key) + len(record.value or b"")
+        if size > max_bytes and count >= at_least:
+            return records[:count]
+    return records
+
+
 def _fetch(
     connection: sqlite3.Connection, topic: str, partition: int, partition_id: int, offset: int, rows: int
-) -> list[Record]:
+) -> tuple[list[Record], int]:
+    """The records, and the bytes of their keys and values."""
     # Concatenation of blobs keeps every byte: as text of the database's encoding (UTF-8) they are not looked at.
     found = connection.execute(
         "SELECT group_concat(offset), group_concat(length(key)), group_concat(ifnull(length(value), -1)),"
@@ -47,23 +60,27 @@ def _fetch(
     ).fetchall()[0]
     offsets, key_sizes, value_sizes, keys, values = found
     if offsets is None:
-        return []
+        return [], 0
     # Nothing but empty blobs, or none at all, concatenates to NULL.
     keys, values = keys or b"", values or b""
-    records = []
-    make = Record._make
-    key_at = value_at = 0
-    for at, key_size, value_size in zip(
-        map(int, offsets.split(",")), map(int, key_sizes.split(",")), map(int, value_sizes.split(",")), strict=True
-    ):
-        key = keys[key_at : key_at + key_size]
-        key_at += key_size
-        if value_size < 0:
-            records.append(make((topic, partition, at, key, None)))
-        else:
-            records.append(make((topic, partition, at, key, values[value_at : value_at + value_size])))
-            value_at += value_size
-    return records
+    columns = (
+        *(repeat(topic), repeat(partition), map(int, offsets.split(","))),
+        *(_cut(keys, key_sizes), _cut(values, value_sizes)),
+    )
+    return list(map(_record, zip(*columns, strict=False))), len(keys) + len(values)
+
+
+#: What `Record._make` does, without a call of Python code for each.
+_record: Callable[[tuple[object, ...]], Record] = partial(tuple.__new__, Record)
+
+
+def _cut(data: bytes, sizes: str) -> Sequence[bytes | None]:
+    """The pieces of these sizes, in order; None where the size is -1."""
+    numbers = list(map(int, sizes.split(",")))
+    if "-" not in sizes:
+        return [data[start:end] for start, end in pairwise(accumulate(numbers, initial=0))]
+    ends = pairwise(accumulate((max(size, 0) for size in numbers), initial=0))
+    return [None if size < 0 else data[start:end] for size, (start, end) in zip(numbers, ends, strict=True)]
 
 
 def read_ends(store: Store) -> dict[int, int]:

@@ -71,6 +71,15 @@ class TestKeeping(KeepingContract):
     pass
 
 
+@pytest.mark.parametrize("count", [1, 249, 250, 251, 500, 501])
+def test_a_limit_of_bytes_holds_over_the_statements_of_a_read(log: EmbeddedLog, count: int) -> None:
+    put(log, "one", 0, *[b"x" * 10] * 600)
+    (first,) = log.read("one", 0, 0, max_records=1)
+    each = len(first.key) + 10
+    for beyond in (0, each - 1):
+        assert [r.offset for r in log.read("one", 0, 0, max_bytes=count * each + beyond)] == list(range(count))
+
+
 def test_a_tombstone_goes_by_the_clock_that_stamped_it(log: EmbeddedLog, backend: EmbeddedBackend) -> None:
     earlier = backend.open(now_ms=lambda: real_ms() - 25 * HOUR_MS)
     put(earlier, "keys", 0, b"old", None, key=b"old")
