@@ -109,7 +109,10 @@ class Rows:
     def insert_values(self, table: Table, values: Values) -> None:
         """The same, of a row's values."""
         changes, key = self._at_values(table, values)
-        self._insert(table, changes, key, values)
+        if key in changes:
+            self._insert(table, changes, key, values)
+        else:
+            changes[key] = (_INSERT, values)
 
     def _insert(self, table: Table, changes: dict[Key, tuple[Kind, Row | Values]], key: Key, row: Row | Values) -> None:
         previous = changes.get(key)

@@ -75,6 +75,9 @@ class ChainCover:
         Then it is as if it had not been named: it may be named again, when that has one.
         """
         is_new = event.event_id not in self._events
+        # All that it cites has a place already, nearly always.
+        if is_new and event.place is None and (of_it := self._place(event)) is not None:
+            return [of_it]
         self._events.setdefault(event.event_id, event)
         placed = self._from_below_on(event.event_id)
         if is_new and self._events[event.event_id].place is None:
@@ -100,9 +103,10 @@ class ChainCover:
                 stack.extend((other, False) for other in sorted(event.cited, reverse=True))
 
     def _place(self, event: Citing) -> Placed | None:
-        cited = {other: self._events.get(other) for other in event.cited}
+        """The place of an event of which everything is there that it cites; else nothing changes."""
         below: list[Citing] = []
-        for other in cited.values():
+        for event_id in dict.fromkeys(event.cited):
+            other = self._events.get(event_id)
             if other is None or other.place is None:
                 return None
             below.append(other)

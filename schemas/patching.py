@@ -8,14 +8,14 @@ from typing import Any
 
 from annals.schemas.committed import committed
 from annals.schemas.fingerprint import MARKER, PREFIX_BYTES
-from annals.schemas.varint import read_length, write_long
+from annals.schemas.varint import SHORT, SHORT_LIMIT, read_length, write_long
 
 
 def with_number(value: bytes, field: str, number: int) -> bytes | None:
     """The record `value` with `number` in its field of type long; None where that does not stand behind numbers and
     strings only, or the schema is none of this checkout. IndexError or Undecodable where the record is torn."""
     patch = _patch_of(value[:PREFIX_BYTES], field)
-    return None if patch is None else patch(value, write_long(number))
+    return None if patch is None else patch(value, SHORT[number] if 0 <= number < SHORT_LIMIT else write_long(number))
 
 
 @cache

@@ -15,7 +15,7 @@ from annals.projectors.errors import TornDecisions
 from annals.schemas.codec import decode
 from annals.schemas.facts.decisions import Decision, DecisionPart, Mark
 from annals.schemas.parts import Joiner
-from annals.schemas.position import offset_of, ordinal_of
+from annals.schemas.position import offset_of, ordinal_of, step_start
 
 MARK_KEY = b"mark"
 """The record key of marks (annals.schemas.records); those of decisions have the room id."""
@@ -52,13 +52,13 @@ class Assembler:
     def feed(self, record_offset: int, value: bytes) -> DecidedStep | None:
         """The step that this record completes, if any."""
         record: Mark | Decision | DecisionPart = decode(value)
+        if isinstance(record, Decision):
+            return None if record.epoch < self.marked_epoch else self._decision(record_offset, record, value)
         if isinstance(record, Mark):
             self._mark(record.epoch)
             return None
         if record.epoch < self.marked_epoch:
             return None
-        if not isinstance(record, DecisionPart):
-            return self._decision(record_offset, record, value)
         whole = self._parts.add(record)
         return None if whole is None else self._decision(record_offset, decode(whole), whole)
 
@@ -73,6 +73,12 @@ class Assembler:
         offset = offset_of(record.position)
         if offset < self.next_offset:
             return None
+        if record.last_of_step and not self._pending and record.position == step_start(offset):
+            # Nearly every step is one decision.
+            if record.epoch > self.marked_epoch:
+                raise _without_mark(record, offset)
+            self.next_offset = offset + 1
+            return DecidedStep(offset, (record,), record_offset + 1, (value,))
         self._check(record, offset)
         self._pending.append(record)
         self._values.append(value)
@@ -86,11 +92,15 @@ class Assembler:
 
     def _check(self, record: Decision, offset: int) -> None:
         if record.epoch > self.marked_epoch:
-            raise TornDecisions(f"epoch {record.epoch} decides without a mark, at {offset}")
+            raise _without_mark(record, offset)
         if ordinal_of(record.position) != len(self._pending):
             raise TornDecisions(f"step {offset}: ordinal {ordinal_of(record.position)} after {len(self._pending)}")
         if self._pending and offset_of(self._pending[0].position) != offset:
             raise TornDecisions(f"step {offset} begins within another")
+
+
+def _without_mark(record: Decision, offset: int) -> TornDecisions:
+    return TornDecisions(f"epoch {record.epoch} decides without a mark, at {offset}")
 
 
 def decided_steps(

@@ -9,7 +9,8 @@ from annals.schemas.codec import decode
 from annals.schemas.errors import Undecodable
 from annals.schemas.facts.rooms import RoomFact
 
-_AHEAD_RECORDS = 256
+# As many as the embedded log reads by one statement.
+_AHEAD_RECORDS = 250
 _KEPT_FACTS = 320
 
 

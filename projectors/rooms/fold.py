@@ -5,8 +5,8 @@ A message writes one row of `events` and its extremities; a state event adds wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -80,10 +80,14 @@ class StepFacts:
     offset: int
     fact: RoomFact
     others: Mapping[int, RoomFact]
-    _events: dict[int, Event] = field(default_factory=dict)
+    is_message: bool = False
+    """The fold has seen that the step's own fact is a message's."""
+    _events: dict[int, Event] | None = None
 
     def event_at(self, source: int) -> Event | None:
         """The event of the fact at `source`; None where it is the fact of none. Raises FactNotGiven."""
+        if self._events is None:
+            self._events = {}
         event = self._events.get(source)
         if event is None and isinstance(fact := self.at(source), PduFact):
             event = self._events[source] = event_in(fact)
@@ -101,17 +105,20 @@ class StepFacts:
     @property
     def may_hold_state(self) -> bool:
         """Whether a state event may be among the facts: nearly every step is about one message, which says so."""
-        return STATE_KEY in getattr(self.fact, "skeleton", b"") or bool(self.others)
+        return bool(self.others) or (not self.is_message and STATE_KEY in getattr(self.fact, "skeleton", b""))
 
 
 #: Decisions of which the fold reads the fact, too.
 _ABOUT_FACTS = (Verdict, HandshakeOpened, SetGathered, MembershipTaken)
 #: Facts whose steps decide what has waited.
 _RELEASING = (RoomResumed, HandshakeFailed, StateSetClosed)
+_NO_SOURCES: frozenset[int] = frozenset()
 
 
-def sources_needed(offset: int, decisions: Sequence[Decision]) -> set[int]:
+def sources_needed(offset: int, decisions: Sequence[Decision]) -> Collection[int]:
     """Offsets of the earlier facts that folding these decisions of the step at `offset` reads."""
+    if len(decisions) == 1 and decisions[0].source == offset:
+        return _NO_SOURCES
     return {
         decision.source for decision in decisions if decision.source != offset and isinstance(decision, _ABOUT_FACTS)
     }
@@ -197,10 +204,13 @@ class _Fold:
         fact = self._facts.at(decision.source)
         if not isinstance(fact, PduFact):
             raise UnknownDecision(f"a verdict about a {type(fact).__name__}")
+        event = None
         columns = columns_of_message(fact) if decision.first else None
-        event = None if columns is not None else self._facts.event_at(decision.source)
-        if event is not None:
-            columns = columns_of(event) if decision.first else None
+        if columns is not None:
+            self._facts.is_message = fact is self._facts.fact
+        else:
+            event = self._facts.event_at(decision.source)
+            columns = columns_of(event) if decision.first and event is not None else None
         if columns is not None:
             self.rows.insert_values(tables.EVENTS, self._event_row(decision, fact, columns))
         else:

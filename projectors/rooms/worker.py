@@ -26,6 +26,7 @@ from annals.schemas.facts.rooms import PduFact, RoomFact
 from annals.schemas.records import values_under_epoch
 
 GROUP, TOPIC = "rooms", "rooms"
+_NO_FACTS: Mapping[int, RoomFact] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,8 @@ class RoomsWorker:
         is_local, partition = self._around.is_local, self._partition
         for step in steps:
             fact = self._facts.at(step.offset)
-            others = {source: self._facts.at(source) for source in sources_needed(step.offset, step.decisions)}
+            needed = sources_needed(step.offset, step.decisions)
+            others = {source: self._facts.at(source) for source in needed} if needed else _NO_FACTS
             facts = StepFacts(step.offset, fact, others)
             fold_step(facts, step.decisions, partition, is_local, folded.rows)
             if facts.may_hold_state:
