@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tests.support.cluster import Cluster
 from tests.support.crashes import People, Talker, Watch, said_by
+from tests.support.rebuild_check import decided_twice
 from tests.support.waiting import until
 
 APART_S = (0.2, 1.0)
@@ -93,6 +94,8 @@ def test_projectors_come_and_go_in_order(cluster: Cluster, people: People, rng: 
 def test_a_stalled_projector_cannot_write_when_it_goes_on(cluster: Cluster, people: People) -> None:
     """SIGSTOP until its partitions are another's, then SIGCONT: its first write meets the fence."""
     until_owned(cluster, 2)
+    # By those that were killed, and stopped: what comes from one that goes on behind its fence is void.
+    assert decided_twice(cluster.config) == []
     stalled, other = cluster.nodes["projectors"]
     before = cluster.claims()
 

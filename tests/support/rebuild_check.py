@@ -26,7 +26,7 @@ from annals.eventlog.api import Log
 from annals.eventlog.reading import records_between
 from annals.projectors.rebuild import Mode, replay
 from annals.schemas.codec import decode
-from annals.schemas.facts.decisions import Decision
+from annals.schemas.facts.decisions import Decision, Mark
 from annals.server.config import Config
 from annals.server.operator_access import opened_log, opened_tables
 from tests.support.patience import PATIENCE_S
@@ -96,23 +96,27 @@ def assert_equal(tables: list[TableDiff], what: str) -> None:
     assert any(table.rows for table in tables), f"{what}: nothing to compare"
 
 
-def decided_twice(config: Config, generation: str = "g1") -> list[tuple[int, int]]:
+def decided_twice(config: Config, generation: str = "g1", *, but_void: bool = False) -> list[tuple[int, int]]:
     """(partition, stream position) of what stands more than once on a decisions topic: decided anew.
 
-    Records that were void from the start (their writer had lost the partition) count too.
+    Records that were void from the start count too, unless they are left out, as by every reader: a writer that stalled
+    when it had handed them to the log's client sends them when it goes on, behind the mark of who took its partition.
     """
     with opened_log(config) as log:
         topic = f"decisions.{generation}"
         return [
             (partition, position)
             for partition in range(log.partitions(topic))
-            for position, count in Counter(_positions(log, topic, partition)).items()
+            for position, count in Counter(_positions(log, topic, partition, but_void)).items()
             if count > 1
         ]
 
 
-def _positions(log: Log, topic: str, partition: int) -> Iterator[int]:
+def _positions(log: Log, topic: str, partition: int, but_void: bool) -> Iterator[int]:
+    marked_epoch = 0
     for record in records_between(log, topic, partition, 0):
         made = decode(record.value) if record.value is not None else None
-        if isinstance(made, Decision):
+        if isinstance(made, Mark):
+            marked_epoch = max(marked_epoch, made.epoch)
+        elif isinstance(made, Decision) and not (but_void and made.epoch < marked_epoch):
             yield made.position
