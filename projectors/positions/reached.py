@@ -12,6 +12,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -47,6 +48,8 @@ class Reached:
         self._generation = ""
         self._known: dict[TopicPartition, int] = {}
         self._switches = 0
+        #: Nobody listened for a while: whatever is heard or read next, anything may have moved beside it.
+        self._has_missed = False
         self._waiters: defaultdict[TopicPartition, list[_Waiter]] = defaultdict(list)
         self._subscribers: list[Subscriber] = []
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -108,6 +111,7 @@ class Reached:
         self._take(notice)
 
     def _reread_soon(self) -> None:
+        self._has_missed = True
         task = asyncio.get_running_loop().create_task(self._reread(is_new=True))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -139,6 +143,8 @@ class Reached:
             self._switches += 1
         if notice.generation != self._generation:
             return
+        if self._has_missed:
+            self._has_missed, notice = False, replace(notice, everything=True)
         for which, offset in notice.positions.items():
             self._known[which] = max(offset, self._known.get(which, 0))
         for subscriber in list(self._subscribers):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annals.database.errors import ConnectionLost
 from annals.database.listen import Listener
 from annals.database.pool import Database
 from annals.database.write_connection import WriteConnection
@@ -129,3 +131,47 @@ def test_what_no_notice_told_is_read_within_a_second(log: EmbeddedLog, tables_ur
             database.close()
 
     assert asyncio.run(wait())
+
+
+class _NoDatabase:
+    """Answers once, then no more."""
+
+    def __init__(self) -> None:
+        self._answers = [("g1", {("users", 0): 5})]
+
+    async def read(self, _: object) -> tuple[str, dict[tuple[str, int], int]]:
+        if not self._answers:
+            raise ConnectionLost("the tables do not answer")
+        return self._answers.pop()
+
+
+class _Listener:
+    """Hears what a test says."""
+
+    def subscribe(
+        self, channel: str, on_payload: Callable[[str], None], on_reconnect: Callable[[], None]
+    ) -> Callable[[], None]:
+        self.hear, self.reconnected = on_payload, on_reconnect
+        return lambda: None
+
+
+def test_what_was_said_while_nobody_listened_may_be_of_anybody() -> None:
+    """Who waits wakes by the next notice, though the table cannot be read anew: caches are told before."""
+
+    async def wait() -> list[tuple[frozenset[str], bool]]:
+        listener, told = _Listener(), list[Notice]()
+        reached = Reached(cast(Database, _NoDatabase()), cast(Listener, listener))
+        await reached.start()
+        reached.subscribe(told.append)
+        listener.reconnected()
+        for offset in (7, 8):
+            waiting = asyncio.ensure_future(reached.reached({("users", 0): offset}, PATIENCE_S))
+            await asyncio.sleep(0)
+            listener.hear(payloads("g1", {("users", 0): offset}, Moved(set(), {"@bob:test"}))[0])
+            assert await waiting
+        await reached.close()
+        return [(notice.users, notice.everything) for notice in told]
+
+    users = frozenset(["@bob:test"])
+    # Of 5 and 6 nobody knows whom they were about; behind 7 all is heard again.
+    assert asyncio.run(wait()) == [(users, True), (users, False)]
