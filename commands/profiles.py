@@ -2,13 +2,15 @@
 
 A field of a profile is a fact of its user. What members of rooms see of it (display name and avatar) stands in a member
 event of each room too: a command over several keys, whose start is on the log, in the same append as the change, before
-the client hears of success. The worker of `remote` does the rest, whatever dies meanwhile (worker.py).
+the client hears of success. The worker of `remote` does the rest, whatever dies meanwhile (worker.py). Rooms that the
+user comes into between the list in its plan and the change are found when it runs (profile_fan_out.py).
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from annals.commands.errors import Refused
@@ -19,7 +21,7 @@ from annals.matrix.canonical_json import canonical_bytes
 from annals.matrix.errors import NotCanonical
 from annals.matrix.identifiers import is_namespaced
 from annals.projectors.positions.appending import Appender
-from annals.schemas.facts.envelope import Fact
+from annals.schemas.facts.envelope import Envelope, Fact
 from annals.schemas.facts.users import CommandStarted, ProfileFieldSet
 
 PROFILE_BYTES_MAX = 64 * 1024
@@ -65,19 +67,24 @@ class Profiles:
         await self._change(user_id, field, None, rooms, cause)
 
     async def _change(self, user_id: str, field: str, text: bytes | None, rooms: list[str], cause: str | None) -> None:
-        facts: list[Fact] = [ProfileFieldSet(self._appender.envelope(cause), user_id, field, text)]
-        for start in range(0, len(rooms), ROOMS_PER_COMMAND):
-            plan = {
-                "field": field,
-                "value": None if text is None else json.loads(text),
-                "rooms": rooms[start : start + ROOMS_PER_COMMAND],
-            }
-            facts.append(
-                CommandStarted(
-                    self._appender.envelope(cause), user_id, secrets.token_hex(8), FAN_OUT, json.dumps(plan).encode()
-                )
-            )
+        envelope = self._appender.envelope(cause)
+        facts: list[Fact] = [ProfileFieldSet(envelope, user_id, field, text)]
+        if field in MEMBER_FIELDS:
+            about = {"field": field, "value": None if text is None else json.loads(text)}
+            starts = range(0, max(1, len(rooms)), ROOMS_PER_COMMAND)
+            parts = [rooms[start : start + ROOMS_PER_COMMAND] for start in starts]
+            facts += [fan_out(envelope, user_id, part, **about) for part in parts[:-1]]
+            facts.append(fan_out(envelope, user_id, parts[-1], **about, rest=True))
         await self._appender.submit_and_settle(facts)
+
+
+def fan_out(envelope: Envelope, user_id: str, rooms: Sequence[str], **about: Any) -> CommandStarted:
+    """Rooms are to show what the user's profile says by then.
+
+    `about`: what else the plan says; `rest=True`: so are all others that the user is in by then.
+    """
+    plan = {**about, "rooms": list(rooms)}
+    return CommandStarted(envelope, user_id, secrets.token_hex(8), FAN_OUT, json.dumps(plan).encode())
 
 
 def check_field(field: str) -> None:

@@ -70,7 +70,7 @@ class Kind(Protocol):
     #: How long a command is left to the process that began it, which may be at work on it at this moment.
     grace_s: float
 
-    def steps(self, command: Started) -> Sequence[Step]:
+    async def steps(self, command: Started) -> Sequence[Step]:
         """All steps, in any order; they may run side by side, and again. ValueError for a plan that makes no sense."""
         ...
 
@@ -85,6 +85,9 @@ class Lease(Protocol):
 
 class _Later(Exception):
     """Some step could not run now."""
+
+
+_LATER: tuple[type[Exception], ...] = (_Later, *_NOT_NOW)
 
 
 class Worker:
@@ -157,8 +160,8 @@ class Worker:
                 # The user's later commands wait behind it; `run` comes again when it is due.
                 return True
             try:
-                refused = await _run_steps(kind.steps(command))
-            except _Later:
+                refused = await _run_steps(await kind.steps(command))
+            except _LATER:
                 return False
             except Exception as error:
                 if not await self._failed(command, error):

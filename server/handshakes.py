@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 
+from annals.commands.rooms.showing import Showing
 from annals.database.leases import OpsLease
-from annals.ingest.handshakes.desk import Desk
+from annals.ingest.handshakes.desk import Desk, Handshake
 from annals.ingest.handshakes.runner import Runner
 from annals.ingest.handshakes.table import HandshakeTable
 from annals.ingest.recovery.asker import RoomAsker
@@ -18,7 +19,13 @@ from annals.server.house import House
 def handshake_runner(house: House, process: str) -> Runner:
     """Put it together; `process` is a name that no other process has. It hears of new handshakes from now on."""
     table = HandshakeTable(house.database)
-    runner = Runner(_desk(house, table), table, lambda name: OpsLease(house.database, name, process, now_ms))
+    showing = Showing(house.appender, house.database)
+
+    async def joined(handshake: Handshake) -> None:
+        # Whoever asked for it may have waited in vain, and looks at nothing any more.
+        await showing.look_after(handshake.room_id, handshake.user_id, handshake.content, handshake.handshake_id)
+
+    runner = Runner(_desk(house, table), table, lambda name: OpsLease(house.database, name, process, now_ms), joined)
     house.reached.subscribe(lambda notice: runner.wake() if notice.calls_for(HANDSHAKES) else None)
     return runner
 

@@ -16,6 +16,7 @@ from annals.commands.rooms.inheritance import Inheritance
 from annals.commands.rooms.inviting import OutgoingInvites
 from annals.commands.rooms.power import RoomPower
 from annals.commands.rooms.service import Rooms
+from annals.commands.rooms.showing import Showing
 from annals.commands.rooms.tables import PostgresRoomTables
 from annals.commands.rooms.upgrading import Upgrades
 from annals.database.errors import TablesBehind
@@ -114,13 +115,14 @@ async def open_house(config: Config, writer: str, threads: int = 4) -> House:
     builders, drafts = Builders(workshop), Drafts(workshop)
     aliases = Aliases(appender, database, RoomPower(), config.server_name)
     outgoing = OutgoingInvites(drafts, builders, remote_inviter(peers, RoomAnswers(database, config.server_name)))
-    creation = RoomCreation(appender, builders, aliases, signer, outgoing)
+    showing = Showing(appender, database)
+    creation = RoomCreation(appender, builders, aliases, signer, outgoing, showing)
     version = config.default_room_version
     handshakes = Handshakes(appender, database, config.server_name, reached.subscribe)
     upgrades = Upgrades(creation, builders, aliases, database, RoomPower())
     rooms = Rooms(
         *(appender, database, builders, creation, outgoing, config.server_name, version),
-        *(handshakes, upgrades, Inheritance(appender, database)),
+        *(handshakes, upgrades, Inheritance(appender, database), showing),
     )
     reached.subscribe(lambda notice: _tell_builders(builders, notice))
     known = dict(reached.known)

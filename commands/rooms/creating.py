@@ -30,6 +30,7 @@ from annals.commands.rooms.creation import (
 from annals.commands.rooms.inviting import OutgoingInvites
 from annals.commands.rooms.membership import Change
 from annals.commands.rooms.plans import ReadyMade, Send
+from annals.commands.rooms.showing import Showing
 from annals.commands.worker import Started, Step
 from annals.matrix.canonical_json import strict_bytes
 from annals.matrix.errors import InvalidEvent, NotCanonical
@@ -55,13 +56,20 @@ class RoomCreation:
     """Starts and carries out commands of kind `create_room`."""
 
     def __init__(
-        self, appender: Appender, builders: Builders, aliases: Aliases, signer: Signer, outgoing: OutgoingInvites
+        self,
+        appender: Appender,
+        builders: Builders,
+        aliases: Aliases,
+        signer: Signer,
+        outgoing: OutgoingInvites,
+        showing: Showing,
     ) -> None:
         self._appender = appender
         self._builders = builders
         self._aliases = aliases
         self._signer = signer
         self._outgoing = outgoing
+        self._showing = showing
         self._last_ms = 0
 
     async def create(
@@ -123,6 +131,7 @@ class RoomCreation:
             if plan["alias"]:
                 await self._claim(plan["alias"], room_id, user_id, command_id)
             await self._build(user_id, command_id, plan)
+            await self._showing.look_after(room_id, user_id, _shown_of(user_id, plan), command_id)
             if plan["published"]:
                 await self._aliases.publish(room_id, "public", user_id, is_admin=True, cause=command_id)
             await self._invite_elsewhere(user_id, command_id, plan)
@@ -175,7 +184,7 @@ class RoomCommandKind:
     def __init__(self, carry_out: CarryOut) -> None:
         self._carry_out = carry_out
 
-    def steps(self, command: Started) -> Sequence[Step]:
+    async def steps(self, command: Started) -> Sequence[Step]:
         """One step, which goes on where the last try was."""
         return [lambda: self._carry_out(command.user_id, command.command_id, command.plan)]
 
@@ -228,6 +237,14 @@ def _invited_elsewhere(
     direct = {"is_direct": True} if request.is_direct else {}
     elsewhere = [user_id for user_id in dict.fromkeys(request.invite) if domain_of(user_id) != server_name]
     return [[user_id, {**profiles.get(user_id, {}), **direct}] for user_id in elsewhere]
+
+
+def _shown_of(user_id: str, plan: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the creator's member event shows."""
+    return next(
+        (content for event_type, state_key, content in plan["state"] if (event_type, state_key) == (_MEMBER, user_id)),
+        {},
+    )
 
 
 def _events(user_id: str, command_id: str, plan: Mapping[str, Any]) -> Send:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from annals.commands.aliases import CANONICAL_ALIAS
 from annals.commands.errors import Refused
 from annals.commands.rooms.builder import Builders
@@ -31,19 +29,14 @@ from annals.commands.rooms.membership import (
 from annals.commands.rooms.plans import Plan
 from annals.commands.rooms.reading import MEMBER
 from annals.commands.rooms.sending import annotation_of, check_key, intent_of, redact, send
+from annals.commands.rooms.showing import Showing
 from annals.commands.rooms.upgrading import Upgrades
 from annals.database.pool import Database
-from annals.database.snapshot import Snapshot
 from annals.database.text import restore
 from annals.matrix.identifiers import domain_of, is_user_id
 from annals.projectors.positions.appending import Appender
-from annals.projectors.sealables import unpacked
-from annals.schemas.facts.envelope import Sealed
 from annals.schemas.facts.rooms import RoomForgotten
 
-_PROFILES_SQL = """
-    SELECT user_id, field, value FROM profiles WHERE user_id = ANY(%s) AND field IN ('displayname', 'avatar_url')
-"""
 _JOINED_SQL = "SELECT room_id FROM local_current_membership WHERE user_id = %s AND membership = 'join'"
 _FORGET_SQL = "SELECT membership, forgotten FROM local_current_membership WHERE user_id = %s AND room_id = %s"
 
@@ -63,6 +56,7 @@ class Rooms:
         handshakes: Handshakes,
         upgrades: Upgrades,
         inheritance: Inheritance,
+        showing: Showing,
     ) -> None:
         self._appender = appender
         self._database = database
@@ -72,11 +66,12 @@ class Rooms:
         self._default_room_version = default_room_version
         self._handshakes, self._upgrades = handshakes, upgrades
         self._inheritance = inheritance
+        self._showing = showing
 
     async def create(self, request: RoomRequest, room_version: str | None, cause: str) -> str:
         """Make a room; its id. Refused: M_UNSUPPORTED_ROOM_VERSION, M_ROOM_IN_USE, M_INVALID_PARAM, M_FORBIDDEN."""
         rules = rules_of_version(room_version or self._default_room_version)
-        profiles = await self._profiles([request.creator, *request.invite])
+        profiles = await self._showing.profiles([request.creator, *request.invite])
         return await self._creation.create(request, rules, profiles, cause)
 
     async def upgrade(
@@ -84,7 +79,7 @@ class Rooms:
     ) -> str:
         """Replace a room by one of this version; its id. Refused: M_UNSUPPORTED_ROOM_VERSION, and as Upgrades says."""
         rules = rules_of_version(room_version)
-        profile = (await self._profiles([user_id])).get(user_id, {})
+        profile = (await self._showing.profiles([user_id])).get(user_id, {})
         new_id = await self._upgrades.upgrade(room_id, user_id, rules, additional_creators, profile, cause)
         await self._inheritance.give(user_id, new_id, cause)
         return new_id
@@ -135,6 +130,7 @@ class Rooms:
         """
         change = await self._change(user_id, user_id, "join", reason, cause, more)
         await self._join(change, room_id, servers, cause)
+        await self._showing.look_after(room_id, user_id, change.content, cause)
         await self._inheritance.give(user_id, room_id, cause)
 
     async def _join(self, change: Change, room_id: str, servers: Sequence[str], cause: str) -> None:
@@ -234,22 +230,8 @@ class Rooms:
         cause: str,
         more: Mapping[str, Any],
     ) -> Change:
-        profile = (await self._profiles([target])).get(target, {})
+        profile = (await self._showing.profiles([target])).get(target, {})
         return Change(sender, target, membership, {**profile, **more, **_with_reason(reason)}, None, cause)
-
-    async def _profiles(self, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        def read(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-            profiles: dict[str, dict[str, Any]] = {}
-            for user_id, field, value in snapshot.rows(_PROFILES_SQL, (list(dict.fromkeys(user_ids)),)):
-                profiles.setdefault(restore(user_id), {})[field] = orjson.loads(_plain(value))
-            return profiles
-
-        return await self._database.read(read)
-
-
-def _plain(column: bytes) -> bytes:
-    value = unpacked(bytes(column))
-    return b"null" if isinstance(value, Sealed) else value
 
 
 def _with_reason(reason: str | None) -> dict[str, Any]:

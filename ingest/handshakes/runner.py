@@ -26,6 +26,7 @@ from annals.ingest.handshakes.metrics import ATTEMPTS, ENDED, SECONDS, UNDER_WAY
 from annals.matrix.events import Event
 from annals.matrix.identifiers import is_server_name
 from annals.projectors.positions.errors import NOT_NOW
+from annals.rooms.handshakes import COMPLETED, JOIN
 from annals.schemas.facts.rooms import HandshakeFailed
 
 log = structlog.get_logger(__name__)
@@ -82,6 +83,8 @@ class Runner:
     desk: Desk
     table: Table
     lease_of: Callable[[str], Lease]
+    joined: Callable[[Handshake], Awaitable[None]]
+    """Told of each join that came to a good end, its user being in the room: it may have taken minutes."""
     time_max_s: float = TIME_MAX_S
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _tries: Counter[str] = field(default_factory=Counter)
@@ -185,6 +188,8 @@ class Runner:
         log.info("handshake_ended", handshake=handshake.handshake_id, kind=handshake.kind, outcome=outcome)
         ENDED.labels(handshake.kind, outcome or "none").inc()
         SECONDS.labels(handshake.kind).observe(time.monotonic() - began_s)
+        if (handshake.kind, outcome) == (JOIN, COMPLETED):
+            await self.joined(handshake)
 
     async def _attempts(self, handshake: Handshake) -> None:
         """Server after server, until one helps."""

@@ -15,6 +15,6 @@ from tests.support.rooms import SIGNER, user
 def test_two_rooms_of_one_millisecond_are_two(version: str) -> None:
     # From version 12 on the room id is the hash of a create event in which nothing but the time may differ.
     anything: Any = SimpleNamespace(clock=lambda: 1)
-    creation = RoomCreation(anything, anything, anything, SIGNER, anything)
+    creation = RoomCreation(anything, anything, anything, SIGNER, anything, anything)
     plans = [creation._plan(RoomRequest(creator=user("alice")), ROOM_VERSIONS[version], {}) for _ in range(3)]
     assert len({plan["room_id"] for plan in plans}) == 3

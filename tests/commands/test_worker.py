@@ -172,7 +172,7 @@ class Broken:
 
     grace_s = 0.0
 
-    def steps(self, command: Started) -> Sequence[Step]:
+    async def steps(self, command: Started) -> Sequence[Step]:
         raise ValueError(f"bad plan {command.plan}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import signal
@@ -9,16 +10,17 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from tests.support.crashes import at
 from tests.support.federation.homeserver import Homeserver
 from tests.support.federation.stories import membership, process_of, waits_to_see
-from tests.support.matrix_client import Client
+from tests.support.matrix_client import Client, Unexpected
 from tests.support.room_peers import ThreadedRoomPeer, room_peer
 from tests.support.scripted_peer import Authority, a_client
 from tests.support.scripted_room import PREFIX, ScriptedRoom
@@ -157,6 +159,33 @@ def test_a_join_survives_the_death_of_who_carries_it_out(annals: Homeserver, pee
     assert len(killed) == 1
     state = {event["event_id"] for event in ann.state(room.room_id)}
     assert state == {event.event_id for event in room.state.values()}
+
+
+def test_a_name_is_changed_while_a_room_is_joined_and_who_asked_is_gone(
+    annals: Homeserver, peer: ThreadedRoomPeer
+) -> None:
+    """The room gets the newest name, though the process that asked for the join looks at nothing any more."""
+    ann, room = annals.person(), peer.make_room("10")
+    killed: list[int] = []
+
+    async def change() -> None:
+        if not killed:
+            await asyncio.to_thread(ann.ok, "PUT", f"/profile/{quote(ann.user_id)}/displayname", {"displayname": "new"})
+            killed.append(process_of(annals, "api"))
+            os.kill(killed[0], signal.SIGKILL)
+
+    peer.before_answer = change
+    with pytest.raises(OSError):
+        _join(at(ann), room)
+    assert room.state["m.room.member", ann.user_id].content.get("displayname") is None
+    path = f"/rooms/{quote(room.room_id)}/state/m.room.member/{quote(ann.user_id)}"
+
+    def shown() -> object:
+        with suppress(OSError, Unexpected):
+            return ann.ok("GET", path, patient=True).get("displayname")
+        return None
+
+    until(lambda: shown() == "new", "the room shows the new name")
 
 
 def test_what_is_said_during_the_join_waits_for_its_end(

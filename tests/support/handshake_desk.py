@@ -127,6 +127,8 @@ class Us:
     log: MemoryLog
     desk: Desk
     leases: Leases
+    joined: list[Handshake] = field(default_factory=list)
+    """Whose end the runner told."""
     ids: Any = field(default_factory=lambda: itertools.count(1))
 
     def start(self, kind: str, room_id: str, *servers: str, **content: Any) -> str:
@@ -150,7 +152,11 @@ class Us:
 
     def runner(self, **more: Any) -> Runner:
         """Another runner, as another process would have."""
-        return Runner(self.desk, self.log, self.leases.of, **more)
+
+        async def joined(handshake: Handshake) -> None:
+            self.joined.append(handshake)
+
+        return Runner(self.desk, self.log, self.leases.of, joined, **more)
 
     async def failure(self, handshake_id: str) -> HandshakeFailed:
         """Run a handshake that must fail; the fact that says so."""

@@ -10,6 +10,7 @@ from annals.projectors.positions.errors import TryAgain
 from annals.schemas.facts.envelope import Fact
 from annals.schemas.facts.rooms import HandshakeFailed, PduFetched, StateSetChunk, StateSetClosed
 from tests.support.handshake_desk import Us, play
+from tests.support.patience import PATIENCE_S
 from tests.support.scripted_peer import Authority
 from tests.support.scripted_room import RoomPeer
 
@@ -22,6 +23,24 @@ def test_a_handshake_is_carried_out_under_a_lease(authority: Authority, tmp_path
         assert await us.ended(free) == "completed"
         assert await us.log.outcome(us.log.started[taken]) is None
         assert {closed.handshake_id for closed in us.log.all(StateSetClosed)} == {free}
+
+    play(authority, tmp_path, scenario)
+
+
+def test_a_join_that_came_to_a_good_end_is_told_of(authority: Authority, tmp_path: Path) -> None:
+    async def scenario(us: Us, peer: RoomPeer, other: RoomPeer) -> None:
+        other.refuses["make_join"] = (403, {"errcode": "M_FORBIDDEN", "error": "no"})
+        await us.failure(us.start("join", other.make_room("10").room_id, other.name))
+        knocked = us.start("knock", peer.make_room("10", join_rule={"join_rule": "knock"}).room_id, peer.name)
+        joined = us.start("join", peer.make_room("10").room_id, peer.name, displayname="Ann")
+        running = asyncio.create_task(us.runner().run())
+        async with asyncio.timeout(PATIENCE_S):
+            while not us.joined or await us.log.outcome(us.log.started[knocked]) is None:
+                assert not running.done(), running.exception()
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert [(told.handshake_id, told.content) for told in us.joined] == [(joined, {"displayname": "Ann"})]
 
     play(authority, tmp_path, scenario)
 
