@@ -48,6 +48,8 @@ _STARTED_SQL = """
     SELECT user_id, command_id, kind, plan FROM commands WHERE state = 'started' ORDER BY user_id, source LIMIT %s
 """
 
+_OPEN_SQL = "SELECT 1 FROM commands WHERE user_id = %s AND command_id = %s AND state = 'started'"
+
 _NOT_NOW: tuple[type[Exception], ...] = (*NOT_NOW, Unavailable)
 
 #: One idempotent part of a command. Refused: done for good; an error of NOT_NOW: again later.
@@ -160,6 +162,8 @@ class Worker:
                 # The user's later commands wait behind it; `run` comes again when it is due.
                 return True
             try:
+                if kind.grace_s and not await self._is_open(command):
+                    continue
                 refused = await _run_steps(await kind.steps(command))
             except _LATER:
                 return False
@@ -178,6 +182,13 @@ class Worker:
             return False
         self._due_s = due_s if self._due_s is None else min(due_s, self._due_s)
         return True
+
+    async def _is_open(self, command: Started) -> bool:
+        """Whether nobody has ended it, by all that is on the log: where the tables of its user are late, it may be over
+        long since, and what it did undone by its user."""
+        await self._appender.settle_all("users", command.user_id)
+        key = (command.user_id, command.command_id)
+        return await self._database.read(lambda snapshot: snapshot.one(_OPEN_SQL, key)) is not None
 
     def _idle_s(self) -> float:
         """How long to wait for a notification before the next pass."""

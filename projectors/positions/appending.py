@@ -124,6 +124,13 @@ class Appender:
         if not await self.waiter.reached(submitted.vector(), self.wait_s if timeout_s is None else timeout_s):
             raise TryAgain("the tables did not reach the fact in time")
 
+    async def settle_all(self, topic: str, partition_key: str) -> None:
+        """Wait until the tables have all that is on the log by now in the partition of a key. Raises what
+        `errors.NOT_NOW` lists."""
+        partition = partition_of(partition_key, self.log.partitions(topic))
+        ends = await asyncio.to_thread(self.log.ends, topic)
+        await self.settle(Submitted(((topic, partition, ends[partition] - 1),)))
+
     async def submit_and_settle(self, facts: Sequence[Fact], timeout_s: float | None = None) -> Submitted:
         """Both, for commands that only read what came of it."""
         submitted = await self.submit(facts)
