@@ -117,6 +117,13 @@ class Log(Protocol):
         The future raises AppendFailed. Its callbacks run on the appender's thread: they must not block.
         """
 
+    def append_here(self, records: Sequence[Append]) -> list[int]:
+        """The same for who waits for it: their offsets, or what `append` and its future raise.
+
+        Where the calling thread can write them itself it does: the way to the appender's thread and back costs more
+        than a small commit.
+        """
+
     def read(
         self, topic: str, partition: int, offset: int, max_records: int = 1000, max_bytes: int = 8 << 20
     ) -> list[Record]:

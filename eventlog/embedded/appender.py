@@ -1,4 +1,7 @@
-"""The thread that commits: all that queued during the last commit is the next one. No linger, no sleep."""
+"""The thread that commits: all that queued during the last commit is the next one. No linger, no sleep.
+
+Who waits for a commit anyway may make it itself, while nothing else is under way.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,8 @@ class Appender:
         self._waiting_records = 0
         self._waiting_bytes = 0
         self._closed = False
+        # Held by who commits. Taken within the guard only without waiting, as a commit ends with a look at the guard.
+        self._committing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="log-appender", daemon=True)
         self._thread.start()
 
@@ -56,6 +61,26 @@ class Appender:
             self._queue.put(request)
         return request.future
 
+    def commit_here(self, request: Request) -> list[int]:
+        """The offsets of a request: committed on this thread where nothing waits or is under way, else as `submit`."""
+        if not self._begin_here(request):
+            return self.submit(request).result()
+        try:
+            self._commit(request, alone=True)
+        finally:
+            self._committing.release()
+        return request.future.result()
+
+    def _begin_here(self, request: Request) -> bool:
+        """Whether the request is all that waits now, and it is for this thread to commit it."""
+        with self._guard:
+            # What this thread has queued before would be overtaken.
+            if self._closed or self._waiting_records or not self._committing.acquire(blocking=False):
+                return False
+            request.future.set_running_or_notify_cancel()
+            self._waiting_records, self._waiting_bytes = len(request.rows), request.size_bytes
+            return True
+
     def close(self) -> None:
         """Commits what is queued, then ends the thread."""
         with self._guard:
@@ -64,11 +89,12 @@ class Appender:
             self._closed = True
             self._queue.put(None)
         self._thread.join()
-        self._store.release(self._connection)
+        with self._committing:
+            self._store.release(self._connection)
 
     def abandon(self) -> None:
         """In a forked child, where the thread does not exist and its locks may be held for ever."""
-        self._guard = threading.Lock()
+        self._guard, self._committing = threading.Lock(), threading.Lock()
         self._closed = True
 
     def _run(self) -> None:
@@ -78,21 +104,25 @@ class Appender:
             first = carried or self._queue.get()
             if first is None:
                 return
-            ended, carried = self._commit(first)
+            with self._committing:
+                ended, carried = self._commit(first)
 
-    def _commit(self, first: Request) -> tuple[bool, Request | None]:
-        """Commits `first` and what else waits. Gives what `_drain` gives."""
+    def _commit(self, first: Request, *, alone: bool = False) -> tuple[bool, Request | None]:
+        """Commits `first`, unless it is `alone` with what else waits. Gives what `_drain` gives."""
         requests = [first]
         ended, carried = False, None
         try:
             with self._lock.held():
                 # Only now: what came while another process held the lock goes with this commit too.
-                ended, carried = self._drain(requests)
+                if not alone:
+                    ended, carried = self._drain(requests)
                 offsets, ends = write(self._connection, requests, self._clock_ms)
         except BaseException as error:  # whatever it is, callers wait for an answer and the thread goes on
             self._settle(requests)
             for request in requests:
                 request.future.set_exception(_failure(error))
+            if alone and not isinstance(error, Exception):
+                raise  # Ctrl-C is for this thread's caller
             return ended, carried
         self._ringer.ring(ends)
         self._settle(requests)

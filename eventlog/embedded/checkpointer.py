@@ -29,7 +29,7 @@ class Checkpointer:
         self._thread.start()
 
     def written(self, size_bytes: int) -> None:
-        """Counts what the appender wrote. Called by its thread only."""
+        """Counts what the appender wrote. Called by who commits, one thread at a time."""
         # A commit of one record writes at least the pages that it touches.
         self._bytes += max(size_bytes, 16_384)
         if self._bytes >= _EVERY_BYTES:

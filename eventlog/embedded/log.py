@@ -135,6 +135,12 @@ class EmbeddedLog:
         return len(self._catalog.topic(topic).ids)
 
     def append(self, records: Sequence[Append]) -> Future[list[int]]:
+        return self._appender.submit(self._request(records))
+
+    def append_here(self, records: Sequence[Append]) -> list[int]:
+        return self._appender.commit_here(self._request(records))
+
+    def _request(self, records: Sequence[Append]) -> Request:
         rows = []
         size_bytes = 0
         looked_up: TopicPartition | None = None
@@ -148,7 +154,7 @@ class EmbeddedLog:
                 raise RecordTooLarge(f"{size} bytes for {topic}: at most {MAX_RECORD_BYTES}")
             rows.append((partition_id, key, value))
             size_bytes += size
-        return self._appender.submit(Request(rows, size_bytes))
+        return Request(rows, size_bytes)
 
     def read(
         self, topic: str, partition: int, offset: int, max_records: int = 1000, max_bytes: int = 8 << 20

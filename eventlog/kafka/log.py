@@ -93,6 +93,10 @@ class KafkaLog:
             size_bytes += size
         return self._appender.submit(records, size_bytes)
 
+    def append_here(self, records: Sequence[Append]) -> list[int]:
+        # The client has threads of its own.
+        return self.append(records).result()
+
     def read(
         self, topic: str, partition: int, offset: int, max_records: int = 1000, max_bytes: int = 8 << 20
     ) -> list[Record]:

@@ -8,7 +8,9 @@ import os
 import resource
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from annals.schemas.topics import TopicSpec
 from tests.support.log_contract import HOUR_MS, KeepingContract, LogContract, everything, put, real_ms
 from tests.support.log_workers import SPAWN, Opener, follow_slowly, process
 from tests.support.patience import PATIENCE_S
+from tests.support.waiting import until
 
 
 class EmbeddedBackend:
@@ -205,6 +208,69 @@ def test_what_queued_during_a_commit_is_the_next_one(log: EmbeddedLog, backend: 
     assert [future.result(PATIENCE_S) for future in futures] == [[n] for n in range(100)]
     assert len(commits) == 1
     counted.close()
+
+
+def test_who_waits_commits_by_itself_while_nothing_else_is_under_way(backend: EmbeddedBackend) -> None:
+    committers: list[int] = []  # who reads the clock
+
+    def now_ms() -> int:
+        committers.append(threading.get_ident())
+        return real_ms()
+
+    log = backend.open(now_ms)
+    log.ensure_topics([TopicSpec("one", 1)])
+    assert log.append_here([Append("one", 0, b"k", b"a")]) == [0]
+    assert committers == [threading.get_ident()]
+    with ThreadPoolExecutor(1) as pool, backend.stalled():
+        queued = log.append([Append("one", 0, b"k", b"b")])
+        waiting = pool.submit(log.append_here, [Append("one", 0, b"k", b"c")])
+        until(lambda: log._appender._waiting_records == 2)
+    assert (queued.result(PATIENCE_S), waiting.result(PATIENCE_S)) == ([1], [2])
+    assert len(committers) == 2, "both in one commit"
+    assert committers[1] == log._appender._thread.ident
+    log.close()
+
+
+@pytest.mark.parametrize(("fault", "heard"), [(OSError, AppendFailed), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_a_commit_by_who_waits_fails_alone(
+    backend: EmbeddedBackend, fault: type[BaseException], heard: type[BaseException]
+) -> None:
+    fails = [True]
+
+    def now_ms() -> int:
+        if fails.pop():
+            raise fault("no clock")
+        return real_ms()
+
+    log = backend.open(now_ms)
+    log.ensure_topics([TopicSpec("one", 1)])
+    with pytest.raises(heard, match="no clock"):
+        log.append_here([Append("one", 0, b"k", b"a")])
+    fails += [False, False]
+    assert log.append_here([Append("one", 0, b"k", b"b")]) == [0]
+    assert log.append([Append("one", 0, b"k", b"c")]).result(PATIENCE_S) == [1]
+    log.close()
+
+
+def test_a_log_is_not_closed_under_who_commits(backend: EmbeddedBackend) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def now_ms() -> int:
+        entered.set()
+        release.wait(PATIENCE_S)
+        return real_ms()
+
+    log = backend.open(now_ms)
+    log.ensure_topics([TopicSpec("one", 1)])
+    with ThreadPoolExecutor(2) as pool:
+        appended = pool.submit(log.append_here, [Append("one", 0, b"k", b"a")])
+        assert entered.wait(PATIENCE_S)
+        closed = pool.submit(log.close)
+        until(lambda: not log._appender._thread.is_alive())
+        assert not closed.done()
+        release.set()
+        assert appended.result(PATIENCE_S) == [0]
+        closed.result(PATIENCE_S)
 
 
 def test_more_than_a_commit_takes_is_written_in_order(log: EmbeddedLog, backend: EmbeddedBackend) -> None:

@@ -144,10 +144,23 @@ class LogContract:
         assert [future.result(PATIENCE_S) for future in futures] == [[n] for n in range(500)]
         assert [r.value for r in everything(log, "one", 0)] == [b"%d" % n for n in range(500)]
 
+    def test_who_waits_for_an_append_passes_nothing_that_it_appended_before(self, log: Log) -> None:
+        futures = []
+        for n in range(0, 300, 3):
+            futures += [log.append([Append("one", 0, b"k", b"%d" % m)]) for m in (n, n + 1)]
+            assert log.append_here([Append("one", 0, b"k", b"%d" % (n + 2))]) == [n + 2]
+            assert log.read("one", 0, n + 2)[0].value == b"%d" % (n + 2)
+        assert [future.result(0) for future in futures] == [[n] for n in range(300) if n % 3 < 2]
+        assert [r.value for r in everything(log, "one", 0)] == [b"%d" % n for n in range(300)]
+        assert log.append_here([]) == []
+
     def test_many_threads_write_at_once(self, log: Log) -> None:
         def write(writer: int) -> None:
             for n in range(100):
-                put(log, "plain", n % 4, payload(str(writer), n, 50))
+                if writer % 2:
+                    log.append_here([Append("plain", n % 4, b"k", payload(str(writer), n, 50))])
+                else:
+                    put(log, "plain", n % 4, payload(str(writer), n, 50))
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, range(8)))
@@ -191,8 +204,9 @@ class LogContract:
             (Append("one", 0, b"k", "text"), TypeError),  # type: ignore[arg-type]
             (Append("one", 0, None, b"v"), TypeError),  # type: ignore[arg-type]
         ):
-            with pytest.raises(error):
-                log.append([good, bad])
+            for append in (log.append, log.append_here):
+                with pytest.raises(error):
+                    append([good, bad])
         assert put(log, "one", 0, b"first") == [0]
 
     def test_an_append_on_its_way_cannot_be_cancelled(self, log: Log, backend: Backend) -> None:
@@ -265,6 +279,7 @@ class LogContract:
         log.close()
         for use in (
             lambda: log.append([Append("one", 0, b"k", b"v")]),
+            lambda: log.append_here([Append("one", 0, b"k", b"v")]),
             lambda: log.read("one", 0, 0),
             lambda: log.end("one", 0),
             lambda: tail.poll(0),
@@ -284,7 +299,12 @@ class LogContract:
         if child == 0:
             status = 1
             try:
-                for use in (lambda: put(log, "one", 0, b"x"), lambda: log.read("one", 0, 0), lambda: tail.poll(0)):
+                for use in (
+                    lambda: put(log, "one", 0, b"x"),
+                    lambda: log.append_here([Append("one", 0, b"k", b"x")]),
+                    lambda: log.read("one", 0, 0),
+                    lambda: tail.poll(0),
+                ):
                     with pytest.raises(LogClosed):
                         use()
                 tail.close()
