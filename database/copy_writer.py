@@ -35,6 +35,9 @@ BULK_ROWS_MIN = {Kind.DELETE: 64, Kind.UPDATE: 16, Kind.UPSERT: 128, Kind.INSERT
 # Lines handed to libpq at once: PostgreSQL works on them while the next ones are made.
 _COPY_LINES = 256
 
+# What a value raises that does not fit its column's type.
+_UNFIT = (TypeError, AttributeError, KeyError, ValueError)
+
 _batches = itertools.count(1)
 
 
@@ -45,6 +48,24 @@ class WriteStats:
     statements: int
     rows: int
     bytes: int
+
+
+def small_statements(rows: Rows) -> list[str] | None:
+    """The statements that make the changes, for who sends them along with others; None where COPY is the faster way.
+
+    Raises BadRow for a value that does not fit its column's type.
+    """
+    by_table = [(table, _by_kind(changes)) for table, changes in rows.tables()]
+    if any(len(changed) >= BULK_ROWS_MIN[kind] for _, kinds in by_table for kind, changed in kinds.items()):
+        return None
+    statements: list[str] = []
+    for table, kinds in by_table:
+        plan = _plan(table)
+        try:
+            statements += [_small(plan, kind, _named(plan, changed)) for kind, changed in kinds.items() if changed]
+        except _UNFIT as error:
+            raise _bad_row(table, sum(map(len, kinds.values())), error) from error
+    return statements
 
 
 def write(connection: WriteConnection, rows: Rows) -> WriteStats:
@@ -62,8 +83,8 @@ def write(connection: WriteConnection, rows: Rows) -> WriteStats:
         count += len(changes)
         try:
             writer.add(_plan(table), changes)
-        except (TypeError, AttributeError, KeyError, ValueError) as error:
-            raise BadRow(f"{table.name}: {error!r} in one of {len(changes)} changed rows") from error
+        except _UNFIT as error:
+            raise _bad_row(table, len(changes), error) from error
     writer.flush()
     return WriteStats(writer.statements, count, writer.bytes)
 
@@ -134,10 +155,7 @@ class _Writer:
         self.bytes = 0
 
     def add(self, plan: _Plan, changes: Mapping[Key, tuple[Kind, Row | Values]]) -> None:
-        kinds: dict[Kind, list[tuple[Key, Row | Values]]] = {kind: [] for kind in Kind}
-        for key, (kind, row) in changes.items():
-            kinds[kind].append((key, row))
-        for kind, changed in kinds.items():
+        for kind, changed in _by_kind(changes).items():
             if len(changed) >= BULK_ROWS_MIN[kind]:
                 self.flush()
                 self._bulk(plan, kind, changed)
@@ -205,6 +223,17 @@ class _Writer:
         self._connection.execute_many_in_one([sql])
         self.statements += 1
         self.bytes += len(sql)
+
+
+def _bad_row(table: Table, count: int, error: Exception) -> BadRow:
+    return BadRow(f"{table.name}: {error!r} in one of {count} changed rows")
+
+
+def _by_kind(changes: Mapping[Key, tuple[Kind, Row | Values]]) -> dict[Kind, list[tuple[Key, Row | Values]]]:
+    kinds: dict[Kind, list[tuple[Key, Row | Values]]] = {kind: [] for kind in Kind}
+    for key, (kind, row) in changes.items():
+        kinds[kind].append((key, row))
+    return kinds
 
 
 def _small(plan: _Plan, kind: Kind, changed: Sequence[tuple[Key, Row]]) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annals.database import copy_writer, write_connection
-from annals.database.copy_writer import BULK_ROWS_MIN, write
+from annals.database.copy_writer import BULK_ROWS_MIN, small_statements, write
 from annals.database.errors import BadRow, DatabaseError, StatementFailed
 from annals.database.rows import Kind, Rows
 from annals.database.text import storable
@@ -112,6 +112,22 @@ def test_few_rows_of_several_tables_are_one_round_trip(writer: WriteConnection) 
     assert len(sent.all) == stats.statements == 1
     assert stats.rows == 6
     assert stats.bytes == len(sent.all[0])
+
+
+def test_few_rows_go_along_with_other_statements(writer: WriteConnection) -> None:
+    rows = numbered(BULK_ROWS_MIN[Kind.UPSERT] - 1)
+    rows.insert(KEYS_ONLY, {"name": "a"})
+    few = small_statements(rows)
+    assert few is not None
+    with count_statements(writer) as sent:
+        assert writer.execute_many_in_one(["BEGIN", *few, "COMMIT", "SELECT count(*) FROM every_type"]) == [
+            (BULK_ROWS_MIN[Kind.UPSERT] - 1,)
+        ]
+    assert len(sent.all) == 1
+    assert writer.rows("SELECT * FROM keys_only") == [("a",)]
+    assert small_statements(Rows()) == []
+    rows.upsert(EVERY_TYPE, {"room": "!r", "number": -1})
+    assert small_statements(rows) is None, "one of a kind is enough for a COPY"
 
 
 def test_many_inserts_are_one_copy(writer: WriteConnection) -> None:
@@ -220,6 +236,9 @@ def test_a_value_of_another_type_is_refused(
     writer.begin()
     with pytest.raises(BadRow, match="every_type"):
         write(writer, rows)
+    if not bulk:
+        with pytest.raises(BadRow, match="every_type"):
+            small_statements(rows)
 
 
 def test_rows_are_written_in_a_transaction_only(writer: WriteConnection) -> None:
