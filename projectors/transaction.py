@@ -2,9 +2,17 @@
 
     PostgreSQL   BEGIN, take positions, look up what is foreseen     1 round trip
                  (what else is lacked: one round trip a kind)
+    log          append the decisions
+    PostgreSQL   write the rows, NOTIFY, COMMIT                      1 round trip
+
+and where rows are many:
+
     log          append the decisions  ┐ at the same time
-    PostgreSQL   write the rows        ┘                             1 round trip, or a COPY a table
+    PostgreSQL   write the rows        ┘                             a COPY a table
                  NOTIFY, COMMIT                                      1 round trip
+
+Few rows take less time than a round trip of their own, and a few decisions less than the way to the log's thread and
+back: who has nothing to do meanwhile appends them itself.
 
 Taking the positions is the fence: a row that is not as its owner left it is not taken, and then nothing is written.
 """
@@ -13,19 +21,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, LargeBinary, SmallInteger, Text
 
-from annals.database.copy_writer import write
+from annals.database.copy_writer import small_statements, write
 from annals.database.encoding import encoding_of
 from annals.database.plan_age import DISCARD, PlanAge
 from annals.database.rows import Rows
 from annals.database.text import restore, storable
 from annals.database.write_connection import Part, WriteConnection
-from annals.eventlog.api import Append
 from annals.projectors.errors import FenceLost, GroupPartition, LogWentBack, StopsHere
 from annals.projectors.folding import load_rows
 from annals.projectors.moved import Moved
@@ -114,11 +120,17 @@ class Transactions:
         After an exception other than StopsHere the connection is not to be used again.
         """
         applied = self._worked(jobs, self._take(jobs), work_s_max)
-        appended = self._append(applied)
-        self._write(jobs, applied)
-        ends = _ends(applied, appended)
+        rows = _rows_of(jobs, applied)
+        few = small_statements(rows)
+        appends = [append for done in applied for append in done.decisions]
+        if few is not None:
+            ends = _ends(applied, self._decisions.write_here(appends) if appends else [])
+        else:
+            appended = self._decisions.write(appends) if appends else None
+            write(self._connection, rows)
+            ends = _ends(applied, appended.result() if appended else [])
         self._check(jobs, ends)
-        self._commit(jobs, applied)
+        self._commit(jobs, applied, few or [])
         for done, end in zip(applied, ends, strict=True):
             done.commit(end)
         return applied
@@ -184,21 +196,6 @@ class Transactions:
                 rooms.update(load(self._connection, want.rooms, want.fact_at))
         return Answers(rooms, rows)
 
-    def _append(self, applied: Sequence[Applied]) -> Future[list[int]] | None:
-        appends: list[Append] = [append for done in applied for append in done.decisions]
-        return self._decisions.write(appends) if appends else None
-
-    def _write(self, jobs: Sequence[Job], applied: Sequence[Applied]) -> None:
-        rows = applied[0].rows if len(applied) == 1 else Rows()
-        for done in applied if len(applied) > 1 else ():
-            rows.merge(done.rows)
-        for job, done in zip(jobs, applied, strict=True):
-            if done.position != job.prepared.planned:
-                group, topic, partition = job.worker.key
-                key = {"group_name": group, "topic": topic, "partition": partition}
-                rows.update(POSITIONS, key, {f.name: getattr(done.position, f.name) for f in fields(Position)})
-        write(self._connection, rows)
-
     def _check(self, jobs: Sequence[Job], ends: Sequence[int | None]) -> None:
         """Decisions that land below what the tables have: the topic was made anew since we took it."""
         for job, end in zip(jobs, ends, strict=True):
@@ -207,7 +204,8 @@ class Transactions:
                 problem = f"decisions were written up to {end}, the tables have them up to {has}"
                 raise LogWentBack(self._decisions.topic, partition, problem)
 
-    def _commit(self, jobs: Sequence[Job], applied: Sequence[Applied]) -> None:
+    def _commit(self, jobs: Sequence[Job], applied: Sequence[Applied], first: Sequence[str]) -> None:
+        """`first`: what is still to be written."""
         moved = Moved()
         positions = {}
         for job, done in zip(jobs, applied, strict=True):
@@ -216,7 +214,7 @@ class Transactions:
             moved.update(done.moved)
         notices = payloads(self._generation, positions, moved)
         parts: list[Part] = [("SELECT pg_notify(%s, %s)", (CHANNEL, notice)) for notice in notices]
-        self._connection.execute_many_in_one([*parts, "COMMIT"])
+        self._connection.execute_many_in_one([*first, *parts, "COMMIT"])
 
 
 def _time_of(work_s_max: float) -> TimeIsUp:
@@ -270,11 +268,22 @@ def _foreseen(needs: Needs, found: Sequence[tuple[Any, ...]]) -> dict[str, Loade
     return {room_id: Loaded(events=events, keys=of_room) for room_id, (events, of_room) in by_room.items()}
 
 
-def _ends(applied: Sequence[Applied], appended: Future[list[int]] | None) -> list[int | None]:
-    """Wait for the log; each partition's end of its decisions, None where it made none."""
-    if appended is None:
-        return [None] * len(applied)
-    offsets = iter(appended.result())
+def _rows_of(jobs: Sequence[Job], applied: Sequence[Applied]) -> Rows:
+    """All rows of a transaction, positions that are others than planned included."""
+    rows = applied[0].rows if len(applied) == 1 else Rows()
+    for done in applied if len(applied) > 1 else ():
+        rows.merge(done.rows)
+    for job, done in zip(jobs, applied, strict=True):
+        if done.position != job.prepared.planned:
+            group, topic, partition = job.worker.key
+            key = {"group_name": group, "topic": topic, "partition": partition}
+            rows.update(POSITIONS, key, {f.name: getattr(done.position, f.name) for f in fields(Position)})
+    return rows
+
+
+def _ends(applied: Sequence[Applied], appended: Sequence[int]) -> list[int | None]:
+    """Each partition's end of its decisions, None where it made none; `appended`: the offsets of all of them."""
+    offsets = iter(appended)
     ends: list[int | None] = []
     for done in applied:
         last = None

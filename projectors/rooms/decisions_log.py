@@ -36,6 +36,11 @@ class DecisionsLog:
         self._write_schemas(appends)
         return self._log.append(appends)
 
+    def write_here(self, appends: Sequence[Append]) -> list[int]:
+        """Append, on this thread where the log lets it; their offsets."""
+        self._write_schemas(appends)
+        return self._log.append_here(appends)
+
     def write_marks(self, marks: Sequence[tuple[int, Mark]]) -> list[int]:
         """Append (partition, mark) pairs and wait; their offsets."""
         appends = []

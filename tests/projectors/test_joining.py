@@ -49,6 +49,9 @@ class FaultyLog(MemberLog):
         future.set_result(offsets)
         return future
 
+    def append_here(self, records: Any) -> Any:
+        return self.append(records).result()
+
 
 class _FaultyTail:
     def __init__(self, log: FaultyLog, tail: Tail) -> None:
