@@ -28,6 +28,12 @@ from tests.support.ports import free_port
 from tests.support.servers import alive, config_of
 from tests.support.waiting import until
 
+#: How long the broker may take, where no test is about that.
+_OF_THE_BROKER = {
+    "ANNALS_KAFKA__APPEND_WAIT_S": str(PATIENCE_S),
+    "ANNALS_KAFKA__REQUEST_WAIT_S": str(PATIENCE_S),
+}
+
 
 class Node:
     """One process of a cluster."""
@@ -92,8 +98,7 @@ class Cluster:
             "ANNALS_REGISTRATION__ENABLED": "true",
             "ANNALS_RATE_LIMITS__ENABLED": "false",
             **PATIENT,
-            "ANNALS_KAFKA__APPEND_WAIT_S": str(PATIENCE_S),
-            "ANNALS_KAFKA__REQUEST_WAIT_S": str(PATIENCE_S),
+            **_OF_THE_BROKER,
             **environment,
         }
         self.nodes = {role: [self._node(role, n) for n in range(each)] for role in ("api", "projectors", "remote")}
@@ -110,12 +115,12 @@ class Cluster:
 
     @property
     def config(self) -> Config:
-        """The settings of its processes, for a look at log and tables from the test."""
-        return config_of({**self.environment, "ANNALS_KAFKA__REQUEST_WAIT_S": str(PATIENCE_S)})
+        """The settings of its processes, for a look at log and tables from the test, which waits for the broker."""
+        return config_of({**self.environment, **_OF_THE_BROKER})
 
     def annals(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """One `annals` command in the cluster's environment."""
-        return nursery.run(*words, environment=self.environment)
+        """One `annals` command in the cluster's environment; it waits for the broker."""
+        return nursery.run(*words, environment={**self.environment, **_OF_THE_BROKER})
 
     def prepare(self) -> None:
         """Make topics and tables."""
