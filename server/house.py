@@ -79,7 +79,9 @@ class House:
     async def until_serving(self) -> None:
         """Wait until `serving`, however long that takes, and say every half minute that it is not so yet."""
         while not self.serving():
-            _logger.info("waits_for_tables", records=sum(lags(self.log, self.reached.known).values()))
+            # Of what was there at the start. The log is not asked again: it may be away, and its answer takes time.
+            lacked = [end - self.reached.known.get(which, 0) for which, end in self.starting_ends.items()]
+            _logger.info("waits_for_tables", records=sum(records for records in lacked if records > 0))
             await self.reached.reached(self.starting_ends, SAY_AGAIN_S)
 
     async def readiness(self) -> str | None:
