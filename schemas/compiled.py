@@ -8,13 +8,13 @@ They know the newest version only: records of older ones go through fastavro's s
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any
 
 from annals.schemas import varint
 from annals.schemas.errors import Undecodable, Unencodable
-from annals.schemas.shapes import ArrayOf, Primitive, RecordOf, Shape, UnionOf
+from annals.schemas.shapes import ArrayOf, FieldOf, Primitive, RecordOf, Shape, UnionOf
 
 Encoder = Callable[[Any], bytes]
 Decoder = Callable[[bytes], Any]
@@ -48,9 +48,13 @@ def encoder_of(record: RecordOf, prefix: bytes) -> Encoder:
     return encode
 
 
-def decoder_of(record: RecordOf, prefix: bytes) -> Decoder:
-    """The function that reads a fact of this shape. IndexError, UnicodeDecodeError or Undecodable where it is torn."""
-    source = _Source()
+def decoder_of(record: RecordOf, prefix: bytes, unread: Collection[str] = ()) -> Decoder:
+    """The function that reads a fact of this shape. IndexError, UnicodeDecodeError or Undecodable where it is torn.
+
+    Fields whose names are in `unread`, of the fact or of a record in it, are passed over: what is made has no such
+    attribute (AttributeError where one is asked for).
+    """
+    source = _Source(unread)
     source.line("def decode(b):")
     source.indent += 1
     source.line(f"i = {len(prefix)}")
@@ -64,7 +68,8 @@ def decoder_of(record: RecordOf, prefix: bytes) -> Decoder:
 class _Source:
     """A function in the making: its lines, the constants it uses, and fresh names."""
 
-    def __init__(self) -> None:
+    def __init__(self, unread: Collection[str] = ()) -> None:
+        self.unread = unread
         self.indent = 0
         self._lines: list[str] = []
         self._names = itertools.count()
@@ -179,13 +184,26 @@ def _read(source: _Source, shape: Shape) -> str:
             _read_length(source)
             source.line(f"{value} = b[i:j]{'.decode()' if avro == 'string' else ''}; i = j")
         case RecordOf(cls, _, fields):
-            values = _read_fields(source, [field.shape for field in fields])
-            _construct(source, cls, value, {field.name: one for field, one in zip(fields, values, strict=True)})
+            _construct(source, cls, value, _read_record(source, fields))
         case ArrayOf(item):
             _read_array(source, item, value)
         case UnionOf():
             _read_union(source, shape, value)
     return value
+
+
+def _read_record(source: _Source, fields: Sequence[FieldOf]) -> dict[str, str]:
+    """The names that hold the values, by field."""
+    values: dict[str, str] = {}
+    for is_unread, group in itertools.groupby(fields, key=lambda field: field.name in source.unread):
+        together = list(group)
+        if is_unread:
+            for field in together:
+                _pass(source, field.shape)
+        else:
+            names = _read_fields(source, [field.shape for field in together])
+            values |= {field.name: name for field, name in zip(together, names, strict=True)}
+    return values
 
 
 def _read_fields(source: _Source, shapes: Sequence[Shape]) -> list[str]:
@@ -234,6 +252,27 @@ def _construct(source: _Source, cls: type, value: str, values: dict[str, str]) -
     source.line(f"{value}.__class__ = {source.constant(cls)}")
 
 
+def _pass(source: _Source, shape: Shape) -> None:
+    """Emit what passes over one value: nothing is made of it."""
+    match shape:
+        case Primitive("long"):
+            source.line("while b[i] > 127: i += 1")
+            source.line("i += 1")
+        case Primitive("boolean"):
+            source.line("i += 1")
+        case Primitive():
+            _read_length(source)
+            source.line("i = j")
+        case RecordOf(_, _, fields):
+            for field in fields:
+                _pass(source, field.shape)
+        case ArrayOf(item):
+            _each_item(source, lambda: _pass(source, item))
+            source.line("i += 1")
+        case UnionOf():
+            _read(source, shape)
+
+
 @cache
 def _open_twin(cls: type) -> type:
     """A class with the same slots, of which the attributes can be set (annals.matrix.quick has the same; neither folder
@@ -258,12 +297,20 @@ def _read_length(source: _Source) -> None:
 
 
 def _read_array(source: _Source, item: Shape, value: str) -> None:
-    items, count = source.name(), source.name()
-    source.line(f"{count} = b[i]")
-    source.line(f"if {count} == 0: {value} = (); i += 1")
+    items = source.name()
+    source.line(f"if b[i] == 0: {value} = (); i += 1")
     source.line("else:")
     source.indent += 1
     source.line(f"{items} = []")
+    _each_item(source, lambda: source.line(f"{items}.append({_read(source, item)})"))
+    source.line(f"{value} = tuple({items}); i += 1")
+    source.indent -= 1
+
+
+def _each_item(source: _Source, of_item: Callable[[], None]) -> None:
+    """Emit what goes through an array's blocks; it ends at the zero behind the last one."""
+    count = source.name()
+    source.line(f"{count} = b[i]")
     source.line(f"while {count}:")
     source.indent += 1
     source.line(f"if {count} & 129:")
@@ -272,11 +319,9 @@ def _read_array(source: _Source, item: Shape, value: str) -> None:
     source.line(f"else: {count} >>= 1; i += 1")
     source.line(f"for _ in range({count}):")
     source.indent += 1
-    source.line(f"{items}.append({_read(source, item)})")
+    of_item()
     source.indent -= 1
     source.line(f"{count} = b[i]")
-    source.indent -= 1
-    source.line(f"{value} = tuple({items}); i += 1")
     source.indent -= 1
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
 from annals.eventlog.api import Log
-from annals.schemas.codec import decode
+from annals.schemas.codec import decode, decoder_passing
 from annals.schemas.errors import Undecodable
-from annals.schemas.facts.rooms import RoomFact
+from annals.schemas.facts.rooms import PduFact, RoomFact
 
 # As many as the embedded log reads by one statement.
 _AHEAD_RECORDS = 250
 _KEPT_FACTS = 320
+
+
+#: What no fold reads of a PDU's record is not made of it.
+decode_for_fold = decoder_passing(
+    PduFact,
+    frozenset(("recorded_at_ms", "writer", "writer_version", "cause", "origin", "via", "purpose", "signatures")),
+)
 
 
 class NoFact(Exception):
@@ -21,8 +30,9 @@ class NoFact(Exception):
 class Facts:
     """Reads single facts; ahead, where they are asked for in order."""
 
-    def __init__(self, log: Log, topic: str, partition: int) -> None:
+    def __init__(self, log: Log, topic: str, partition: int, decode: Callable[[bytes], Any] = decode) -> None:
         self._log, self._topic, self._partition = log, topic, partition
+        self._decode = decode
         self._kept: OrderedDict[int, RoomFact] = OrderedDict()
         self._next = -1
 
@@ -44,7 +54,7 @@ class Facts:
             if record.value is None:
                 continue
             try:
-                fact = decode(record.value)
+                fact = self._decode(record.value)
             except Undecodable:
                 continue  # a poisoned record in between; whoever asks for it is told that there is no fact
             if isinstance(fact, RoomFact):

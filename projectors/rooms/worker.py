@@ -16,7 +16,7 @@ from annals.projectors.rooms.chains import InRoom, may_be_cited, place
 from annals.projectors.rooms.decided import DecidedStep
 from annals.projectors.rooms.decisions_log import DecisionsLog
 from annals.projectors.rooms.errands import users_and_errands
-from annals.projectors.rooms.facts import Facts
+from annals.projectors.rooms.facts import Facts, decode_for_fold
 from annals.projectors.rooms.fold import StepFacts, fold_step, sources_needed
 from annals.projectors.rooms.views import ViewCache
 from annals.projectors.work import Answers, Applied, Position, Prepared, TimeIsUp, Wants, Work, hash_of
@@ -66,6 +66,7 @@ class RoomsWorker:
         self._skips = skips
         self._views = views
         self._facts = Facts(log, TOPIC, partition)
+        self._folded = Facts(log, TOPIC, partition, decode_for_fold)
         self._around = Surroundings(partition, epoch, is_local, decisions.encoded, self._facts.at, left_out)
 
     @property
@@ -113,6 +114,7 @@ class RoomsWorker:
         """See Worker."""
         self._views.forget(self._partition)
         self._facts = Facts(self._log, TOPIC, self._partition)
+        self._folded = Facts(self._log, TOPIC, self._partition, decode_for_fold)
         self._around = replace(self._around, fact_at=self._facts.at)
 
     def _work(
@@ -183,9 +185,9 @@ class RoomsWorker:
         folded = Folded(Rows(), Moved(), [], [], len(steps), steps[-1])
         is_local, partition = self._around.is_local, self._partition
         for step in steps:
-            fact = self._facts.at(step.offset)
+            fact = self._folded.at(step.offset)
             needed = sources_needed(step.offset, step.decisions)
-            others = {source: self._facts.at(source) for source in needed} if needed else _NO_FACTS
+            others = {source: self._folded.at(source) for source in needed} if needed else _NO_FACTS
             facts = StepFacts(step.offset, fact, others)
             fold_step(facts, step.decisions, partition, is_local, folded.rows)
             if facts.may_hold_state:

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annals.schemas import codec
-from annals.schemas.codec import decode, encode, fingerprint_in, learn, schema_file
+from annals.schemas.codec import decode, decoder_passing, encode, fingerprint_in, learn, schema_file
 from annals.schemas.errors import SchemaMismatch, Undecodable, Unencodable, UnknownSchema
 from annals.schemas.facts.decisions import Mark, Resumed, Verdict
 from annals.schemas.facts.envelope import Envelope, Sealed
-from annals.schemas.facts.rooms import PduCreated
+from annals.schemas.facts.rooms import PduCreated, PduFact, PduReceived, SignatureChecked
 from annals.schemas.facts.users import DeviceLoggedOut
 from annals.schemas.fingerprint import PREFIX_BYTES, fingerprint_of
 from annals.schemas.plain import from_plain, to_plain
@@ -76,6 +76,40 @@ def test_the_bytes_are_those_of_fastavro(cls: type, data: st.DataObject) -> None
     assert value[PREFIX_BYTES:] == body.getvalue()
     read: Any = fastavro.schemaless_reader(io.BytesIO(value[PREFIX_BYTES:]), schema, None)
     assert from_plain(cls, read) == fact
+
+
+_UNREAD = frozenset(("recorded_at_ms", "writer", "cause", "body", "via", "signatures"))
+
+
+@pytest.mark.parametrize("cls", [cls for cls in FACTS if issubclass(cls, PduFact)], ids=lambda cls: cls.__name__)
+@few_examples(6)
+@given(data=st.data())
+def test_what_is_not_asked_for_is_not_made(cls: type, data: st.DataObject) -> None:
+    fact: Any = data.draw(facts(cls))
+    some = decoder_passing(PduFact, _UNREAD)(encode(fact))
+    for whole, part in ((fact, some), (fact.envelope, some.envelope)):
+        assert type(part) is type(whole)
+        for field in dataclasses.fields(whole):
+            if field.name in _UNREAD:
+                with pytest.raises(AttributeError):
+                    getattr(part, field.name)
+            elif field.name != "envelope":
+                assert getattr(part, field.name) == getattr(whole, field.name)
+
+
+def test_facts_of_which_all_is_asked_for_are_whole() -> None:
+    fact = DeviceLoggedOut(ENVELOPE, "@ann:test", "A")
+    assert decoder_passing(PduFact, _UNREAD)(encode(fact)) == fact
+
+
+def test_a_torn_record_is_undecodable_where_it_is_not_read() -> None:
+    checked = (SignatureChecked("a", "ed25519:1", "valid"), SignatureChecked("b", "ed25519:2", "invalid"))
+    value = encode(PduReceived(ENVELOPE, "!r", "$e", "12", b"{}", b"{}", "a", "t" * 200, checked, True))
+    some = decoder_passing(PduFact, _UNREAD)
+    assert some(value).content_hash_ok
+    for torn in (*(value[:end] for end in range(len(value))), value + b"\0"):
+        with pytest.raises(Undecodable):
+            some(torn)
 
 
 def test_a_record_begins_with_marker_and_fingerprint() -> None:
