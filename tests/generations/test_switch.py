@@ -12,7 +12,7 @@ from annals.database.statements import Statements
 from annals.server.operator_access import opened_tables
 from tests.support.backends import LogBackend
 from tests.support.crashes import People, Talker, Watch, introduced, said_by, wait_ready
-from tests.support.operators import LIMITS, REASON, annals, has, killed, owner, rows, serving
+from tests.support.operators import LIMITS, REASON, SHORT_STOP, annals, has, killed, owner, rows, serving
 from tests.support.rebuild_check import assert_rebuild_equal
 from tests.support.servers import Serve
 from tests.support.waiting import until
@@ -95,7 +95,7 @@ def test_a_switch_that_is_killed(server: Serve, people: People, where: str) -> N
     other = "g1" if before == "g2" else "g2"
     with Talker(people.ann, people.room_id, f"killed-{kill[1]}-{kill[3]}") as talker:
         until(lambda: talker.goes_on_from(0), "messages come")
-        killed(server, kill, "switch", other, *REASON, limits={} if where == BY_ITSELF else LIMITS)
+        killed(server, kill, "switch", other, *REASON, limits=SHORT_STOP if where == BY_ITSELF else LIMITS)
         if where != BY_ITSELF:
             assert [_is_stopped(server, name) for name in ("g1", "g2")] == [stopped] * 2
         count = len(talker.acknowledged)

@@ -33,6 +33,8 @@ _WAITS = {
 }
 #: In the environment of a command.
 LIMITS = with_limits(_WAITS)
+#: The same, of one whose stop ends by itself as soon as in the wild.
+SHORT_STOP = with_limits({place: value for place, value in _WAITS.items() if not place.endswith(":STOP_S")})
 #: The command, which ends itself with SIGKILL at the `nth` call of a function: before it, or after it.
 _KILLED = """
 import importlib, os, signal, sys
