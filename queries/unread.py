@@ -1,14 +1,17 @@
 """Unread counts: how many events since a user's read receipt notify, by the user's push rules.
 
-Computed from the tables alone, so that no restart changes them. At most UNREAD_MAX events a room are looked at.
+Computed from the tables alone, so that no restart changes them. The events of a room come by their ids, at most
+UNREAD_MAX (queries/room_facts.py); the text of one is read when it is judged, which is once as long as nothing changes
+that push rules ask of the room.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
@@ -17,33 +20,21 @@ from annals.matrix.power_levels import PowerLevels
 from annals.matrix.push_conditions import Occasion
 from annals.matrix.push_rules import CompiledRuleset, compile_ruleset, full_ruleset
 from annals.projectors.rooms.read import shown_event
-from annals.queries.client_events import VISIBLE
-from annals.queries.room_facts import RoomFacts
+from annals.queries.client_events import EventRow
+from annals.queries.room_facts import COUNTED_MAX, RoomFacts
 
-UNREAD_MAX = 100
 _JUDGEMENTS_KEPT = 50_000
 
-# Unread: behind the newest event that a receipt of the user names; without one, behind the user's latest coming.
-_UNREAD_SQL = f"""
-    WITH low AS (
-        SELECT w.room_id, COALESCE(
-            (SELECT max(e.position) FROM receipts r JOIN events e ON e.room_id = r.room_id AND e.event_id = r.event_id
-             WHERE r.room_id = w.room_id AND r.user_id = %s AND r.receipt_type IN ('m.read', 'm.read.private')),
-            (SELECT max(own.position) FROM (
-                SELECT d.position, d.membership, lag(d.membership) OVER (ORDER BY d.position, d.ordinal) AS before
-                FROM current_state_deltas d
-                WHERE d.room_id = w.room_id AND d.type = 'm.room.member' AND d.state_key = %s) AS own
-             WHERE own.membership = 'join' AND own.before IS DISTINCT FROM 'join'), 0) AS position
-        FROM unnest(%s::text[]) AS w(room_id)
-    )
+_TEXTS_SQL = """
     SELECT e.room_id, e.event_id, e.room_version, e.client_json, e.depth
-    FROM low CROSS JOIN LATERAL (
-        SELECT * FROM events e
-        WHERE e.room_id = low.room_id AND e.position > low.position AND e.sender <> %s
-            AND {VISIBLE} AND NOT e.backfilled AND e.redacted_by IS NULL
-        ORDER BY e.position LIMIT {UNREAD_MAX}
-    ) AS e
+    FROM unnest(%s::text[], %s::text[]) AS w(room_id, event_id)
+    JOIN events e ON e.room_id = w.room_id AND e.event_id = w.event_id
 """
+
+_Named = tuple[str, str]
+"""Room id and event id."""
+_Judgement = tuple[bool, bool]
+"""Whether it notifies, and whether it is a highlight too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,41 +46,67 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadEvent:
-    """An event that a user has not read."""
+class _Text:
+    """What of an event is judged, as stored."""
 
-    event_id: str
     room_version: str
     client_json: str
     depth: int
 
 
-def unread_events(snapshot: Snapshot, room_ids: Sequence[str], user_id: str) -> dict[str, list[UnreadEvent]]:
-    """The events that the user has not read, by room id; rooms without any are left out."""
-    found: dict[str, list[UnreadEvent]] = {}
-    if room_ids:
-        for room_id, *row in snapshot.rows(_UNREAD_SQL, (user_id, user_id, list(room_ids), user_id)):
-            found.setdefault(restore(room_id), []).append(UnreadEvent(restore(row[0]), *row[1:]))
-    return found
+def unread_counts(
+    snapshot: Snapshot, facts: Mapping[str, RoomFacts], at_hand: Iterable[EventRow], user_id: str
+) -> dict[str, Unread]:
+    """How many of each room's unread events notify the user. `at_hand`: events that were read anyway."""
+    bases = {room_id: _basis(of_room, user_id) for room_id, of_room in facts.items() if of_room.unread}
+    judged: dict[_Named, _Judgement] = {}
+    new: list[_Named] = []
+    for room_id, basis in bases.items():
+        for event_id in facts[room_id].unread:
+            known = _judgements.get((event_id, basis))
+            if known is None:
+                new.append((room_id, event_id))
+            else:
+                judged[room_id, event_id] = known
+    for (room_id, event_id), judgement in _judge(snapshot, new, facts, at_hand, user_id):
+        judged[room_id, event_id] = judgement
+        _judgements.put((event_id, bases[room_id]), judgement)
+    return {room_id: _count([judged[room_id, one] for one in of_room.unread]) for room_id, of_room in facts.items()}
 
 
-def unread_count(events: Sequence[UnreadEvent], facts: RoomFacts | None, user_id: str) -> Unread:
-    """How many of a room's unread events notify the user."""
-    if not events or facts is None:
-        return Unread()
-    # Judgements depend on these; the text of an event never changes.
-    basis = (user_id, facts.create_json, facts.levels_json, facts.levels_redacted, facts.own_json, min(facts.joined, 3))
-    room = None
-    notifications = highlights = 0
-    for unread in events:
-        judged = _judgements.get((unread.event_id, basis))
-        if judged is None:
-            room = room or _Room.of(facts)
-            judged = _judge(unread, room, user_id)
-            _judgements.put((unread.event_id, basis), judged)
-        notifications += judged[0]
-        highlights += judged[0] and judged[1]
-    return Unread(notifications, highlights)
+def _basis(facts: RoomFacts, user_id: str) -> bytes:
+    """What stands for all that a judgement depends on beside the event, the text of which never changes."""
+    joined = min(facts.joined, COUNTED_MAX)
+    basis = (user_id, facts.create_json, facts.levels_json, facts.levels_redacted, facts.own_json, joined)
+    return sha256(repr(basis).encode()).digest()
+
+
+def _count(judged: Sequence[_Judgement]) -> Unread:
+    notify = [highlight for notifies, highlight in judged if notifies]
+    return Unread(len(notify), sum(notify))
+
+
+def _judge(
+    snapshot: Snapshot,
+    new: Sequence[_Named],
+    facts: Mapping[str, RoomFacts],
+    at_hand: Iterable[EventRow],
+    user_id: str,
+) -> Iterator[tuple[_Named, _Judgement]]:
+    if not new:
+        return
+    texts = {(e.room_id, e.event_id): _Text(e.room_version, e.client_json, e.depth) for e in at_hand}
+    if lacking := [named for named in new if named not in texts]:
+        for room_id, event_id, *stored in snapshot.rows(_TEXTS_SQL, [list(ids) for ids in zip(*lacking, strict=True)]):
+            texts[restore(room_id), restore(event_id)] = _Text(*stored)
+    rooms = {room_id: _Room.of(facts[room_id]) for room_id in dict.fromkeys(room_id for room_id, _ in new)}
+    for room_id, event_id in new:
+        text, room = texts[room_id, event_id], rooms[room_id]
+        event = shown_event(restore(text.client_json), text.room_version, event_id, text.depth)
+        level = room.levels.user(event.sender)
+        occasion = Occasion(event, room.member_count, level, room.notification_levels, room.display_name)
+        actions = _ruleset(user_id).evaluate(occasion)
+        yield (room_id, event_id), (bool(actions.notify), bool(actions.highlight))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,29 +138,21 @@ class _Room:
 
 
 class _Judgements:
-    """The latest judgements of push rules, which are pure: (notify, highlight)."""
+    """The latest judgements of push rules, which are pure, by event id and basis."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[object, tuple[bool, bool]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, bytes], _Judgement] = OrderedDict()
 
-    def get(self, key: object) -> tuple[bool, bool] | None:
+    def get(self, key: tuple[str, bytes]) -> _Judgement | None:
         return self._kept.get(key)
 
-    def put(self, key: object, judged: tuple[bool, bool]) -> None:
+    def put(self, key: tuple[str, bytes], judged: _Judgement) -> None:
         self._kept[key] = judged
         if len(self._kept) > _JUDGEMENTS_KEPT:
             self._kept.popitem(last=False)
 
 
 _judgements = _Judgements()
-
-
-def _judge(unread: UnreadEvent, room: _Room, user_id: str) -> tuple[bool, bool]:
-    event = shown_event(restore(unread.client_json), unread.room_version, unread.event_id, unread.depth)
-    level = room.levels.user(event.sender)
-    occasion = Occasion(event, room.member_count, level, room.notification_levels, room.display_name)
-    actions = _ruleset(user_id).evaluate(occasion)
-    return bool(actions.notify), bool(actions.highlight)
 
 
 @lru_cache(maxsize=1_000)

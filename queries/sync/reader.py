@@ -21,7 +21,7 @@ from annals.queries.sync.rooms import SyncRoom, rooms_of
 from annals.queries.sync.state import questions, state_of
 from annals.queries.sync.timelines import Timeline, timelines
 from annals.queries.sync.token import BadToken, SyncToken, token_of
-from annals.queries.unread import unread_count, unread_events
+from annals.queries.unread import unread_counts
 
 _MEMBER = "m.room.member"
 
@@ -174,17 +174,17 @@ class _Reading:
         """Summaries and unread counts, where they may have changed."""
         joined = [room.room_id for room in self._joined]
         counted = [room_id for room_id in joined if room_id in told or room_id in self.extras.read_on]
-        unread = unread_events(self._snapshot, counted, self._user_id)
         named = {
             room.room_id
             for room in self._joined
             if room.room_id in told and (room.whole or told[room.room_id].names_members)
         }
-        asked = [room_id for room_id in counted if room_id in named or room_id in unread]
-        facts = room_facts(self._snapshot, asked, named, self._user_id)
+        facts = room_facts(self._snapshot, counted, named, self._user_id)
+        events = [event for of_room in told.values() for event in of_room.timeline.events]
+        counts = unread_counts(self._snapshot, facts, events, self._user_id)
         found: dict[str, dict[str, Any]] = {}
         for room_id in counted:
-            count = unread_count(unread.get(room_id, ()), facts.get(room_id), self._user_id)
+            count = counts[room_id]
             numbers = {"notification_count": count.notifications, "highlight_count": count.highlights}
             found[room_id] = {"unread_notifications": numbers}
             if room_id in told:

@@ -1,4 +1,4 @@
-"""What a /sync asks of PostgreSQL: at most nine queries however many rooms, and nothing of what did not move."""
+"""What a /sync asks of PostgreSQL: at most eight queries however many rooms, and nothing of what did not move."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from annals.queries.room_facts import room_facts
 from annals.schemas.facts.users import AccountDataSet
 from tests.support.projectors import envelope
 from tests.support.rooms import user
 from tests.support.statements import count_statements
 from tests.support.sync_world import World
 
-QUERIES_MAX = 9
+QUERIES_MAX = 8
 #: Tables that only one provider of a /sync reads.
 PROVIDERS = {"account_data": "account_data", "receipts": "JOIN receipts r ON", "timelines": "w.number"}
 
@@ -83,6 +84,39 @@ def test_what_did_not_move_is_not_asked(world: World) -> None:
     assert asked() == {"timelines"}
 
 
+def test_a_message_that_wakes_is_three_queries(world: World) -> None:
+    """Who is in which rooms, the timeline, and what is unread: the text of what is told need not be read again."""
+    room = world.room()
+    world.member(room, "bob", "join")
+    for _ in range(3):
+        world.say(room, "alice")
+    since = world.sync("bob")["next_batch"]
+    for said in range(4, 7):
+        world.say(room, "alice")
+        assert len(queries_of(world, since)) == 3
+        answer = world.sync("bob", since)
+        assert answer["rooms"]["join"][room.room_id]["unread_notifications"]["notification_count"] == said
+        since = answer["next_batch"]
+
+
+def test_texts_of_unread_events_are_read_once(world: World) -> None:
+    room = world.room()
+    world.member(room, "bob", "join")
+    for number in range(5):
+        world.say(room, "alice", f"{number} {user('bob')}")
+    since = world.sync("alice")["next_batch"]
+    world.say(room, "alice")
+
+    def texts() -> int:
+        return sum("w(room_id, event_id)" in query for query in queries_of(world, since))
+
+    # Four of them are in no timeline that is told.
+    assert [texts(), texts()] == [1, 0]
+    world.send(room, "alice", "m.room.power_levels", {"users": {}, "notifications": {"room": 1}}, "")
+    assert texts() == 1, "judged by other power levels"
+    assert texts() == 0
+
+
 def test_what_moved_elsewhere_is_one_query(world: World) -> None:
     room = world.room()
     world.member(room, "bob", "join")
@@ -91,3 +125,20 @@ def test_what_moved_elsewhere_is_one_query(world: World) -> None:
     for _ in range(3):
         world.say(other, "alice")
     assert len(queries_of(world, since)) == 1
+
+
+def test_members_are_counted_as_far_as_somebody_asks(world: World) -> None:
+    """Of a large room only a summary needs the number of all."""
+    room = world.room()
+    for name in ("bob", "carol", "dave", "erin"):
+        world.member(room, name, "join")
+    world.member(room, "alice", "invite", "frank")
+    world.read(room, "erin", world.say(room, "alice"))
+
+    def counted(name: str, *heroes: str) -> tuple[int, int, int]:
+        facts = world.database.read_now(lambda s: room_facts(s, [room.room_id], heroes, user(name)))[room.room_id]
+        return facts.joined, facts.invited, len(facts.unread)
+
+    assert counted("bob", room.room_id)[:2] == (5, 1)
+    assert counted("bob")[:2] == (3, 0)
+    assert counted("erin") == (0, 0, 0), "nothing is unread"
