@@ -155,8 +155,10 @@ def plan_room(
         if isinstance(item, Prepared):
             ids[index] = item.event.event_id
             events[item.event.event_id] = item.event
-        elif not _is_left_out(item, is_ruling=answer.pdus[index].get("type") in _JUDGED_BY):
-            raise refusal_of(item)
+        else:
+            event_type = answer.pdus[index].get("type")
+            if not _is_left_out(item, is_ruling=type(event_type) is str and event_type in _JUDGED_BY):
+                raise refusal_of(item)
     for event in events.values():
         if event.room_id != asked.room_id:
             raise AnswerRefused(f"{event.event_id} is of another room")

@@ -162,6 +162,20 @@ def test_answers_to_send_join(version: str, lie: Spoilt) -> None:
         assert all(isinstance(item, Verified) for item in events)
 
 
+@pytest.mark.parametrize("event_type", [[], {}, ["m.room.member"], None, 1])
+@pytest.mark.parametrize("version", ["1", "12"])
+def test_an_event_of_a_room_whose_type_is_no_text(version: str, event_type: Any) -> None:
+    room, asked = a_room(version)
+    ours = event_from(read_template(room.template(ANN, JOIN), asked), asked, {}, "us.example", OURS, 1_700_000_000_000)
+    told = room.accept(ours.pdu)
+    told = {**told, "state": [*told["state"], {**told["state"][-1], "type": event_type}]}
+    answer = read_join_answer(json.dumps(told).encode())
+    prepared = [prepare(Candidate(pdu, room.rules)) for pdu in answer.pdus]
+    with suppress(AttemptFailed):
+        plan = plan_room(answer, prepared, asked, room.rules, ours)
+        assert len(plan.state) == len(told["state"]) - 1
+
+
 def _known() -> Callable[[Any], Any]:
     keys = {THEIRS.key_id: {"key": THEIRS.verify_key.base64}}
     answer = {"server_name": SERVER, "verify_keys": keys, "old_verify_keys": {}, "valid_until_ts": 2**52}
