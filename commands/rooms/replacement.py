@@ -76,7 +76,8 @@ def _join_rules(content: Mapping[str, Any], rules: RoomRules) -> dict[str, Any]:
         "restricted": rules.restricted_join,
         "knock_restricted": rules.knock_restricted_join,
     }
-    if known.get(content.get("join_rule", ""), True):
+    named = content.get("join_rule")
+    if not isinstance(named, str) or known.get(named, True):
         return dict(content)
     # Who would have to be let in by a rule that the new version does not know must be invited.
     return {"join_rule": "invite"}

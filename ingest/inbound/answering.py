@@ -14,7 +14,7 @@ from annals.matrix.errors import MatrixError
 from annals.matrix.identifiers import domain_of
 from annals.matrix.room_versions import RoomRules
 
-_ANSWERS = frozenset(("leave", "ban"))
+_ANSWERS = ("leave", "ban")
 
 
 def rules_of_answer(found: Found, room_id: str | None, pdu: Any, origin: str) -> RoomRules | None:

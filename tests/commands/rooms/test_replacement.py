@@ -46,6 +46,13 @@ def test_a_join_rule_that_the_version_does_not_know_is_invite(rule: str, version
     assert state["m.room.join_rules"]["join_rule"] == expected
 
 
+@pytest.mark.parametrize("content", [{"join_rule": ["public"]}, {"join_rule": {}}, {"join_rule": None}, {}])
+def test_join_rules_that_name_none_come_as_they_are(content: dict[str, Any]) -> None:
+    old = _old("11", ("m.room.join_rules", "", content))
+    state = {kind: content for kind, _, content in state_of(old, ALICE, {ALICE}, ROOM_VERSIONS["12"])}
+    assert state["m.room.join_rules"] == content
+
+
 def test_levels_come_last_and_members_and_strange_events_do_not_come() -> None:
     old = _old("11", ("m.room.power_levels", "", {"users": {ALICE: 100}}), ("org.x", "", {}), ("m.room.name", "", {}))
     assert [kind for kind, _, _ in state_of(old, ALICE, {ALICE}, ROOM_VERSIONS["12"])] == [
