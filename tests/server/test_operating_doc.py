@@ -65,12 +65,13 @@ def test_the_settings_that_the_text_names_are_there() -> None:
     named = {word for word in CODE if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)}
     assert {"data_dir", "min_insync_replicas"} <= named
     strangers = {word for word in named - known if not word.startswith("annals_")}
-    programs_and_lines = {"log_behind_tables", "partition_stopped", "partitions_given_up", "pg_dump", "pg_restore"}
-    assert strangers == programs_and_lines | {"as_token", "hs_token", "sender_localpart"}
+    lines = {"log_behind_tables", "partition_stopped", "partitions_given_up", "waits_for_tables"}
+    assert strangers == lines | {"pg_dump", "pg_restore", "as_token", "hs_token", "sender_localpart"}
 
 
 def test_log_lines_that_the_text_names_are_written() -> None:
     loop = (DOC.parents[1] / "projectors" / "loop.py").read_text()
     assert '"partition_stopped"' in loop
     assert '"partitions_given_up"' in loop
+    assert '"waits_for_tables"' in (DOC.parents[1] / "server" / "house.py").read_text()
     assert '"log_behind_tables"' in (DOC.parents[1] / "projectors" / "positions" / "appending.py").read_text()
