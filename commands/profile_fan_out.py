@@ -11,15 +11,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from annals.commands.profiles import MEMBER_FIELDS
+from annals.commands.rooms.showing import member_profiles, show_the_same
 from annals.commands.worker import Started, Step
 from annals.database.pool import Database
 from annals.database.snapshot import Snapshot
 from annals.database.text import restore
-from annals.projectors.sealables import unpacked
-from annals.schemas.facts.envelope import Sealed
 
-_PROFILE_SQL = "SELECT field, value FROM profiles WHERE user_id = %s AND field = ANY(%s)"
 _MEMBER_SQL = """
     SELECT c.membership, e.client_json, e.redacted_by IS NOT NULL
     FROM current_state c JOIN events e ON e.room_id = c.room_id AND e.event_id = c.event_id
@@ -93,15 +90,11 @@ def _others(snapshot: Snapshot, user_id: str, rooms: Sequence[str]) -> list[str]
 
 def _content(snapshot: Snapshot, user_id: str) -> dict[str, Any]:
     """What a member event of the user is to hold."""
-    content: dict[str, Any] = {"membership": "join"}
-    for field, column in snapshot.rows(_PROFILE_SQL, (user_id, sorted(MEMBER_FIELDS))):
-        value = unpacked(bytes(column))
-        if not isinstance(value, Sealed):
-            content[field] = json.loads(value)
-    return content
+    profile = member_profiles(snapshot, [user_id]).get(user_id, {})
+    return {"membership": "join"} | {field: value for field, value in profile.items() if value is not None}
 
 
 def _shows(text: str, redacted: bool, content: dict[str, Any]) -> bool:
     # A redacted member event shows nothing of the profile any more.
     current = {} if redacted else json.loads(text)["content"]
-    return all(current.get(field) == content.get(field) for field in MEMBER_FIELDS)
+    return show_the_same(current, content)

@@ -55,6 +55,10 @@ def small_statements(rows: Rows) -> list[str] | None:
 
     Raises BadRow for a value that does not fit its column's type.
     """
+    # With so many some kind reaches its number: they are not sorted by kind in vain.
+    certainly_many = sum(BULK_ROWS_MIN.values()) - len(BULK_ROWS_MIN)
+    if any(len(changes) > certainly_many for _, changes in rows.tables()):
+        return None
     by_table = [(table, _by_kind(changes)) for table, changes in rows.tables()]
     if any(len(changed) >= BULK_ROWS_MIN[kind] for _, kinds in by_table for kind, changed in kinds.items()):
         return None

@@ -106,10 +106,9 @@ class _Decoders(dict[bytes, Decoder]):
     def __missing__(self, prefix: bytes) -> Decoder:
         if len(prefix) < PREFIX_BYTES or not prefix.startswith(MARKER):
             raise Undecodable("not a single-object encoding")
-        for file in committed():
-            if file.fingerprint == prefix[len(MARKER) :]:
-                decoder = self[prefix] = _decoder_for(file)
-                return decoder
+        if (file := _file_of(prefix)) is not None:
+            decoder = self[prefix] = _decoder_for(file)
+            return decoder
         raise UnknownSchema(f"no schema with fingerprint {prefix[len(MARKER) :].hex()}")
 
 
@@ -122,21 +121,23 @@ def _torn(error: Exception) -> Undecodable:
 
 
 def _passing(prefix: bytes, of: type, unread: frozenset[str]) -> Decoder:
-    whole = _DECODERS[prefix]
-    for file in committed():
-        if MARKER + file.fingerprint == prefix and newest_committed()[file.full_name] is file:
-            cls = fact_classes()[file.full_name]
-            shape = shape_of(cls)
-            return decoder_of(shape, prefix, unread) if issubclass(cls, of) else whole
-    return whole
+    file = _file_of(prefix)
+    if file is None or not issubclass(fact_classes()[file.full_name], of):
+        return _DECODERS[prefix]
+    return _decoder_for(file, unread)
 
 
-def _decoder_for(file: SchemaFile) -> Decoder:
+def _file_of(prefix: bytes) -> SchemaFile | None:
+    """The schema of this checkout that a record begins with."""
+    return next((file for file in committed() if MARKER + file.fingerprint == prefix), None)
+
+
+def _decoder_for(file: SchemaFile, unread: frozenset[str] = frozenset()) -> Decoder:
     cls = fact_classes()[file.full_name]
     if newest_committed()[file.full_name] is not file:
         return _resolving_decoder(file.schema, cls)
     _check_equal(cls, file)
-    return decoder_of(shape_of(cls), MARKER + file.fingerprint)
+    return decoder_of(shape_of(cls), MARKER + file.fingerprint, unread)
 
 
 def _check_equal(cls: type, file: SchemaFile) -> None:

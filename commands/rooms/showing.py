@@ -21,9 +21,7 @@ from annals.projectors.positions.appending import Appender
 from annals.projectors.sealables import unpacked
 from annals.schemas.facts.envelope import Sealed
 
-_PROFILES_SQL = """
-    SELECT user_id, field, value FROM profiles WHERE user_id = ANY(%s) AND field IN ('displayname', 'avatar_url')
-"""
+_PROFILES_SQL = "SELECT user_id, field, value FROM profiles WHERE user_id = ANY(%s) AND field = ANY(%s)"
 
 
 class Showing:
@@ -33,21 +31,29 @@ class Showing:
         self._appender, self._database = appender, database
 
     async def profiles(self, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """What member events show of these users, by user id; nothing of who has no name and no avatar."""
-
-        def read(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-            profiles: dict[str, dict[str, Any]] = {}
-            for user_id, field, value in snapshot.rows(_PROFILES_SQL, (list(dict.fromkeys(user_ids)),)):
-                profiles.setdefault(restore(user_id), {})[field] = orjson.loads(_plain(value))
-            return profiles
-
-        return await self._database.read(read)
+        """As `member_profiles`, of now."""
+        return await self._database.read(lambda snapshot: member_profiles(snapshot, user_ids))
 
     async def look_after(self, room_id: str, user_id: str, shown: Mapping[str, Any], cause: str) -> None:
         """The user is in the room, by an event that shows this; have it shown anew if the profile has changed."""
         now = (await self.profiles([user_id])).get(user_id, {})
-        if any(now.get(field) != shown.get(field) for field in MEMBER_FIELDS):
+        if not show_the_same(now, shown):
             await self._appender.submit([fan_out(self._appender.envelope(cause), user_id, [room_id])])
+
+
+def member_profiles(snapshot: Snapshot, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What member events show of these users, by user id: None for what is sealed, nothing of who has no name and no
+    avatar."""
+    profiles: dict[str, dict[str, Any]] = {}
+    wanted = (list(dict.fromkeys(user_ids)), sorted(MEMBER_FIELDS))
+    for user_id, field, value in snapshot.rows(_PROFILES_SQL, wanted):
+        profiles.setdefault(restore(user_id), {})[field] = orjson.loads(_plain(value))
+    return profiles
+
+
+def show_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two contents of member events show the same name and avatar."""
+    return all(one.get(field) == other.get(field) for field in MEMBER_FIELDS)
 
 
 def _plain(column: bytes) -> bytes:

@@ -45,10 +45,7 @@ def test_a_rebuilt_generation_equals_the_one_that_lived(
 
 
 def test_a_fold_that_is_interrupted_goes_on(log: EmbeddedLog, tables_url: str) -> None:
-    _, facts = traffic(random.Random(42), rooms=2, length=12)
-    with running(log, connector(tables_url)) as loop:
-        append(log, facts)
-        loop.catch_up()
+    decide_some(log, tables_url, seed=42, rooms=2, length=12)
 
     class Interrupted(Exception):
         pass
@@ -66,10 +63,7 @@ def test_a_fold_that_is_interrupted_goes_on(log: EmbeddedLog, tables_url: str) -
 def test_a_fold_whose_write_fails_is_taken_up_again(
     log: EmbeddedLog, tables_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, facts = traffic(random.Random(43), rooms=2, length=12)
-    with running(log, connector(tables_url)) as loop:
-        append(log, facts)
-        loop.catch_up()
+    decide_some(log, tables_url, seed=43, rooms=2, length=12)
 
     class Failed(Exception):
         pass
@@ -95,10 +89,7 @@ def test_a_fold_whose_write_fails_is_taken_up_again(
 def test_the_next_partition_is_folded_while_the_last_steps_of_one_are_written(
     log: EmbeddedLog, tables_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, facts = traffic(random.Random(45), rooms=4, length=4)
-    with running(log, connector(tables_url)) as loop:
-        append(log, facts)
-        loop.catch_up()
+    decide_some(log, tables_url, seed=45, rooms=4, length=4)
     fold, run = RoomsWorker.fold, refolding._run
     folded: list[int] = []
     next_is_folded = threading.Event()
@@ -166,3 +157,11 @@ def _rows(url: str, generation: str, query: str) -> list[tuple[Any, ...]]:
 def test_a_generation_is_not_its_own_source(log: EmbeddedLog, tables_url: str) -> None:
     with pytest.raises(ValueError):
         replay(log, tables_url, "g1", "fold", SERVER_NAME, source_generation="g1")
+
+
+def decide_some(log: EmbeddedLog, tables_url: str, *, seed: int, rooms: int, length: int) -> None:
+    """Traffic onto the log, and into g1."""
+    _, facts = traffic(random.Random(seed), rooms=rooms, length=length)
+    with running(log, connector(tables_url)) as loop:
+        append(log, facts)
+        loop.catch_up()
