@@ -231,6 +231,21 @@ def test_who_waits_commits_by_itself_while_nothing_else_is_under_way(backend: Em
     log.close()
 
 
+def test_a_commit_by_who_waits_takes_nothing_along(backend: EmbeddedBackend) -> None:
+    """What the log's thread has taken from the queue before would be overtaken by what is behind it."""
+    log = backend.open()
+    log.ensure_topics([TopicSpec("one", 1)])
+    with ThreadPoolExecutor(1) as pool:
+        with backend.stalled():
+            here = pool.submit(log.append_here, [Append("one", 0, b"k", b"a")])
+            until(lambda: log._appender._waiting_records == 1)
+            second = log.append([Append("one", 0, b"k", b"b")])
+            until(log._appender._queue.empty, "the thread has taken it")
+            third = log.append([Append("one", 0, b"k", b"c")])
+        assert [future.result(PATIENCE_S) for future in (here, second, third)] == [[0], [1], [2]]
+    log.close()
+
+
 @pytest.mark.parametrize(("fault", "heard"), [(OSError, AppendFailed), (KeyboardInterrupt, KeyboardInterrupt)])
 def test_a_commit_by_who_waits_fails_alone(
     backend: EmbeddedBackend, fault: type[BaseException], heard: type[BaseException]

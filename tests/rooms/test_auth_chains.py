@@ -87,6 +87,7 @@ def test_what_cannot_have_a_place_has_none() -> None:
     create = Citing("$c", KEYS[0], (), 1)
     assert [placed.place for placed in cover.add(create)] == [Place(1, 1)]
     assert cover.add(create) == [], "it has one"
+    assert cover.add(Citing("$p", KEYS[1], ("$c",), 2, Place(7, 1))) == [], "it came with one"
     assert cover.add(Citing("$x", KEYS[1], ("$c", "$unknown"), 2)) == []
     assert cover.add(Citing("$y", KEYS[1], ("$x",), 3)) == [], "nor has who cites it"
     circle = [
